@@ -1,0 +1,47 @@
+# Sourced by every shell script: sets $PYTHON (and $LAUNCH, torchrun when GPUS > 1). Activates nothing, changes no folder.
+# The python3 on the path is used when its packages lie inside requirements.txt; otherwise .venv is made from requirements-lock.txt.
+# PYTHON=/path/to/python overrides. Needs $here, the folder of this repository as the caller sees it.
+
+_fits() {    # does this interpreter have every package of requirements.txt, inside its range?
+    "$1" - "$here/requirements.txt" <<'PY' 2>/dev/null
+import re, sys
+from importlib import metadata
+if sys.version_info < (3, 11):
+    sys.exit(1)
+number = lambda v: [int(n) for n in re.findall(r"\d+", v.split("+")[0])[:3]]
+for line in open(sys.argv[1]):
+    line = line.split("#")[0].strip()
+    if not line:
+        continue
+    name, bounds = re.match(r"([\w-]+)(.*)", line).groups()
+    found = number(metadata.version(name))
+    for op, bound in re.findall(r"(>=|==|!=)([\d.]+)", bounds):
+        if not {">=": found >= number(bound), "==": found == number(bound), "!=": found != number(bound)}[op]:
+            sys.exit(1)
+PY
+}
+
+if [ -z "${PYTHON:-}" ]; then
+    if _fits "$(command -v python3 || command -v python)"; then
+        PYTHON=$(command -v python3 || command -v python)
+    elif [ -x "$here/.venv/bin/python" ] && _fits "$here/.venv/bin/python"; then
+        PYTHON=$here/.venv/bin/python
+    else
+        _base=
+        for _p in python3 python3.14 python3.13 python3.12 python3.11 python; do
+            if command -v "$_p" >/dev/null 2>&1 && "$_p" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then _base=$_p; break; fi
+        done
+        if [ -z "$_base" ]; then
+            echo "error: no Python 3.11 or newer on the path; install one, or set PYTHON=/path/to/python" >&2; exit 2
+        fi
+        echo "environment: making $here/.venv from requirements-lock.txt (once, a few minutes)" >&2
+        rm -rf "$here/.venv" && "$_base" -m venv "$here/.venv" && "$here/.venv/bin/python" -m pip install --quiet -r "$here/requirements-lock.txt" >&2 || {
+            rm -rf "$here/.venv"
+            echo "error: the packages of requirements-lock.txt could not be installed (see above); is a package index reachable?" >&2; exit 1; }
+        PYTHON=$here/.venv/bin/python
+    fi
+fi
+PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
+export PYTHON PYTHONPATH
+if [ "${GPUS:-1}" -gt 1 ]; then LAUNCH="$PYTHON -m torch.distributed.run --standalone --nproc_per_node=$GPUS"; else LAUNCH=$PYTHON; fi
+export LAUNCH
