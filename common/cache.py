@@ -1,0 +1,51 @@
+"""Caches of images, one PNG each, shared by all runs: what is there is never made again.
+
+The folder's key is the sha256 of what defines one image's result, never of the file list, batch size, device or --limit.
+"""
+from pathlib import Path
+
+import numpy as np
+
+from common import files, images
+
+FORMAT_VERSION = 1
+
+
+class ImageCache:
+    """<root>/<name>-<key8>/<stem>.png with the definition beside it; may be extended, two processes may fill it together.
+
+    Args:  root        e.g. results/attacked/CelebA
+           name        readable part of the folder name, e.g. "pgd-eps0.05"
+           definition  JSON dict of all that decides one image's result
+    """
+
+    def __init__(self, root, name, definition):
+        definition = {"cache_format": FORMAT_VERSION, **definition}
+        self.key = files.key_of(definition)
+        self.folder = Path(root) / f"{name}-{self.key[:8]}"
+        self.definition = definition
+
+    def path(self, name):
+        return self.folder / f"{Path(name).stem}.png"
+
+    def missing(self, names):
+        """The names that have no image yet, in their order."""
+        there = {p.name for p in self.folder.glob("*.png")} if self.folder.is_dir() else set()
+        return [n for n in names if f"{Path(n).stem}.png" not in there]
+
+    def save(self, names, array):
+        """uint8 (N, H, W, 3), one file each."""
+        if not self.folder.is_dir():
+            files.make_folder(self.folder)
+        if not (self.folder / "definition.json").exists():
+            files.write_json(self.folder / "definition.json", self.definition)
+        for name, image in zip(names, array):
+            images.save_png(self.path(name), image)
+
+    def load(self, names):
+        """uint8 (N, H, W, 3)."""
+        return np.stack([images.load_png(self.path(n)) for n in names])
+
+    def floats(self, names):
+        """float32 (N, 3, H, W) in [-1, 1]."""
+        return images.to_float(self.load(names))

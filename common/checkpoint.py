@@ -1,0 +1,100 @@
+"""Weights and training states: self-describing, written whole or not at all, read as data and never as code.
+
+Training states are one dict of tensors, numbers, strings, lists and dicts. Released weights are safetensors (float16, widened
+on load) whose metadata holds what is needed to rebuild the network.
+"""
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as load_safetensors_bytes
+from safetensors.torch import save as save_safetensors_bytes
+
+from common.cli import UserError
+from common.files import write_atomic
+
+FORMAT = 1
+
+
+def save_state(path, step, options, **parts):
+    """Write a training state: `parts` are state_dicts (or objects that have one); `options` holds JSON types only."""
+    state = {"format": FORMAT, "step": step, "options": options,
+             "parts": {k: p.state_dict() if hasattr(p, "state_dict") else p for k, p in parts.items()}}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getbuffer())
+
+
+def load_state(path):
+    """Read what save_state wrote.  Raises UserError if the file is missing, damaged or something else."""
+    state = _read_torch(Path(path))
+    if not isinstance(state, dict) or state.get("format") != FORMAT or "parts" not in state:
+        raise UserError(f"{path}: not a training state of this project (format {FORMAT})")
+    return state
+
+
+def save_weights(path, state_dict, meta, half=False):
+    """Write weights as safetensors; `meta` (JSON types) rebuilds the network. half = float16, for files that are released."""
+    tensors = {k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state_dict.items()}
+    write_atomic(path, save_safetensors_bytes(tensors, {"meta": json.dumps({"format": FORMAT, **meta})}))
+
+
+def read_weights(path):
+    """Read any weight file as data: safetensors, or a torch file of tensors and plain containers.
+
+    Returns (state_dict with float32 tensors, meta dict or {}).
+    Raises UserError, one line, for a file that is missing, truncated, an HTML page, or a pickle with code in it.
+    """
+    path = Path(path)
+    head = _head(path)
+    if not path.is_dir() and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 26:
+        data = path.read_bytes()
+        try:
+            tensors = load_safetensors_bytes(data)
+        except Exception as e:
+            raise UserError(f"{path}: truncated or damaged safetensors file ({' '.join(str(e).split())[:100]}); copy it again")
+        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+        meta = json.loads(header.get("__metadata__", {}).get("meta", "{}"))
+        return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, meta
+    loaded, meta = _read_torch(path), {}
+    if isinstance(loaded, dict):
+        for key in ("state_dict", "model"):
+            if isinstance(loaded.get(key), dict):
+                loaded = loaded[key]
+                break
+    if not isinstance(loaded, dict) or not loaded or not all(torch.is_tensor(v) for v in loaded.values()):
+        raise UserError(f"{path}: expected a dict of tensors (a state_dict), found {type(loaded).__name__}"
+                        + (" of " + ", ".join(map(str, list(loaded)[:4])) if isinstance(loaded, dict) else ""))
+    return {k.removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in loaded.items()}, meta
+
+
+def _head(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read(64)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weight file")
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, expected a weight file")
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})")
+
+
+def _read_torch(path):
+    head = _head(path)
+    if head.lstrip()[:1] == b"<":
+        raise UserError(f"{path}: this is an HTML page, not weights (a download page saved under this name); download it again")
+    if head[:2] == b"PK" and not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: truncated (its end is missing); copy or download it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as e:
+        if "weights_only" in str(e).lower() or "unsupported" in str(e).lower() or "global" in str(e).lower():
+            raise UserError(f"{path}: a pickle that holds more than tensors; it may run code when opened and is refused. "
+                            "Save its state_dict and give that file")
+        raise UserError(f"{path}: not a weight file ({' '.join(str(e).split())[:80]})")
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError) as e:
+        raise UserError(f"{path}: truncated or not a weight file ({' '.join(str(e).split())[:80]}); copy or download it again")

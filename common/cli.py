@@ -1,0 +1,190 @@
+"""The command line that every script shares: flag types, one-line errors, YAML defaults, exit codes.
+
+Exit codes: 0 done; 1 failed while running; 2 bad input or usage; 130 interrupted after the last state was saved.
+"""
+import argparse
+import difflib
+import math
+import os
+import sys
+import traceback
+
+import yaml
+
+EIGHT_BIT_STEP = 1 / 127.5  # one grey level of an 8-bit image, in [-1, 1] units
+
+
+class UserError(Exception):
+    """A mistake of the user: one line that says what, where, found, expected, what to do. Exit code 2."""
+
+
+class RunError(Exception):
+    """A run that failed although its input was right (NaN, out of memory, disk full): one line, exit code 1."""
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the docstring's layout and shows every default."""
+
+    def _get_help_string(self, action):
+        if action.default is None or action.default is argparse.SUPPRESS or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def nearest(word, known):
+    """` (did you mean X?)` for the known word closest to `word`, or an empty string."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with one-line errors, nearest-name suggestions, no abbreviations and `--config FILE.yaml`."""
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("formatter_class", HelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message):
+        raise UserError(f"{self.prog}: {message}")
+
+    def flags(self):
+        return {o: a for a in self._actions for o in a.option_strings if o.startswith("--")}
+
+    def parse_args(self, args=None, namespace=None):
+        argv = list(sys.argv[1:] if args is None else args)
+        parsed, unknown = super().parse_known_args(self._yaml_flags(argv) + argv, namespace)
+        if unknown:
+            word = unknown[0].split("=")[0]
+            self.error(f"unknown argument {unknown[0]}{nearest(word, self.flags())}; --help lists all")
+        return parsed
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            names = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(
+                action, f"unknown value {value!r}{nearest(str(value), map(str, action.choices))}; one of: {names}")
+
+    def _yaml_flags(self, argv):
+        """The flags that `--config FILE.yaml` stands for; they go before the real ones, which therefore win."""
+        path = None
+        for i, word in enumerate(argv):
+            if word == "--config" and i + 1 < len(argv):
+                path = argv[i + 1]
+            elif word.startswith("--config="):
+                path = word.split("=", 1)[1]
+        if path is None or "--config" not in self.flags():
+            return []
+        try:
+            with open(path) as f:
+                values = yaml.safe_load(f) or {}
+        except OSError as e:
+            raise UserError(f"--config {path}: {e.strerror}")
+        except yaml.YAMLError as e:
+            raise UserError(f"--config {path}: not valid YAML ({' '.join(str(e).split())})")
+        if not isinstance(values, dict):
+            raise UserError(f"--config {path}: expected `flag: value` lines, found a {type(values).__name__}")
+        known = {a.dest: (o, a) for o, a in self.flags().items()}
+        words = []
+        for key, value in values.items():
+            if key not in known or key == "config":
+                raise UserError(f"--config {path}: unknown key {key!r}{nearest(str(key), known)}")
+            option, action = known[key]
+            if action.nargs == 0:
+                if not isinstance(value, bool):
+                    raise UserError(f"--config {path}: {key} takes true or false, found {value!r}")
+                words += [option] if value else []
+            elif value is not None:
+                words += [option, *map(str, value)] if isinstance(value, list) else [f"{option}={value}"]
+        return words
+
+
+def _number(convert, test, what):
+    def parse(text):
+        try:
+            value = convert(text)
+        except (ValueError, OverflowError):
+            raise argparse.ArgumentTypeError(f"expected {what}, found {text!r}")
+        if not math.isfinite(value) or not test(value):
+            raise argparse.ArgumentTypeError(f"expected {what}, found {text!r}")
+        return value
+    parse.__name__ = what
+    return parse
+
+
+positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
+natural_int = _number(int, lambda v: v >= 0, "a whole number, 0 or above")
+positive_float = _number(float, lambda v: v > 0, "a number above 0")
+natural_float = _number(float, lambda v: v >= 0, "a number, 0 or above")
+fraction = _number(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+jpeg_quality = _number(int, lambda v: 1 <= v <= 100, "a whole number from 1 to 100")
+
+
+def radius(text):
+    """An L-inf radius in [-1, 1] units, at least one 8-bit step: a smaller one cannot be released as an image."""
+    value = positive_float(text)
+    if value + 1e-8 < EIGHT_BIT_STEP or value > 2:
+        raise argparse.ArgumentTypeError(
+            f"expected a radius from {EIGHT_BIT_STEP:.5f} (one 8-bit step) to 2, in [-1,1] image units, found {text!r}")
+    return value
+
+
+def device_name(text):
+    """`auto`, `cpu` or `cuda:N`, checked against this machine when it is resolved (common.distributed)."""
+    if text not in ("auto", "cpu", "cuda") and not (text.startswith("cuda:") and text[5:].isdigit()):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu or cuda:N, found {text!r}")
+    return text
+
+
+def add_run_flags(parser, batch_size=None, limit=False, resume=False, precision=True):
+    """The flags of DESIGN's command line that most commands share, in their own help group."""
+    g = parser.add_argument_group("how to run")
+    g.add_argument("--device", type=device_name, default="auto", help="auto, cpu or cuda:N; auto = the first GPU, else the CPU")
+    g.add_argument("--seed", type=natural_int, default=0, help="all randomness derives from it")
+    if batch_size:
+        g.add_argument("--batch_size", type=positive_int, default=batch_size, help="images per step, over all processes")
+    g.add_argument("--num_workers", type=natural_int, default=os.cpu_count() or 1, help="processes that decode photos")
+    if precision:
+        g.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 = autocast of the networks")
+    if limit:
+        g.add_argument("--limit", type=positive_int, default=None, metavar="N", help="use the first N images only")
+    if resume:
+        g.add_argument("--resume", nargs="?", const="auto", default=None, metavar="RUN",
+                       help="continue this run folder; without RUN the newest unfinished run with equal options, or start one")
+    g.add_argument("--dry_run", action="store_true", help="check the input, print the options and stop; writes nothing")
+    g.add_argument("--config", metavar="FILE.yaml", default=None, help="defaults of the flags; a flag given here wins")
+    return g
+
+
+def run(main, argv=None):
+    """Run a script's main and turn what it raises into one line and an exit code; `--debug` shows the traceback."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        code = main(argv) or 0
+    except UserError as e:
+        code = _fail(e, 2, argv)
+    except RunError as e:
+        code = _fail(e, 1, argv)
+    except KeyboardInterrupt:
+        print("interrupted; what was saved last is whole, --resume continues where the command has it", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as e:  # an error nobody foresaw: still one line, with the way to the details
+        if "out of memory" in str(e).lower():
+            e = RunError(f"out of memory ({' '.join(str(e).split())[:120]}): try half the --batch_size")
+        elif isinstance(e, OSError):
+            e = RunError(f"{e.filename or 'file system'}: {e.strerror or e}")
+        else:
+            e = RunError(f"{type(e).__name__}: {' '.join(str(e).split())} (--debug shows where)")
+        code = _fail(e, 1, argv)
+    sys.exit(code)
+
+
+def _fail(error, code, argv):
+    if "--debug" in argv:
+        traceback.print_exc()
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,98 @@
+"""One process without torchrun, N with it. Work is sharded `items[rank::world]`; rank 0 writes files."""
+import os
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from common.cli import UserError
+
+
+class Context:
+    """Who this process is: rank, world, device; is_main writes files."""
+
+    def __init__(self, rank, world, device):
+        self.rank, self.world, self.device = rank, world, device
+        self.is_main = rank == 0
+
+    def print(self, *words):
+        if self.is_main:
+            print(*words, flush=True)
+
+    def shard(self, items):
+        """This process's part of a list, without padding."""
+        return items[self.rank::self.world]
+
+    def barrier(self):
+        if self.world > 1:
+            dist.barrier()
+
+    def gather(self, rows):
+        """Concatenate every process's list of rows (picklable), in the order of ranks, on every process."""
+        if self.world == 1:
+            return list(rows)
+        parts = [None] * self.world
+        dist.all_gather_object(parts, list(rows))
+        return [row for part in parts for row in part]
+
+    def broadcast(self, value):
+        """Rank 0's value on every process."""
+        box = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def average_gradients(self, parameters):
+        """Mean of the gradients over the processes, as one message: a step of N equal shards is the step of one batch."""
+        if self.world == 1:
+            return
+        grads = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for g, part in zip(grads, flat.split([g.numel() for g in grads])):
+            g.copy_(part.view_as(g))
+
+    def mean(self, value):
+        """Mean of one float over the processes."""
+        if self.world == 1:
+            return float(value)
+        t = torch.tensor(float(value), dtype=torch.float64, device=self.device)
+        dist.all_reduce(t)
+        return float(t) / self.world
+
+
+def resolve_device(name, local_rank=0):
+    """`auto | cpu | cuda | cuda:N` -> torch.device.  Raises UserError for a GPU that is not there; never falls back silently."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device(f"cuda:{local_rank % count}" if count else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    index = int(name[5:]) if ":" in name else local_rank
+    if index >= count:
+        raise UserError(f"--device {name}: this machine has {count} usable GPUs; --device cpu works everywhere")
+    return torch.device(f"cuda:{index}")
+
+
+@contextmanager
+def session(device="auto"):
+    """Join torchrun's group (gloo on CPU, nccl on GPU) or be the only process."""
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    where = resolve_device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+        torch.backends.cudnn.benchmark = True
+    if world == 1:
+        yield Context(0, 1, where)
+        return
+    dist.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=world)
+    try:
+        yield Context(rank, world, where)
+    finally:
+        dist.destroy_process_group()
+
+
+def autocast(device, precision):
+    """Autocast region of `--precision fp32|bf16` on this device."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,105 @@
+"""The one place where images change form: files, 8-bit arrays, float32 (N, 3, H, W) in [-1, 1]."""
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from common.cli import UserError
+from common.files import write_atomic
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+def list_images(folder):
+    """Image files of a folder (or the one file given), sorted by name.  Raises UserError if missing or empty."""
+    folder = Path(folder)
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a folder of {', '.join(EXTENSIONS)} images")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS)
+    if not files:
+        raise UserError(f"{folder}: holds no images ({', '.join(EXTENSIONS)})")
+    return files
+
+
+def read_rgb(path):
+    """Decode one file to an RGB PIL image, EXIF orientation applied.  Raises UserError naming a damaged file."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image")
+    except Exception as e:  # PIL raises many kinds for a damaged file
+        raise UserError(f"{path}: damaged or not an image ({' '.join(str(e).split())[:120]}); "
+                        "remove it, or go on without it with --skip_damaged")
+
+
+def center_crop_resize(image, crop, size):
+    """Short side up to `crop` where the photo is smaller, centre crop `crop` x `crop`, resize to `size` (bilinear, antialiased).
+
+    PIL image in, PIL image out. crop 0 keeps the whole photo and resizes its short side to `size` before the centre crop.
+    """
+    crop = crop or min(image.size)
+    w, h = image.size
+    if min(w, h) < crop:
+        scale = crop / min(w, h)
+        image = image.resize((max(crop, round(w * scale)), max(crop, round(h * scale))), Image.BILINEAR)
+        w, h = image.size
+    left, top = int(round((w - crop) / 2.0)), int(round((h - crop) / 2.0))   # as torchvision's CenterCrop
+    image = image.crop((left, top, left + crop, top + crop))
+    return image if crop == size else image.resize((size, size), Image.BILINEAR)
+
+
+def to_float(array):
+    """uint8 (N, H, W, 3) or (H, W, 3) array -> float32 (N, 3, H, W) or (3, H, W) tensor in [-1, 1]."""
+    x = torch.from_numpy(np.array(array)).float().div_(127.5).sub_(1)
+    return x.movedim(-1, -3).contiguous()
+
+
+def to_uint8(x):
+    """float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3) array, rounded to the nearest grey level."""
+    x = x.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    return x.movedim(-3, -1).contiguous().cpu().numpy()
+
+
+def quantise(x):
+    """Round to the 8-bit grid, range and shape kept: what a saved and reloaded image would be."""
+    return x.add(1).mul(127.5).round().clamp(0, 255).div(127.5).sub(1)
+
+
+def check_range(x):
+    """Raises ValueError if x is not (N, 3, H, W) float in [-1, 1] (an image still in [0, 255], for example)."""
+    if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
+        raise ValueError(f"expected float images (N, 3, H, W), found {tuple(x.shape)} {x.dtype}")
+    low, high = float(x.min()), float(x.max())
+    if not (low >= -1 - 1e-4 and high <= 1 + 1e-4):
+        raise ValueError(f"expected images in [-1, 1], found [{low:.3g}, {high:.3g}]")
+
+
+def save_png(path, array):
+    """Write a uint8 (H, W, 3) array as PNG under a temporary name, then rename."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=1)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_png(path):
+    """uint8 (H, W, 3) array of a PNG written by save_png."""
+    return np.asarray(read_rgb(path))
+
+
+def make_grid(rows, pad=2, scale=1):
+    """Rows of float images [(3, H, W), ...] in [-1, 1] -> one uint8 (H', W', 3) picture, white between the cells."""
+    cells = [[to_uint8(cell) for cell in row] for row in rows]
+    h, w, _ = cells[0][0].shape
+    columns = max(map(len, cells))
+    grid = np.full((len(cells) * (h + pad) + pad, columns * (w + pad) + pad, 3), 255, np.uint8)
+    for r, row in enumerate(cells):
+        for c, cell in enumerate(row):
+            top, left = pad + r * (h + pad), pad + c * (w + pad)
+            grid[top:top + h, left:left + w] = cell
+    return grid.repeat(scale, 0).repeat(scale, 1)

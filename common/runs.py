@@ -1,0 +1,139 @@
+"""Numbered run folders: options.yaml first, log.jsonl while it runs, the last file marks the run as finished."""
+import json
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from common import files
+from common.cli import UserError
+
+MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir")   # equal results whatever their value
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "guided-diffusion-sdk", "torchmetrics", "scikit-learn", "pillow")
+
+
+class Run:
+    """One numbered folder. `finished_by` names the file whose presence means that the run is complete."""
+
+    def __init__(self, folder, finished_by, resumed=False):
+        self.folder, self.finished_by, self.resumed = Path(folder), finished_by, resumed
+        self.started = time.time()
+
+    @property
+    def finished(self):
+        return (self.folder / self.finished_by).exists()
+
+    @property
+    def last(self):
+        return self.folder / "last.pt"
+
+    def log(self, **values):
+        """Append one line to log.jsonl."""
+        with open(self.folder / "log.jsonl", "a") as f:
+            f.write(json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}) + "\n")
+
+    def truncate_log(self, step):
+        """Forget the lines after `step`: a resumed run writes them again."""
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if json.loads(line).get("step", 0) <= step]
+            files.write_atomic(path, "".join(line + "\n" for line in kept))
+
+
+def versions():
+    """Library versions, interpreter and platform, for records."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def commit():
+    """Short commit of the checkout, `+` when files differ from it, None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        sha = subprocess.run(["git", "-C", here, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run(["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+        return sha + ("+" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def command():
+    """The command line of this process."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def options_of(args):
+    """JSON-typed options of an argparse namespace."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+
+
+def _differences(options, folder):
+    try:
+        saved = yaml.safe_load((folder / "options.yaml").read_text())["options"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        return ["options.yaml is missing or damaged"]
+    keys = [k for k in {**saved, **options} if k not in MAY_CHANGE]
+    return [f"{k}: {saved.get(k)} -> {options.get(k)}" for k in keys if saved.get(k) != options.get(k)]
+
+
+def numbered(parent):
+    """The run folders 000, 001, ... of a parent, oldest first."""
+    parent = Path(parent)
+    return sorted((p for p in parent.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name)) if parent.is_dir() else []
+
+
+def newest_finished(parent, finished_by):
+    """The newest finished run folder of a parent, or None."""
+    done = [p for p in numbered(parent) if (p / finished_by).exists()]
+    return done[-1] if done else None
+
+
+def open_run(parent, args, ctx, finished_by="record.json"):
+    """Claim the next numbered folder below `parent`, or continue one as args.resume says.
+
+    args.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one with equal options (a
+    no-op for the caller, see Run.finished), else a new run; a path = that run.
+    Raises UserError if the named run is missing or belongs to other options (the difference is shown).
+    """
+    options, resume = options_of(args), getattr(args, "resume", None)
+    if not ctx.is_main:
+        folder, resumed = ctx.broadcast(None)
+        return Run(folder, finished_by, resumed)
+    found = None
+    if resume == "auto":
+        equal = [p for p in numbered(parent) if not _differences(options, p)]
+        unfinished = [p for p in equal if not (p / finished_by).exists()]
+        found = (unfinished or equal or [None])[-1]
+    elif resume:
+        found = Path(resume)
+        if not found.is_dir():
+            raise UserError(f"--resume {resume}: no such run folder")
+        changed = _differences(options, found)
+        if changed:
+            raise UserError(f"--resume {resume}: that run has other options ({'; '.join(changed)}); drop --resume, or restore these flags")
+    resumed = found is not None
+    if not resumed:
+        parent = files.make_folder(parent)
+        number = int(numbered(parent)[-1].name) + 1 if numbered(parent) else 0
+        while True:
+            found = parent / f"{number:03d}"
+            try:
+                found.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        header = {"options": options, "command": command(), "commit": commit(), "versions": versions(), "world_size": ctx.world,
+                  "started": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        files.write_atomic(found / "options.yaml", yaml.safe_dump(header, sort_keys=False))
+    ctx.broadcast((str(found), resumed))
+    ctx.print(f"run folder: {found}{' (continued)' if resumed else ''}")
+    return Run(found, finished_by, resumed)

@@ -1,0 +1,63 @@
+"""Randomness from (seed, step, global sample index) in training and (seed, file name) at test, never from rank or batch."""
+import hashlib
+
+import torch
+
+
+def derive(*keys):
+    """A 63-bit seed from any printable keys; equal keys give the equal seed on every machine."""
+    digest = hashlib.sha256("\x1f".join(map(str, keys)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(*keys):
+    """A CPU torch.Generator that depends on `keys` alone."""
+    return torch.Generator().manual_seed(derive(*keys))
+
+
+class Streams:
+    """One random stream per image of a batch, so that an image's draws do not depend on its neighbours.
+
+    Args:  keys  one printable key (or tuple) per image, e.g. (seed, "000001.jpg") or (seed, step, index)
+    Every draw takes its shape (N, ...), device and dtype from `like`; row i comes from stream i.
+    """
+
+    def __init__(self, keys):
+        self.generators = [generator(*k) if isinstance(k, tuple) else generator(k) for k in keys]
+
+    def __len__(self):
+        return len(self.generators)
+
+    def at(self, rows):
+        """The streams of some images: draws from them advance these images' streams and no other."""
+        some = Streams([])
+        some.generators = [self.generators[i] for i in rows]
+        return some
+
+    def _rows(self, like, draw):
+        if len(like) != len(self.generators):
+            raise ValueError(f"{len(like)} images but {len(self.generators)} random streams")
+        rows = [draw(row.shape, g) for row, g in zip(like, self.generators)]
+        return torch.stack(rows).to(like.device, like.dtype)
+
+    def normal(self, like):
+        """Standard normal, (N, ...) as `like`."""
+        return self._rows(like, lambda shape, g: torch.randn(shape, generator=g))
+
+    def uniform(self, like, low=0.0, high=1.0):
+        """Uniform on [low, high), (N, ...) as `like`."""
+        return self._rows(like, lambda shape, g: torch.rand(shape, generator=g) * (high - low) + low)
+
+    def integers(self, high, device="cpu"):
+        """(N,) int64 in [0, high)."""
+        return torch.tensor([int(torch.randint(high, (), generator=g)) for g in self.generators], device=device)
+
+
+def named(seed, names, *purpose):
+    """Streams for test time: one per file name, so that a photo's result depends on (seed, name) alone."""
+    return Streams([(seed, *purpose, name) for name in names])
+
+
+def stepped(seed, step, indices, *purpose):
+    """Streams for training: one per global sample index of this step."""
+    return Streams([(seed, *purpose, step, int(i)) for i in indices])

@@ -1,0 +1,122 @@
+"""The loop that all trainers share: resume, logging, NaN watch, saving, Ctrl-C. What a step does is the trainer's own."""
+import signal
+import time
+from contextlib import contextmanager
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from common import checkpoint, cli, progress
+from common.cli import RunError, UserError
+from common.runs import options_of
+
+
+def add_training_flags(parser, num_steps, lr, ema=0.0):
+    """The flags that `loop` and its trainers read."""
+    g = parser.add_argument_group("how to train")
+    g.add_argument("--num_steps", type=cli.positive_int, default=num_steps, help="optimiser steps")
+    g.add_argument("--lr", type=cli.positive_float, default=lr, help="Adam's learning rate")
+    g.add_argument("--ema", type=cli.fraction, default=ema, help="decay of the exponential moving average of the weights; 0 = none")
+    g.add_argument("--save_step", type=cli.positive_int, default=500, help="steps between saved states, validations and sample grids")
+    g.add_argument("--log_step", type=cli.positive_int, default=10, help="steps between lines of log.jsonl")
+    return g
+
+
+def averaged(network):
+    """The exponential moving average of a network's weights, to be fed by update_average."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.0))
+
+
+def update_average(average, network, decay):
+    """One update with decay min(decay, (1 + n) / (10 + n)) after n updates: short runs do not remember their start."""
+    n = int(average.n_averaged)
+    average.multi_avg_fn = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))
+    average.update_parameters(network)
+
+
+@contextmanager
+def stop_requests():
+    """Ctrl-C and SIGTERM ask the loop to stop after the step in progress; a second Ctrl-C stops at once."""
+    asked = []
+
+    def ask(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:      # not the main thread: signals go elsewhere
+        before = {}
+    try:
+        yield asked
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def resume(run, parts):
+    """Load last.pt into `parts` if the run has one.  Returns the step to continue from (0 for a new run)."""
+    if not run.last.exists():
+        return 0
+    state = checkpoint.load_state(run.last)
+    if set(state["parts"]) != set(parts):
+        raise UserError(f"{run.last}: holds {', '.join(state['parts'])}, expected {', '.join(parts)}")
+    for name, part in parts.items():
+        part.load_state_dict(state["parts"][name])
+    return state["step"]
+
+
+def loop(run, args, ctx, parts, step, on_save=None, what="train"):
+    """Call step(i) for i in [resumed, args.num_steps) and keep last.pt, log.jsonl and the run's samples up to date.
+
+    Args:   parts    dict name -> object with state_dict/load_state_dict: all that an exact resume needs
+            step     i -> dict of scalars (tensors or floats) to log; performs the optimiser step
+            on_save  done -> dict of scalars to log or None; validation and sample grids, called on rank 0 after `done` steps
+    Raises: RunError naming the step and the last good state if a logged value stops being finite
+            KeyboardInterrupt after saving, when asked to stop
+    """
+    start = resume(run, parts)
+    if ctx.is_main:
+        run.truncate_log(start)
+    if start:
+        ctx.print(f"resuming at step {start} of {args.num_steps}")
+    options = options_of(args)
+    first_bad = torch.full((), -1, dtype=torch.long, device=ctx.device)
+
+    def check():
+        bad = int(first_bad)
+        if bad >= 0:
+            good = f"the last good state is {run.last}" if run.last.exists() else "no state was saved yet"
+            raise RunError(f"step {bad}: a loss is not finite; {good}. Lower --lr, or use --precision fp32")
+
+    def save(done):
+        check()
+        if ctx.is_main:
+            checkpoint.save_state(run.last, done, options, **parts)
+
+    began = time.time()
+    with stop_requests() as stop, progress.bar(args.num_steps, what, "step", start, ctx.is_main) as bar:
+        for i in range(start, args.num_steps):
+            scalars = step(i)
+            finite = torch.stack([torch.isfinite(torch.as_tensor(v, device=ctx.device)).all() for v in scalars.values()]).all()
+            first_bad = torch.where(~finite & (first_bad < 0), i + 1, first_bad)
+            done = i + 1
+            bar.update(1)
+            if done % args.log_step == 0 or done == args.num_steps:
+                values = {k: ctx.mean(v) for k, v in scalars.items()}
+                check()
+                if ctx.is_main:
+                    run.log(step=done, **values, seconds=round(time.time() - began, 2))
+            stopping = any(ctx.gather([bool(stop)])) if ctx.world > 1 else bool(stop)
+            if done % args.save_step == 0 or done == args.num_steps or stopping:
+                save(done)
+                if ctx.is_main and on_save and not stopping:
+                    values = on_save(done)
+                    if values:
+                        run.log(step=done, **values)
+                        ctx.print(f"step {done}: " + ", ".join(f"{k} {v:.5g}" for k, v in values.items()))
+                ctx.barrier()
+            if stopping:
+                ctx.print(f"stopped at step {done}; state saved to {run.last}, --resume continues")
+                raise KeyboardInterrupt
