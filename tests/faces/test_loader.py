@@ -1,0 +1,79 @@
+"""Batches depend on (seed, step) alone: not on what was asked before, nor on the number of processes."""
+import pytest
+import torch
+
+from common.cli import UserError
+from common.distributed import Context
+from faces.celeba import FaceFolder
+from faces.loader import Batches
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def ten(face_folder):
+    return FaceFolder(face_folder(10), ["Male", "Young"], crop=40, size=16)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a, b))
+
+
+def test_shapes_ranges_and_positions(ten):
+    x, c, positions = Batches(ten, 4, 0, Context(0, 1, CPU)).get(3)
+    assert x.shape == (4, 3, 16, 16) and x.dtype == torch.float32 and x.abs().max() <= 1
+    assert c.shape == (4, 2) and set(c.flatten().tolist()) <= {0.0, 1.0}
+    assert positions.tolist() == [12, 13, 14, 15]
+
+
+def test_every_epoch_is_another_permutation_across_batch_borders(ten):
+    batches = Batches(ten, 4, 0, Context(0, 1, CPU))
+    rows = torch.cat([batches.rows(k) for k in range(10)]).tolist()             # 40 positions = 4 epochs of 10
+    epochs = [rows[k:k + 10] for k in range(0, 40, 10)]
+    assert all(sorted(e) == list(range(10)) for e in epochs) and len({tuple(e) for e in epochs}) == 4
+    assert Batches(ten, 4, 1, Context(0, 1, CPU)).rows(0).tolist() != rows[:4]
+
+
+def test_labels_and_photos_belong_together(ten):
+    batches = Batches(ten, 4, 0, Context(0, 1, CPU), flip=False)
+    x, c, _ = batches.get(7)
+    rows = batches.rows(7)
+    assert torch.equal(x, ten.floats(rows)) and torch.equal(c, ten.labels[rows])
+
+
+def test_step_alone_decides(ten):
+    one, other = (Batches(ten, 4, 0, Context(0, 1, CPU)) for _ in range(2))
+    wanted = one.get(6)
+    for step in (90, 2, 31, 5):
+        other.get(step)
+    assert same(wanted, other.get(6))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_shards_of_a_step_are_the_whole_batch(ten, world):
+    for step in (0, 1, 4):
+        whole = Batches(ten, 6, 5, Context(0, 1, CPU)).get(step)
+        parts = [Batches(ten, 6, 5, Context(rank, world, CPU)).get(step) for rank in range(world)]
+        assert same(whole, [torch.cat(p) for p in zip(*parts)])
+
+
+def test_flips_mirror_about_half_and_nothing_else(ten):
+    ctx = Context(0, 1, CPU)
+    plain, flipped = Batches(ten, 10, 0, ctx, flip=False), Batches(ten, 10, 0, ctx)
+    mirrored = 0
+    for step in range(20):
+        for a, b in zip(plain.get(step)[0], flipped.get(step)[0]):
+            mirrored += bool(torch.equal(a.flip(-1), b))
+            assert torch.equal(a, b) or torch.equal(a.flip(-1), b)
+    assert 70 <= mirrored <= 130
+
+
+def test_a_batch_may_exceed_the_folder(ten):
+    assert sorted(Batches(ten, 20, 0, Context(0, 1, CPU)).rows(0).tolist()) == sorted(2 * list(range(10)))
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(ten):
+    with pytest.raises(UserError, match="--batch_size 15: cannot be divided among 4 processes; expected a multiple, 12"):
+        Batches(ten, 15, 0, Context(0, 4, CPU))
+    with pytest.raises(UserError, match="no photos"):
+        Batches(ten.subset([]), 4, 0, Context(0, 1, CPU))
