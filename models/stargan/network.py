@@ -1,0 +1,76 @@
+"""StarGAN's generator and discriminator (Choi et al., CVPR 2018), with the parameter names of the official checkpoints."""
+import torch
+from torch import nn
+
+
+def instance_norm(channels):
+    """Instance normalisation with the image's own statistics, always.
+
+    The official layer tracks running averages but is never switched to evaluation mode, so they are never used; with them the
+    network is a different one. Ours has none: training and evaluation modes are the same function.
+    """
+    return nn.InstanceNorm2d(channels, affine=True, track_running_stats=False)
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), instance_norm(channels), nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), instance_norm(channels))
+
+    def forward(self, x):
+        return x + self.main(x)
+
+
+class Generator(nn.Module):
+    """G(x, c): translate a face to the attributes c.
+
+    Args:   conv_dim channels of the first layer; c_dim attributes; repeat_num residual blocks
+    Shape:  x (N, 3, H, W) in [-1, 1] with H, W multiples of 4; c (N, c_dim) in {0, 1} -> (N, 3, H, W) in [-1, 1]
+    Source: Choi et al. 2018, Table 4: 8,430,528 parameters at conv_dim 64, c_dim 5, repeat_num 6. Zero padding is deliberate:
+            reflection padding and instance normalisation together cancel the constant label planes.
+    """
+
+    def __init__(self, conv_dim=64, c_dim=5, repeat_num=6):
+        super().__init__()
+        self.conv_dim, self.c_dim, self.repeat_num = conv_dim, c_dim, repeat_num
+        d = conv_dim
+        layers = [nn.Conv2d(3 + c_dim, d, 7, 1, 3, bias=False), instance_norm(d), nn.ReLU(inplace=True)]
+        for _ in range(2):
+            layers += [nn.Conv2d(d, 2 * d, 4, 2, 1, bias=False), instance_norm(2 * d), nn.ReLU(inplace=True)]
+            d *= 2
+        layers += [ResidualBlock(d) for _ in range(repeat_num)]
+        for _ in range(2):
+            layers += [nn.ConvTranspose2d(d, d // 2, 4, 2, 1, bias=False), instance_norm(d // 2), nn.ReLU(inplace=True)]
+            d //= 2
+        layers += [nn.Conv2d(d, 3, 7, 1, 3, bias=False), nn.Tanh()]
+        self.main = nn.Sequential(*layers)
+
+    def forward(self, x, c):
+        planes = c[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3]).to(x.dtype)
+        return self.main(torch.cat([x, planes], dim=1))
+
+
+class Discriminator(nn.Module):
+    """PatchGAN with an attribute head: (N, 3, H, W) -> (source patch map (N, 1, h, w), attribute logits (N, c_dim)).
+
+    Source: Choi et al. 2018, Table 5: 44,762,048 parameters at image_size 128, conv_dim 64, c_dim 5, repeat_num 6.
+    """
+
+    def __init__(self, image_size=128, conv_dim=64, c_dim=5, repeat_num=6):
+        super().__init__()
+        if image_size % (1 << repeat_num):
+            raise ValueError(f"image_size {image_size} is not divisible by 2^{repeat_num} (repeat_num layers of stride 2)")
+        d = conv_dim
+        layers = [nn.Conv2d(3, d, 4, 2, 1), nn.LeakyReLU(0.01)]
+        for _ in range(1, repeat_num):
+            layers += [nn.Conv2d(d, 2 * d, 4, 2, 1), nn.LeakyReLU(0.01)]
+            d *= 2
+        self.main = nn.Sequential(*layers)
+        self.conv1 = nn.Conv2d(d, 1, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(d, c_dim, image_size >> repeat_num, bias=False)
+
+    def forward(self, x):
+        h = self.main(x)
+        return self.conv1(h), self.conv2(h).flatten(1)
