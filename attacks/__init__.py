@@ -1,0 +1,35 @@
+"""Disruptions of a photo that break the deepfake made of it. Names -> classes, imported on use."""
+from importlib import import_module
+
+from common.cli import UserError, nearest
+
+ATTACKS = {
+    "none": "attacks.noise:NoAttack",
+    "gaussian": "attacks.noise:Gaussian",
+    "fgsm": "attacks.gradient:FGSM",
+    "bim": "attacks.gradient:BIM",
+    "pgd": "attacks.gradient:PGD",
+    "mim": "attacks.gradient:MIM",
+    "universal": "attacks.universal:Universal",
+}
+OPTIONS = ("steps", "step_size", "target", "label", "blur", "precision", "perturbation", "fit")
+
+
+def build(name, translator, eps, **options):
+    """Make an attack by name.
+
+    Args:    translator  G(x, c), a models.stargan.frozen.Translator or attacks.through.ThroughDefence; unused by none,
+                         gaussian and universal (None will do)
+             eps         L-inf radius in [-1, 1] units (0.05 = 6.4/255); the standard deviation for gaussian; unused by none
+             options     of OPTIONS; those that do not concern this attack are left out, so that callers may pass one set to all
+    Returns: attacks.base.Attack
+    Raises:  UserError for an unknown name, TypeError for an option that no attack has, ValueError for a value out of range
+    """
+    if name not in ATTACKS:
+        raise UserError(f"unknown attack {name!r}{nearest(name, ATTACKS)}; one of: {', '.join(ATTACKS)}")
+    unknown = set(options) - set(OPTIONS)
+    if unknown:
+        raise TypeError(f"no attack has the option {sorted(unknown)[0]}; known: {', '.join(OPTIONS)}")
+    module, class_name = ATTACKS[name].split(":")
+    attack = getattr(import_module(module), class_name)
+    return attack(translator, eps, **{k: v for k, v in options.items() if k in attack.options})

@@ -1,0 +1,58 @@
+"""Adaptive attacks: the attacker knows the defence and differentiates through it."""
+import torch
+from torch import nn
+
+GRADIENTS = ("full", "bpda")
+
+
+class ThroughDefence(nn.Module):
+    """G(purify(x), c): an attack that gets this as its translator is optimised against the defence.
+
+    Args:   translator  G(x, c)
+            purifier    purify.base.Purifier, called as purifier(x, rng)
+            gradient    full  the chain rule through every step of the purifier
+                        bpda  forward through the purifier, backward as if it were the identity (Athalye, Carlini and Wagner
+                              2018, Sec. 4.1): for purifiers without a useful gradient
+            eot         draws of the purifier's randomness per attack step; gradients are averaged over them (expectation over
+                        transformation, Athalye et al. 2018). A purifier without randomness is drawn once.
+    Call:   (x, c, rng) -> fakes (N, 3, H, W); each call is one draw, so a mean over calls estimates the expected fake
+    """
+
+    def __init__(self, translator, purifier, gradient="full", eot=1):
+        super().__init__()
+        if gradient not in GRADIENTS:
+            raise ValueError(f"gradient {gradient!r}: one of {', '.join(GRADIENTS)}")
+        if eot < 1:
+            raise ValueError(f"eot {eot}: at least one draw is needed")
+        self.translator, self.purifier, self.gradient, self.eot = translator, purifier, gradient, eot
+        self.size_multiple = max(getattr(translator, "size_multiple", 1), getattr(purifier, "size_multiple", 1))
+
+    @property
+    def draws(self):
+        return self.eot if self.purifier.stochastic else 1
+
+    def defend(self, x, rng=None):
+        """One purified draw of x (N, 3, H, W), with the gradient chosen.
+
+        Raises ValueError if the full gradient is asked of a purifier that has none.
+        """
+        if self.gradient == "bpda":
+            with torch.no_grad():
+                purified = self.purifier(x, rng)
+            return purified + (x - x.detach())         # adds exactly zero, passes the gradient on unchanged
+        purified = self.purifier(x, rng)
+        if x.requires_grad and not purified.requires_grad:
+            raise ValueError(f"{self.purifier.name} passes no gradient: attack through it with gradient bpda")
+        return purified
+
+    def reference(self, x, c):
+        """The undefended translator's fake: what the attacked fake is compared with."""
+        return self.translator(x, c)
+
+    def forward(self, x, c, rng=None):
+        return self.translator(self.defend(x, rng), c)
+
+    def definition(self):
+        """JSON dict of the defence and of how it is differentiated, for cache keys."""
+        return {"purifier": self.purifier.name, "params": dict(self.purifier.params), "sha256": self.purifier.sha256,
+                "gradient": self.gradient, "eot": self.draws}

@@ -1,0 +1,119 @@
+"""One perturbation for all photos: a given file, or one crafted on a batch (as CMUA-Watermark does)."""
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from attacks.base import Attack, frozen
+from common import checkpoint, files
+from common.cli import UserError
+
+FITS = ("resize", "tile")
+
+
+def load_perturbation(path):
+    """Read a (3, h, w) or (1, 3, h, w) tensor in [-1, 1] units from a .pt or .npy file, as data and never as code.
+
+    Returns: (3, h, w) float32.
+    Raises:  UserError for a file that is missing, damaged, hostile, of another shape, not finite, zero or in other units
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npy":
+        try:
+            loaded = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such perturbation file")
+        except (OSError, ValueError, EOFError) as e:
+            raise UserError(f"{path}: damaged or not an array of numbers ({' '.join(str(e).split())[:80]})")
+        found = torch.from_numpy(np.asarray(loaded, np.float32)) if np.issubdtype(loaded.dtype, np.floating) else loaded
+    else:
+        found = checkpoint._read_torch(path)
+    if not torch.is_tensor(found) or not found.is_floating_point():
+        raise UserError(f"{path}: expected one tensor of floats (3, h, w), found {getattr(found, 'dtype', type(found).__name__)}")
+    shape = tuple(found.shape)
+    p = found.detach().float().squeeze(0) if found.ndim == 4 else found.detach().float()
+    if p.ndim != 3 or p.shape[0] != 3 or 0 in shape:
+        raise UserError(f"{path}: expected a perturbation (3, h, w) or (1, 3, h, w), found {shape}")
+    largest = float(p.abs().max())
+    if not 0 < largest <= 2:    # also true of NaN
+        raise UserError(f"{path}: expected finite values in [-1, 1] image units, not all zero; the largest is {largest:g}")
+    return p
+
+
+def save_perturbation(path, perturbation):
+    """Write a (3, h, w) tensor as a .pt file, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(perturbation.detach().cpu().contiguous().clone(), buffer)
+    files.write_atomic(path, buffer.getvalue())
+
+
+class Universal(Attack):
+    """Add one given perturbation, fitted to the photo's size and clipped to eps.
+
+    Args:   perturbation  file, or tensor (3, h, w) in [-1, 1] units
+            fit           resize  bilinear to the photo's size (it was made for faces that fill the frame)
+                          tile    repeated from the top left corner at its own scale
+    """
+
+    name = "universal"
+    options = ("perturbation", "fit")
+    uses_translator = False
+
+    def __init__(self, translator, eps, perturbation=None, fit="resize"):
+        super().__init__(None, eps)
+        if perturbation is None:
+            raise UserError("universal needs --perturbation FILE (.pt or .npy, a tensor (3, h, w) in [-1, 1] units)")
+        if fit not in FITS:
+            raise ValueError(f"fit {fit!r}: one of {', '.join(FITS)}")
+        self.perturbation = perturbation if torch.is_tensor(perturbation) else load_perturbation(perturbation)
+        self.fit = fit
+
+    def perturb(self, x, labels, rng):
+        p = fitted(self.perturbation.to(x.device, x.dtype), *x.shape[-2:], self.fit)
+        return self.project(x, p.expand_as(x))
+
+    def definition(self):
+        data = self.perturbation.detach().cpu().float().contiguous()
+        digest = hashlib.sha256(str(tuple(data.shape)).encode() + data.numpy().tobytes()).hexdigest()
+        return {"attack": self.name, "eps": self.eps, "perturbation": digest, "fit": self.fit}
+
+
+def fitted(p, h, w, fit):
+    """(3, h0, w0) -> (3, h, w)."""
+    if tuple(p.shape[-2:]) == (h, w):
+        return p
+    if fit == "tile":
+        return p.repeat(1, -(-h // p.shape[1]), -(-w // p.shape[2]))[:, :h, :w]
+    # Without antialiasing: averaging its fine pattern away would weaken the perturbation.
+    return F.interpolate(p[None], size=(h, w), mode="bilinear", align_corners=False)[0]
+
+
+def craft(translator, photos, labels, eps, alpha, steps, rng, chunk=16):
+    """A universal perturbation by sign steps on the mean loss over a batch of photos, away from their clean fakes.
+
+    Args:    translator  G(x, c);  photos (N, 3, H, W) in [-1, 1];  labels (N, K, C), the loss is meaned over the K sets
+             eps, alpha  radius and step, [-1, 1] units;  steps  one pass over all photos each
+             rng         common.seeds.Streams of one stream: the start, uniform in the ball (at zero the gradient is zero)
+             chunk       photos per forward pass; their gradients add up, so only memory depends on it
+    Returns: (3, H, W), |p| <= eps
+    Source:  Moosavi-Dezfooli et al. 2017 for the idea; sign steps on a batch as in CMUA-Watermark (Huang et al. 2022), against
+             one translator and without its fusion over several
+    """
+    p = rng.uniform(photos[:1], -eps, eps)
+    with frozen(translator):
+        with torch.no_grad():
+            clean = [torch.cat([translator(x, c[:, k]) for k in range(c.shape[1])])
+                     for x, c in zip(photos.split(chunk), labels.split(chunk))]
+        for _ in range(steps):
+            total = torch.zeros_like(p)
+            for x, c, goal in zip(photos.split(chunk), labels.split(chunk), clean):
+                leaf = p.detach().requires_grad_(True)
+                with torch.enable_grad():
+                    seen = (x + leaf).clamp(-1, 1).repeat(c.shape[1], 1, 1, 1)
+                    loss = (translator(seen, c.transpose(0, 1).flatten(0, 1)) - goal).square().mean(dim=(1, 2, 3)).sum()
+                total += torch.autograd.grad(loss, leaf)[0]
+            p = (p + alpha * total.sign()).clamp(-eps, eps)
+    return p[0]

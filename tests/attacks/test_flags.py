@@ -1,0 +1,58 @@
+import pytest
+
+from attacks.flags import add_attack_flags, attack_from_flags
+from attacks.through import ThroughDefence
+from common import cli
+from common.cli import UserError
+
+
+def parse(*words, **options):
+    parser = cli.ArgumentParser()
+    add_attack_flags(parser, **options)
+    return parser.parse_args(list(words))
+
+
+def test_defaults_are_the_published_protocol():
+    args = parse()
+    found = attack_from_flags(args, None).definition()
+    expected = {"attack": "pgd", "eps": 0.05, "steps": 10, "step_size": 0.01, "target": "gray", "label": "original", "blur": "none", "through": None}
+    assert {k: found[k] for k in expected} == expected
+    assert (args.gradient, args.eot, args.perturbation_fit) == ("full", 1, "resize")
+
+
+def test_every_flag_reaches_the_attack():
+    args = parse("--attack_type", "mim", "--test_noise_var", "0.1", "--attack_steps", "7", "--attack_step_size", "0.02", "--attack_target", "input",
+                 "--attack_label", "joint", "--attack_blur", "eot")
+    args.precision = "bf16"
+    found = attack_from_flags(args, None).definition()
+    assert found == {"attack": "mim", "eps": 0.1, "steps": 7, "step_size": 0.02, "target": "input", "label": "joint", "blur": "eot", "precision": "bf16",
+                     "translator": None, "through": None}
+
+
+def test_small_radii_are_for_gaussian_alone():
+    assert attack_from_flags(parse("--attack_type", "gaussian", "--test_noise_var", "0.001"), None).eps == 0.001
+    for name in ("fgsm", "bim", "pgd", "mim", "universal"):
+        with pytest.raises(UserError, match=f"{name}: expected a radius"):
+            attack_from_flags(parse("--attack_type", name, "--test_noise_var", "0.001"), None)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-0.1", "0", "five"])
+def test_no_number_above_zero_no_radius(value):
+    with pytest.raises(UserError, match="--test_noise_var: expected a number above 0"):
+        parse(f"--test_noise_var={value}")
+
+
+def test_a_trainers_spelling_and_narrower_rules():
+    args = parse("--train_noise_var", "0.03", eps_flag="--train_noise_var", default="none", through=False)
+    assert args.attack_type == "none" and args.train_noise_var == 0.03 and not hasattr(args, "eot")
+    assert attack_from_flags(args, None, eps=args.train_noise_var).definition()["attack"] == "none"
+    with pytest.raises(UserError, match="one of: original, joint"):
+        parse("--attack_label", "target", rules=("original", "joint"))
+
+
+@pytest.mark.parametrize("name", ["none", "gaussian", "universal"])
+def test_attacks_without_a_gradient_cannot_go_through_a_defence(name):
+    class Purifier:
+        name, params, sha256, stochastic, size_multiple = "p", {}, None, False, 1
+    with pytest.raises(UserError, match="uses no gradient"):
+        attack_from_flags(parse("--attack_type", name), ThroughDefence(None, Purifier()))
