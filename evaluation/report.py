@@ -1,0 +1,136 @@
+"""One self-contained HTML page: tables, plots and the grids of the runs; no scripts, every picture inside the file."""
+import base64
+import io
+from html import escape
+
+from PIL import Image
+
+from evaluation import plots, tables
+from evaluation.compare import attack_text
+
+GRID_WIDTH = 900      # pixels; wider grids are scaled down
+
+STYLE = """
+:root { color-scheme: light dark; --page: #ffffff; --text: #1c1e21; --quiet: #5b6068; --line: #d9dce1; --band: #f4f6f8; --best: #0b6b34; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #16181b; --text: #e4e6ea; --quiet: #a0a6ae; --line: #363a40; --band: #1f2226; --best: #63d592; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1560px; padding: 1.5rem 1.6rem 4rem; background: var(--page); color: var(--text);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.3rem; margin: 2.6rem 0 .8rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .6rem; }
+p, li { max-width: 60rem; } .quiet, figcaption, .notes { color: var(--quiet); font-size: .88rem; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+table { border-collapse: collapse; width: 100%; font-size: .81rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .34rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); vertical-align: top; }
+thead th { background: var(--band); font-weight: 600; white-space: normal; vertical-align: bottom; }
+th.left, td.left { text-align: left; } td.attack { white-space: normal; min-width: 9rem; max-width: 14rem; border-right: 1px solid var(--line); }
+tbody.block > tr:last-child > td, td.attack { border-bottom: 2px solid var(--line); }
+tr:hover td:not(.attack) { background: var(--band); } tr.marked td:not(.attack) { color: var(--quiet); }
+td b { color: var(--best); } .spread { color: var(--quiet); font-size: .92em; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 620px), 1fr)); gap: 1.2rem; align-items: start; }
+figure { margin: 0; } figure.wide { grid-column: 1 / -1; }
+figure img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px;
+  padding: 4px; display: block; }
+figcaption { margin: .4rem 0 0; overflow-wrap: anywhere; }
+.grids { display: grid; gap: 1.4rem; } details > summary { cursor: pointer; margin: 1rem 0; }
+"""
+
+
+def _image(data, kind, alt):
+    return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+
+
+def _figure(picture, caption, wide=False):
+    return f"<figure{' class=wide' if wide else ''}>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def grid_picture(path):
+    """JPEG bytes of a grid, at most GRID_WIDTH pixels wide; None where there is none or it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with Image.open(path) as opened:      # by PIL alone: a comparison should start without loading torch
+            image = opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    if image.width > GRID_WIDTH:
+        image = image.resize((GRID_WIDTH, max(1, round(image.height * GRID_WIDTH / image.width))), Image.LANCZOS)
+    out = io.BytesIO()
+    image.save(out, format="JPEG", quality=88)
+    return out.getvalue()
+
+
+def _cell(text, left=False, best=False):
+    value, _, spread = text.partition(" ")
+    if left or not spread.startswith(("[", "±")):
+        value, spread = text, ""
+    value = f"<b>{escape(value)}</b>" if best else escape(value)
+    return f'<td{" class=left" if left else ""}>{value}{f" <span class=spread>{escape(spread)}</span>" if spread else ""}</td>'
+
+
+def _header(headings, left):
+    return "<thead><tr>" + "".join(f'<th{" class=left" if i < left else ""}>{escape(h)}</th>' for i, h in enumerate(headings)) + "</tr></thead>"
+
+
+def _table(table):
+    headings, cells, rows = tables.grid(table)
+    purified = 2 + [c.key for c in tables.COLUMNS].index("metrics.purified.l2")
+    body = []
+    for attack in table.attacks():
+        mine = [(texts, row, best) for texts, (row, best) in zip(cells, rows) if row.attack == attack]
+        lines = []
+        for i, (texts, row, best) in enumerate(mine):
+            first = f'<td class="left attack" rowspan={len(mine)}>{escape(texts[0])}</td>' if i == 0 else ""
+            rest = "".join(_cell(t, left=c == 1, best=best and c == purified) for c, t in enumerate(texts) if c)
+            lines.append(f'<tr{" class=marked" if row.marks else ""}>{first}{rest}</tr>')
+        body.append(f'<tbody class=block>{"".join(lines)}</tbody>')
+    notes = "".join(f"<div>†{i} {escape(note)}.</div>" for i, note in enumerate(table.notes, 1))
+    return f"<div class=scroll><table>{_header(headings, 2)}{''.join(body)}</table></div><div class=notes>{notes}</div>"
+
+
+def _grids(table):
+    """Grids of the main attack in sight, those of the others folded away."""
+    shown, folded = [], []
+    for row in table.rows:
+        data = grid_picture(row.dirs[0] / "grid.png")
+        if data:
+            caption = f"{row.defence} | {attack_text(row.attack)} | {row.dirs[0]}"
+            (shown if row.attack == table.main else folded).append(_figure(_image(data, "jpeg", f"grid of {row.defence}"), caption))
+    if not shown and not folded:
+        return ""
+    more = f"<details><summary>{len(folded)} grids of the other attacks</summary><div class=grids>{''.join(folded)}</div></details>" if folded else ""
+    return f"<h3>Photo, disrupted, purified, and the fake of each</h3><div class=grids>{''.join(shown)}</div>{more}"
+
+
+def _legend():
+    """The Markdown legend as HTML: its *emphasis* and **bold** words."""
+    text = escape(tables.LEGEND)
+    for sign, tag in (("**", "strong"), ("*", "em")):
+        parts = text.split(sign)
+        text = "".join(p if i % 2 == 0 else f"<{tag}>{p}</{tag}>" for i, p in enumerate(parts))
+    return f"<p class=quiet>{text}</p>"
+
+
+def html(comparison, pictures):
+    """The page as text.
+
+    Args:  comparison  of evaluation.compare.compare;  pictures  {index of the table: {plot name: PNG bytes}}
+    """
+    parts = ["<h1>Disrupt, purify, fake: comparison of the runs</h1>", f"<p class=quiet>{sum(len(t.rows) for t in comparison.tables)} rows in "
+             f"{len(comparison.tables)} tables of defences, {len(comparison.detectors)} of detectors.</p>"]
+    parts += [_legend()] if comparison.tables else []
+    for i, table in enumerate(comparison.tables):
+        parts += [f"<h2>{escape(table.name)}</h2>", _table(table)]
+        drawn = [_figure(_image(data, "png", plots.CAPTIONS[name]), plots.CAPTIONS[name], wide=name in plots.WIDE) for name, data in pictures.get(i, {}).items()]
+        parts += [f"<h3>Plots</h3><div class=plots>{''.join(drawn)}</div>"] if drawn else []
+        parts.append(_grids(table))
+    if comparison.detectors:
+        headings, cells = tables.detector_grid(comparison.detectors)
+        body = "".join("<tr>" + "".join(_cell(t, left=c < 4) for c, t in enumerate(texts)) + "</tr>" for texts in cells)
+        parts += ["<h2>Detectors</h2>", f"<div class=scroll><table>{_header(headings, 4)}<tbody>{body}</tbody></table></div>"]
+    for title, text in zip(*[iter(tables.remarks(comparison))] * 2):
+        items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in text.splitlines())
+        parts += [f"<h2>{escape(title.removeprefix('## '))}</h2><ul>{items}</ul>"]
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>Comparison</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n")

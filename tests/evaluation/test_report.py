@@ -1,0 +1,98 @@
+"""Plots hold what the records say; the page holds everything and fetches nothing."""
+import io
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evaluation import compare, plots, report
+
+synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
+defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    for eps, disrupted in ((0.02, 0.1), (0.05, 0.4)):
+        level = round(eps * 127.5) / 127.5
+        save(tmp_path, defense("none", l2=disrupted, clean=0, eps=eps, linf=level), grid=True)
+        save(tmp_path, defense("jpeg-q75", l2=disrupted / 50, eps=eps, linf=level), grid=True)
+        save(tmp_path, defense("one-step", l2=disrupted / 500, nfe=1, eps=eps, linf=level))
+    save(tmp_path, defense("one-step", l2=0.3, attack_through="one-step"))
+    save(tmp_path, detector())
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "record.json").write_text("<script>alert(1)</script>")
+    return compare.compare(tmp_path)
+
+
+def test_curves_run_over_the_eps_reached_from_the_undisturbed_photo(comparison):
+    (by_defence,) = plots.curves(comparison.tables[0]).values()        # an attack through a defence is no part of a curve
+    assert {d: [(round(eps, 4), cell.value) for eps, cell in points] for d, points in by_defence.items()} == {
+        "none": [(0.0235, 0.1), (0.0471, 0.4)],                        # its 0 at eps 0 has no place on a log axis
+        "jpeg-q75": [(0, 0.0012), (0.0235, 0.002), (0.0471, 0.008)],
+        "one-step": [(0, 0.0012), (0.0235, 0.0002), (0.0471, 0.0008)]}
+
+
+def test_every_plot_is_drawn_and_can_be_opened(comparison):
+    pictures = plots.draw(comparison.tables[0])
+    assert list(pictures) == list(plots.PLOTS)
+    for data in pictures.values():
+        image = Image.open(io.BytesIO(data))
+        assert image.format == "PNG" and min(image.size) > 150
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 10       # something is drawn
+
+
+def test_bars_stand_at_the_values_of_the_main_eps(comparison):
+    figure = plots.l2_by_defence(comparison.tables[0])
+    (axes,) = [a for a in figure.axes if a.get_visible()]
+    assert [round(bar.get_width(), 6) for bar in axes.patches] == [0.4, 0.008, 0.0008]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["none", "jpeg-q75", "one-step"]
+
+
+def test_defences_of_equal_cost_stand_side_by_side(comparison):
+    (axes,) = plots.cost_against_fake(comparison.tables[0]).axes
+    xs = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in plots.MARKERS]
+    assert sorted(round(x, 3) for x in xs) == [-0.05, 0.05, 1]
+
+
+def test_colours_and_markers_tell_defences_apart():
+    labels = ["none", "jpeg-q30", "jpeg-q50", "jpeg-q75", "ddpm-t10", "ddpm-t20", "one-step", "one-step-plain-t10", "something-new"]
+    table = compare.Table("d", "g", [compare.Row((), label, []) for label in labels], ())
+    look = plots.styles(table)
+    assert len({(s.color, s.marker) for s in look.values()}) == len(labels)
+    assert look["one-step-plain-t10"].color != look["one-step"].color
+
+
+def test_a_table_without_figures_draws_nothing(tmp_path):
+    found = defense("jpeg-q75")
+    found.metrics.update(disrupted=None, purified=None, clean_purified=None, input=None)
+    save(tmp_path, found)
+    empty = compare.compare(tmp_path)
+    assert plots.draw(empty.tables[0]) == {}
+    assert "jpeg-q75" in report.html(empty, {0: {}})
+
+
+def test_the_page_is_self_contained(comparison):
+    page = report.html(comparison, {0: plots.draw(comparison.tables[0])})
+    assert not re.search(r"https?://", page) and "<script" not in page and "<link" not in page and "@import" not in page and "url(" not in page
+    sources = re.findall(r'src="([^"]{0,30})', page)
+    assert len(sources) == 4 + 4 and all(s.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for s in sources)
+    assert not re.search(r'\s(href|srcset|on\w+)\s*=', page)
+
+
+def test_the_page_shows_rows_detectors_marks_and_problems(comparison):
+    page = report.html(comparison, {0: {}})
+    for text in ("drawn, stargan", "one-step", "through one-step", "Detectors", "0.910", "Not read", "bad/record.json", "<b>0.00080</b>"):
+        assert text in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_grids_are_scaled_down(tmp_path):
+    Image.new("RGB", (1800, 90), "red").save(tmp_path / "grid.png")
+    assert Image.open(io.BytesIO(report.grid_picture(tmp_path / "grid.png"))).size == (900, 45)
+    Image.new("RGB", (300, 90), "red").save(tmp_path / "grid.png")
+    assert Image.open(io.BytesIO(report.grid_picture(tmp_path / "grid.png"))).size == (300, 90)
+    (tmp_path / "grid.png").write_bytes(b"no image")
+    assert report.grid_picture(tmp_path / "grid.png") is None and report.grid_picture(tmp_path / "none.png") is None

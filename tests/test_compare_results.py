@@ -1,0 +1,95 @@
+"""compare_results.py: what it writes, README markers, and one line for what cannot be compared."""
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import compare_results
+from common.cli import UserError
+
+synthetic = runpy.run_path(str(Path(__file__).parent / "evaluation" / "synthetic.py"))
+defense, save = synthetic["defense"], synthetic["save"]
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    for name, l2 in (("none", 0.4), ("jpeg-q75", 0.02), ("one-step", 0.001)):
+        save(folder, defense(name, l2=l2), grid=True)
+    return folder
+
+
+def files_of(folder):
+    return sorted(p.name for p in folder.iterdir() if p.is_file())
+
+
+EXPECTED = ["comparison.csv", "comparison.md", "cost_against_fake-drawn-stargan.png", "l2_by_defence-drawn-stargan.png",
+            "l2_by_eps-drawn-stargan.png", "photo_against_fake-drawn-stargan.png", "report.html"]
+
+
+def test_writes_into_the_results_folder_and_prints_the_table(results, capsys):
+    assert compare_results.main([str(results)]) is None
+    assert files_of(results) == EXPECTED
+    printed = capsys.readouterr().out
+    assert (results / "comparison.md").read_text() in printed and "one-step" in printed
+
+
+def test_out_goes_elsewhere_and_a_repetition_changes_nothing(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_results.plots, "draw", lambda table: {"l2_by_eps": b"picture"})
+    compare_results.main([str(results), "--out", str(tmp_path / "a" / "b")])
+    texts = ["comparison.csv", "comparison.md", "l2_by_eps-drawn-stargan.png", "report.html"]
+    assert files_of(tmp_path / "a" / "b") == texts and files_of(results) == []
+    first = [(tmp_path / "a" / "b" / name).read_bytes() for name in texts]
+    compare_results.main([str(results), "--out", str(tmp_path / "a" / "b")])
+    assert [(tmp_path / "a" / "b" / name).read_bytes() for name in texts] == first
+
+
+def test_readme_tables_are_rewritten_between_their_markers(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_results.plots, "draw", lambda table: {})
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- table:drawn -->\nstale table\n<!-- /table -->\nbetween\n\n<!-- table:drawn --><!-- /table -->\nafter\n")
+    compare_results.main([str(results), "--out", str(tmp_path / "out"), "--readme", str(readme)])
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- table:drawn -->\n| attack") and text.endswith("<!-- /table -->\nafter\n")
+    assert "stale" not in text and "between" in text and text.count("| one-step") == 2
+    compare_results.main([str(results), "--out", str(tmp_path / "out"), "--readme", str(readme)])
+    assert readme.read_text() == text
+
+
+@pytest.mark.parametrize("content, message", [
+    ("no marker", "holds no <!-- table:NAME --> marker"),
+    ("<!-- table:drawn -->", "has no <!-- /table -->"),
+    ("<!-- table:drawn --> <!-- table:drawn --> <!-- /table -->", "has no <!-- /table -->"),
+    ("<!-- table:CelebA --><!-- /table -->", r"names a dataset without records \(found: drawn\)")])
+def test_wrong_markers_write_nothing(results, tmp_path, content, message):
+    readme = tmp_path / "README.md"
+    readme.write_text(content)
+    with pytest.raises(UserError, match=message):
+        compare_results.main([str(results), "--readme", str(readme)])
+    assert readme.read_text() == content and files_of(results) == []
+
+
+def test_missing_and_empty_folders(tmp_path):
+    with pytest.raises(UserError, match="no such results folder"):
+        compare_results.main([str(tmp_path / "none")])
+    with pytest.raises(UserError, match="nothing to compare"):
+        compare_results.main([str(tmp_path)])
+    with pytest.raises(UserError, match="--reedme"):
+        compare_results.main([str(tmp_path), "--reedme", "x"])
+
+
+def test_names_of_files_stay_inside_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_results.plots, "draw", lambda table: {"l2_by_eps": b"picture"})
+    found = defense(dataset="my faces")
+    found.config["gan"] = "../../x"
+    save(tmp_path / "results", found)
+    compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
+    assert "l2_by_eps-my_faces-.._.._x.png" in files_of(tmp_path / "out")
+
+
+def test_a_user_sees_one_line_and_exit_code_2(tmp_path):
+    script = Path(compare_results.__file__)
+    done = subprocess.run([sys.executable, script.name, str(tmp_path)], capture_output=True, text=True, cwd=script.parent)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
