@@ -1,0 +1,89 @@
+"""Purify any folder of photos: names and sizes stay.
+
+reads   --input            a folder of images or one image, any size
+        --defense_weights  the purifier's weights
+writes  --output           <stem>.png per photo (8-bit) and purify.yaml (all parameters, sha256 of the weights, seconds and network
+                           evaluations per photo)
+
+A network knows one size. --fit tile purifies a photo in overlapping tiles of that size and blends them; a smaller photo is reflected
+up to one tile. --fit resize shrinks or enlarges the whole photo to it and back. jpeg, blur and the autoencoders take photos whole.
+Images that are there already are kept; a folder with images of other parameters is refused. Killed? Give the same command again.
+
+  python -m purify --input photos --output purified --defense_model_type one-step --defense_weights models/one_step/demo.safetensors
+  python -m purify --input photos --output purified --defense_model_type ddpm --defense_weights W.safetensors --ddpm_start_num auto
+  python -m purify --input photos --output purified --defense_model_type jpeg --jpeg_quality 50
+"""
+import json
+import time
+
+import numpy as np
+import torch
+
+from common import cli, images, progress, runs, seeds
+from common.distributed import resolve_device
+from purify import folder
+from purify.flags import add_purifier_flags, purifier_from_flags
+from purify.sizes import MODES, describe, fit
+
+
+def parse_args(argv=None):
+    p = cli.ArgumentParser(prog="python -m purify", description=__doc__)
+    g = p.add_argument_group("what to purify")
+    g.add_argument("--input", required=True, metavar="DIR|FILE", help=f"photos ({', '.join(images.EXTENSIONS)})")
+    g.add_argument("--output", required=True, metavar="DIR", help="folder of the purified PNGs, not that of the photos")
+    g.add_argument("--fit", choices=MODES, default="tile", help="photos of another size than the network's: overlapping tiles, or a resize there and back")
+    g.add_argument("--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them")
+    add_purifier_flags(p)
+    cli.add_run_flags(p, batch_size=16, limit=True)
+    return p.parse_args(argv)
+
+
+def parameters_of(args, purifier):
+    """Everything that decides an image, JSON types."""
+    return {"defense": purifier.name, **purifier.params, "weights_sha256": purifier.sha256, **describe(purifier, args.fit),
+            "precision": args.precision, "seed": args.seed if purifier.stochastic else None}
+
+
+@torch.no_grad()
+def purify_files(args, purifier, output, sizes, device):
+    """Purify and write the photos of `sizes`.  Returns seconds spent in the purifier."""
+    spent = 0.0
+    with progress.bar(len(sizes), "purify") as bar:
+        for batch in folder.batches(sizes, args.batch_size):
+            x = images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device)
+            began = time.perf_counter()
+            purified = images.to_uint8(fit(purifier, x, seeds.named(args.seed, [p.name for p in batch], "purify"), args.fit))
+            spent += time.perf_counter() - began
+            for path, image in zip(batch, purified):
+                images.save_png(output.path(path), image)
+            bar.update(len(batch))
+    return spent
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    device = resolve_device(args.device)
+    sources = images.list_images(args.input)[:args.limit]
+    output = folder.Output(args.output, sources)
+    purifier = purifier_from_flags(args, device=device)
+    parameters = parameters_of(args, purifier)
+    print(json.dumps({**runs.options_of(args), "parameters": parameters, "images": len(sources)}, indent=2))
+    sizes, damaged = folder.inspect(sources, args.skip_damaged, args.num_workers)
+    todo = {p: sizes[p] for p in output.missing(list(sizes), parameters)}
+    if args.dry_run:
+        return
+    facts = {"input": str(args.input), "weights": args.defense_weights, "images": len(sizes), "skipped": [p.name for p in damaged],
+             "device": str(device), "command": runs.command(), "commit": runs.commit(), "versions": runs.versions()}
+    if todo:
+        output.describe(parameters, facts)      # before the first image, so that none lies there unexplained
+        seconds = purify_files(args, purifier, output, todo, device)
+        output.describe(parameters, {**facts, "purified_in_this_run": len(todo), "seconds_per_image": round(seconds / len(todo), 6),
+                                     "nfe": round(purifier.nfe, 4), **purifier.measured()})
+        print(f"{len(todo)} photos purified by {purifier.folder_name}: {seconds / len(todo):.4f} s and {purifier.nfe:g} network evaluations a photo")
+    print(f"{output.folder}: {len(sizes)} photos" + (f", {len(sizes) - len(todo)} were there already" if len(todo) < len(sizes) else ""))
+    for path in damaged:
+        print(f"skipped, damaged: {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,64 @@
+"""Purified photos from the shared cache: no photo is purified twice by the same defence."""
+import json
+import time
+
+import torch
+
+from common import cache, files, images, progress, seeds
+
+
+class PurifiedPhotos:
+    """What a purifier makes of one set of input images, rounded to 8 bits, one PNG each.
+
+    Args:   purifier   purify.base.Purifier
+            input_key  what the inputs are: the key of their cache, or of the plain photos
+            inputs     names -> float32 (N, 3, H, W) in [-1, 1]
+            root       e.g. results/purified/CelebA;  seed  of the purifier's randomness
+    """
+
+    def __init__(self, purifier, input_key, inputs, root, seed, precision="fp32"):
+        self.purifier, self.inputs, self.seed = purifier, inputs, seed
+        definition = {"stage": "purified", "input": input_key, "defense": purifier.name, "params": dict(purifier.params),
+                      "weights": purifier.sha256, "precision": precision, "seed": seed if purifier.stochastic else None}
+        self.cache = cache.ImageCache(root, purifier.folder_name, definition)
+
+    @torch.no_grad()
+    def fill(self, names, ctx, batch_size, what="purify"):
+        """Purify what is missing, sharded over the processes, and note what it cost."""
+        if self.purifier.name == "none":
+            return
+        mine = ctx.shard(self.cache.missing(names))
+        spent = 0.0
+        self.purifier.reset_count()
+        with progress.bar(len(mine), what, show=ctx.is_main) as bar:
+            for start in range(0, len(mine), batch_size):
+                batch = mine[start:start + batch_size]
+                x = self.inputs(batch).to(ctx.device)
+                began = time.perf_counter()
+                purified = images.to_uint8(self.purifier(x, seeds.named(self.seed, batch, "purify")))
+                spent += time.perf_counter() - began
+                self.cache.save(batch, purified)
+                bar.update(len(batch))
+        if mine:
+            self._add_cost(len(mine), spent, self.purifier.nfe * len(mine), ctx)
+        ctx.barrier()
+
+    def _add_cost(self, count, seconds, evaluations, ctx):
+        path = self.cache.folder / f"cost-{ctx.rank}.json"
+        before = json.loads(path.read_text()) if path.exists() else {"images": 0, "seconds": 0.0, "evaluations": 0.0}
+        files.write_json(path, {"images": before["images"] + count, "seconds": before["seconds"] + seconds,
+                                "evaluations": before["evaluations"] + evaluations})
+
+    def cost(self):
+        """(seconds per image of one process, network evaluations per image), as measured when the images were made; None if unknown."""
+        if self.purifier.name == "none":
+            return 0.0, 0.0
+        rows = [json.loads(p.read_text()) for p in sorted(self.cache.folder.glob("cost-*.json"))]
+        count = sum(r["images"] for r in rows)
+        if not count:
+            return None, None
+        return sum(r["seconds"] for r in rows) / count, sum(r["evaluations"] for r in rows) / count
+
+    def floats(self, names):
+        """(N, 3, H, W) purified images on the 8-bit grid."""
+        return self.inputs(names) if self.purifier.name == "none" else self.cache.floats(names)

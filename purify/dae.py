@@ -1,0 +1,46 @@
+"""The denoising autoencoders as purifiers: one pass, weights of train_defense.py."""
+from pathlib import Path
+
+import torch
+
+from common import checkpoint, distributed, files
+from common.cli import UserError
+from models.dae.network import NETWORKS, create
+from purify.base import Purifier
+
+
+class DefensiveModel(Purifier):
+    """defensive-model-1 or -2, as published or -fixed (models.dae.network says what differs)."""
+
+    def __init__(self, network, name, sha256=None, precision="fp32"):
+        self.name = name
+        super().__init__({}, name)
+        self.network, self.sha256, self.precision, self.size_multiple = network, sha256, precision, network.size_multiple
+
+    def purify(self, x, rng):
+        self.count(len(x), len(x))
+        with distributed.autocast(x.device, self.precision):
+            y = self.network(x)
+        return y.to(x.dtype).clamp(-1, 1)
+
+
+def load(path, name, device="cpu", precision="fp32"):
+    """A frozen DefensiveModel from weights.safetensors or last.pt.  Raises UserError for a damaged file or another network."""
+    path = Path(path)
+    if path.name == "last.pt":
+        saved = checkpoint.load_state(path)
+        state = saved["parts"].get("average") or saved["parts"].get("network") or {}
+        state = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
+        found = saved["options"].get("defense_model_type")
+    else:
+        state, meta = checkpoint.read_weights(path)
+        found = meta.get("name") if meta.get("kind") == "dae" else meta.get("kind")
+    with torch.device("meta"):
+        network = create(name)
+    wanted = network.state_dict()
+    if found not in (name, None) or {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in state.items()}:
+        fits = [n for n, make in NETWORKS.items() if n == found]
+        raise UserError(f"{path}: expected weights of {name}, found {found or 'tensors named ' + ', '.join(list(state)[:3])}"
+                        + (f"; give --defense_model_type {fits[0]}" if fits and found != name else ""))
+    network.load_state_dict(state, assign=True)
+    return DefensiveModel(network.eval().requires_grad_(False).to(device), name, files.sha256(path), precision)

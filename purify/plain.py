@@ -1,0 +1,59 @@
+"""Purifiers without a network: nothing, JPEG, Gaussian blur."""
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from common import images
+from common.blur import gaussian_blur
+from purify.base import Purifier
+
+KERNEL = 11     # pixels; as in Ruiz et al. 2020
+
+
+class Nothing(Purifier):
+    """The photo as it is."""
+
+    name = "none"
+
+    def purify(self, x, rng):
+        self.count(len(x), 0)
+        return x
+
+
+class Jpeg(Purifier):
+    """Save each photo as JPEG and read it back (Pillow, 4:2:0 chroma, standard tables).
+
+    Backward is the identity (straight-through): rounding has a zero gradient almost everywhere.
+    """
+
+    name = "jpeg"
+
+    def __init__(self, quality=75):
+        super().__init__({"quality": quality}, f"jpeg-q{quality}")
+
+    def round_trip(self, image):
+        """uint8 (H, W, 3) -> uint8 (H, W, 3)."""
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, format="JPEG", quality=self.params["quality"], subsampling="4:2:0")
+        return np.asarray(Image.open(buffer).convert("RGB"))
+
+    def purify(self, x, rng):
+        self.count(len(x), 0)
+        y = images.to_float(np.stack([self.round_trip(image) for image in images.to_uint8(x)])).to(x.device, x.dtype)
+        return y + (x - x.detach()) if torch.is_grad_enabled() and x.requires_grad else y     # adds zero, passes the gradient on
+
+
+class Blur(Purifier):
+    """Gaussian blur of standard deviation sigma pixels (Ruiz et al. 2020: sigma 1.5, kernel 11)."""
+
+    name = "blur"
+    smallest = KERNEL // 2 + 1
+
+    def __init__(self, sigma=1.5):
+        super().__init__({"sigma": sigma, "kernel": KERNEL}, f"blur-s{sigma:g}")
+
+    def purify(self, x, rng):
+        self.count(len(x), 0)
+        return gaussian_blur(x, self.params["sigma"], KERNEL).clamp(-1, 1)

@@ -1,0 +1,56 @@
+"""Which weights a defence uses when none are named: the newest finished training of it, else one line with the command that makes them."""
+from pathlib import Path
+
+from common import runs
+from common.cli import UserError
+
+TRAINED_AS = {"ddpm": "ddpm", "diffpure": "ddpm", "one-step-plain": "ddpm", "one-step": "one-step", "defensive-model-1": "defensive-model-1",
+              "defensive-model-2": "defensive-model-2", "defensive-model-1-fixed": "defensive-model-1-fixed",
+              "defensive-model-2-fixed": "defensive-model-2-fixed"}
+
+
+def newest_training(result_dir, defense, dataset, noise=None):
+    """weights.safetensors of the newest finished training of a defence, of the disruption `noise` ("pgd" or "pgd-eps0.05") if given; or None."""
+    return _newest(Path(result_dir) / defense / dataset / "train", lambda kind: noise in (None, kind, kind.rsplit("-eps", 1)[0]))
+
+
+def newest_translator(result_dir, dataset, adversarial=False):
+    """weights.safetensors of the newest finished training of an ordinary or adversarially trained translator, or None."""
+    return _newest(Path(result_dir) / "stargan" / dataset / "train", lambda kind: kind.startswith("adv-") == adversarial)
+
+
+def _newest(parent, wanted):
+    kinds = sorted(p for p in parent.iterdir() if wanted(p.name)) if parent.is_dir() else []
+    found = [run / "weights.safetensors" for kind in kinds if (run := runs.newest_finished(kind, "weights.safetensors"))]
+    return max(found, key=lambda f: f.stat().st_mtime, default=None)
+
+
+def weights_of(defense, args):
+    """The weight file of a purifier that needs one (None for jpeg and the like): --defense_weights, else the newest training.
+
+    Raises UserError naming the command that trains it.
+    """
+    if defense not in TRAINED_AS:
+        return None
+    found = newest_training(args.result_dir, TRAINED_AS[defense], args.dataset, args.defense_noise)
+    if found is None:
+        noise = f" on {args.defense_noise}" if args.defense_noise else ""
+        raise UserError(f"{defense} has no finished training{noise} below {Path(args.result_dir) / TRAINED_AS[defense] / args.dataset}: run "
+                        f"`{training_command(defense, args)}`, or give --defense_weights FILE")
+    return str(found)
+
+
+def training_command(defense, args):
+    """The command line that trains the weights of a defence."""
+    command = f"python train_defense.py --defense_model_type {TRAINED_AS[defense]} --data_dir {args.data_dir} --image_size {args.image_size}"
+    return command + (f" --gan_weights {args.gan_weights}" if defense == "one-step" else "")
+
+
+def adversarial_translator_of(args):
+    """--adv_gan_weights, else the newest adversarially trained translator.  Raises UserError naming the command that trains one."""
+    found = args.adv_gan_weights or newest_translator(args.result_dir, args.dataset, adversarial=True)
+    if found is None:
+        raise UserError(f"{args.defense_model_type} needs an adversarially trained translator: run `python -m models.stargan.train "
+                        f"--adversarial both --init_from .../last.pt --data_dir {args.data_dir} --image_size {args.image_size}`, or give "
+                        "--adv_gan_weights FILE")
+    return str(found)
