@@ -54,11 +54,20 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         argv = list(sys.argv[1:] if args is None else args)
+        self._check_flags(argv)
         parsed, unknown = super().parse_known_args(self._yaml_flags(argv) + argv, namespace)
         if unknown:
-            word = unknown[0].split("=")[0]
-            self.error(f"unknown argument {unknown[0]}{nearest(word, self.flags())}; --help lists all")
+            self.error(f"unknown argument {unknown[0]}; --help lists all")
         return parsed
+
+    def _check_flags(self, argv):
+        """A misspelt flag is told as such, before argparse misses a required one or takes its value for something else."""
+        for word in argv:
+            name = word.split("=")[0]
+            if word == "--":
+                return
+            if word.startswith("--") and name not in self.flags():
+                self.error(f"unknown argument {name}{nearest(name, self.flags())}; --help lists all")
 
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:
@@ -77,27 +86,31 @@ class ArgumentParser(argparse.ArgumentParser):
         if path is None or "--config" not in self.flags():
             return []
         try:
-            with open(path) as f:
-                values = yaml.safe_load(f) or {}
+            with open(path, encoding="utf-8") as f:
+                values = yaml.safe_load(f)
         except OSError as e:
             raise UserError(f"--config {path}: {e.strerror}")
-        except yaml.YAMLError as e:
+        except (yaml.YAMLError, UnicodeDecodeError) as e:
             raise UserError(f"--config {path}: not valid YAML ({' '.join(str(e).split())})")
+        if values is None:      # an empty file
+            return []
         if not isinstance(values, dict):
             raise UserError(f"--config {path}: expected `flag: value` lines, found a {type(values).__name__}")
         known = {a.dest: (o, a) for o, a in self.flags().items()}
         words = []
         for key, value in values.items():
-            if key not in known or key == "config":
+            if key not in known or key in ("config", "help"):
                 raise UserError(f"--config {path}: unknown key {key!r}{nearest(str(key), known)}")
             option, action = known[key]
             if action.nargs == 0:
                 if not isinstance(value, bool):
                     raise UserError(f"--config {path}: {key} takes true or false, found {value!r}")
                 words += [option] if value else []
+            elif isinstance(value, dict):
+                raise UserError(f"--config {path}: {key} takes one value or a list, found nested lines")
             elif value is not None:
                 words += [option, *map(str, value)] if isinstance(value, list) else [f"{option}={value}"]
-        return words
+        return [*words, f"--config={path}"]      # so that a list never goes on into the positional arguments
 
 
 def _number(convert, test, what):
@@ -138,7 +151,7 @@ def device_name(text):
 
 
 def add_run_flags(parser, batch_size=None, limit=False, resume=False, precision=True):
-    """The flags of DESIGN's command line that most commands share, in their own help group."""
+    """The flags that most commands share, in their own help group."""
     g = parser.add_argument_group("how to run")
     g.add_argument("--device", type=device_name, default="auto", help="auto, cpu or cuda:N; auto = the first GPU, else the CPU")
     g.add_argument("--seed", type=natural_int, default=0, help="all randomness derives from it")

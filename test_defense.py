@@ -1,0 +1,225 @@
+"""Test one defence: disrupt split B, purify it, make the fakes, measure.
+
+reads   <data_dir>/images_b/              (made by split_dataset.py), a translator, and the defence's weights
+writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-eps<eps>/NNN/{options.yaml,grid.png,images/,record.json}
+        <result_dir>/{attacked,purified}/<dataset>/   caches that all defences share
+
+  python test_defense.py --defense_model_type jpeg --gan_weights 200000-G.ckpt
+  python test_defense.py --defense_model_type ddpm --ddpm_start_num 20 --gan_weights 200000-G.ckpt --attack_target clean
+  python test_defense.py --defense_model_type one-step --gan_weights 200000-G.ckpt --attack_through one-step --gradient full --eot 4
+"""
+import json
+import resource
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+import purify
+from attacks.cached import AttackedPhotos, folder_name
+from attacks.flags import add_attack_flags, attack_from_flags
+from attacks.through import ThroughDefence
+from common import cli, distributed, files, images, runs
+from common.cli import UserError
+from evaluation import record
+from evaluation.fid import load_extractor
+from evaluation.score import Score, score_all
+from faces.celeba import FaceFolder
+from models.stargan.frozen import load_translator
+from models.stargan.labels import create_labels
+from purify.cached import PurifiedPhotos
+from purify.defences import DEFENCES
+from purify.flags import add_purifier_flags, purifier_from_flags
+from purify.trained import adversarial_translator_of, newest_translator, weights_of
+
+
+def parse_args(argv=None):
+    p = cli.ArgumentParser(prog="test_defense.py", description=__doc__)
+    g = p.add_argument_group("data and weights")
+    g.add_argument("--data_dir", default="dataset/CelebA", help="folder that holds images_b")
+    g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
+    g.add_argument("--split", choices=["a", "b", "c"], default="b", help="which photos; parameters are tuned on a, results reported on b")
+    g.add_argument("--result_dir", default="results", help="where run folders and caches go")
+    g.add_argument("--cache_dir", default=None, help="where decoded crops are kept; default: beside the split")
+    g.add_argument("--selected_attrs", nargs="+", default=["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"],
+                   metavar="NAME", help="attribute columns, as the translator was trained; one domain each")
+    g.add_argument("--celeba_crop_size", type=cli.natural_int, default=178, help="centre crop of a photo, pixels; 0 = none")
+    g.add_argument("--image_size", type=cli.positive_int, default=128, help="side of the images, pixels")
+    g.add_argument("--gan_type", default="stargan", help="name of the translator in the result folder")
+    g.add_argument("--gan_weights", default=None, metavar="FILE",
+                   help="translator: official 200000-G.ckpt or ours; default: the newest finished training")
+    g.add_argument("--adv_gan_weights", default=None, metavar="FILE", help="for adv-train, adv-train-blur and both; default: the newest finished training")
+    g.add_argument("--gan_training_data", default=None, help="what the translator was trained on, for the record (the official one: all of CelebA)")
+    g.add_argument("--inception_weights", default=None, metavar="FILE", help="standard Inception weights; with them FID and KID are measured")
+    g.add_argument("--features", choices=["auto", "none"], default="auto", help="none: measure no distance between sets of fakes")
+    g.add_argument("--skip_damaged", action="store_true", help="go on without damaged photos and list them")
+    add_purifier_flags(p, DEFENCES)
+    g.add_argument("--defense_noise", default=None, metavar="ATTACK",
+                   help="without --defense_weights: the disruption that the purifier was trained on, as in its run folder (none, pgd, pgd-eps0.05); default: any")
+    add_attack_flags(p)
+    g = p.add_argument_group("attack on the defence")
+    g.add_argument("--attack_on", choices=["standard", "self"], default="standard",
+                   help="adversarially trained translators: attacked by the shared images, or white-box themselves")
+    g.add_argument("--attack_through", choices=sorted(purify.PURIFIERS), default=None, help="the attacker knows this purifier and attacks through it")
+    g = p.add_argument_group("output")
+    g.add_argument("--save_image", action="store_true", help="write every photo, disrupted, purified and all fakes to images/")
+    cli.add_run_flags(p, batch_size=32, limit=True, resume=True)
+    args = p.parse_args(argv)
+    args.dataset = args.dataset or Path(args.data_dir).name
+    if args.attack_on == "self" and DEFENCES[args.defense_model_type].translator == "standard":
+        p.error(f"--attack_on self is for adversarially trained translators; {args.defense_model_type} uses the standard one")
+    if args.gan_weights is None:
+        newest = newest_translator(args.result_dir, args.dataset)
+        if newest is None:
+            p.error("--gan_weights FILE is needed: the official 200000-G.ckpt, or train one (python -m models.stargan.train "
+                    f"--data_dir {args.data_dir} --image_size {args.image_size})")
+        args.gan_weights = str(newest)
+    return args
+
+
+def load_defence(args, ctx):
+    """(purifier, weights file or None, standard translator, translator of the defence)."""
+    defence, c_dim = DEFENCES[args.defense_model_type], len(args.selected_attrs)
+    weights = args.defense_weights or weights_of(defence.purifier, args)
+    purifier = purifier_from_flags(args, weights, name=defence.purifier, device=ctx.device)
+    standard = load_translator(args.gan_weights, ctx.device, c_dim)
+    multiple = max(standard.size_multiple, purifier.size_multiple)
+    if args.image_size % multiple:
+        raise UserError(f"--image_size {args.image_size}: these networks take multiples of {multiple}, "
+                        f"{max(1, args.image_size // multiple) * multiple} for example")
+    translator = load_translator(adversarial_translator_of(args), ctx.device, c_dim) if defence.translator == "adversarial" else standard
+    return purifier, weights, standard, translator
+
+
+def attacked_generator(args, purifier, standard, translator, ctx):
+    """What the attacker differentiates: a translator, or a translator behind a purifier."""
+    target = translator if args.attack_on == "self" else standard
+    if args.attack_through is None:
+        return target
+    through = purifier
+    if args.attack_through != purifier.name:
+        through = purifier_from_flags(args, weights_of(args.attack_through, args), name=args.attack_through, device=ctx.device)
+    return ThroughDefence(target, through, args.gradient, args.eot)
+
+
+def attack_folder(args, attack):
+    """<attack>-eps<eps>, with what differs from the default protocol."""
+    name = folder_name(attack, args.attack_label).removesuffix("-gray-original").removesuffix("-original")
+    blur = f"-{args.attack_blur}" if args.attack_blur != "none" else ""
+    through = f"-through-{args.attack_through}" if args.attack_through else ""
+    return name + blur + through + ("-self" if args.attack_on == "self" else "")
+
+
+def save_pictures(args, run, faces, attacked, purified, score, ctx):
+    """grid.png of the first photos (photo, disrupted, purified, and the fakes of each beside it); with --save_image every image."""
+    names = faces.names if args.save_image else faces.names[:8]
+    rows = []
+    for name in names:
+        i = faces.names.index(name)
+        x, c = faces.floats([i]).to(ctx.device), faces.labels[[i]].to(ctx.device)
+        row = []
+        for k, target in enumerate(create_labels(c, args.selected_attrs)):
+            found = {"photo": x, "disrupted": attacked(k)([name]).to(ctx.device), "purified": purified(k)([name]).to(ctx.device)}
+            fakes = {kind: score.fakes(image, target) for kind, image in found.items()}
+            if args.save_image:
+                for kind in found:
+                    if k == 0 or args.attack_label == "target" and kind != "photo":
+                        suffix = f"_{args.selected_attrs[k]}" if args.attack_label == "target" and kind != "photo" else ""
+                        save_one(run, kind + suffix, name, found[kind])
+                    save_one(run, f"fake_of_{kind}_{args.selected_attrs[k]}", name, fakes[kind])
+            if k < 3 and i < 8:
+                row += ([*found.values()] if k == 0 or args.attack_label == "target" else []) + [*fakes.values()]
+        if i < 8:
+            rows.append([cell[0].cpu() for cell in row])
+    images.save_png(run.folder / "grid.png", images.make_grid(rows))
+
+
+def save_one(run, kind, name, image):
+    files.make_folder(run.folder / "images" / kind)
+    images.save_png(run.folder / "images" / kind / f"{Path(name).stem}.png", images.to_uint8(image[0]))
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    with distributed.session(args.device) as ctx:
+        files.check_writable(args.result_dir)
+        faces = FaceFolder(Path(args.data_dir) / f"images_{args.split}", args.selected_attrs, args.celeba_crop_size, args.image_size,
+                           cache_dir=args.cache_dir, limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
+        purifier, weights, standard, translator = load_defence(args, ctx)
+        extractor = load_extractor(args.inception_weights, device=ctx.device) if args.features == "auto" else None
+        attack = attack_from_flags(args, attacked_generator(args, purifier, standard, translator, ctx))
+        args.defense_weights, args.ddpm_start_num = weights, purifier.params.get("start")
+        ctx.print(json.dumps(runs.options_of(args), indent=2))
+        if args.dry_run:
+            return
+        root, noise = Path(args.result_dir), trained_noise(weights)
+        folder = args.defense_model_type if purifier.name in ("none", args.defense_model_type) else f"{args.defense_model_type}-{purifier.folder_name}"
+        parent = root / (purifier.folder_name if purifier.name == args.defense_model_type else folder) / args.dataset / args.gan_type / noise
+        run = runs.open_run(parent / attack_folder(args, attack), args, ctx)
+        if run.finished:
+            ctx.print(f"this run is finished: {run.folder / record.FILE}")
+            return
+        started = time.strftime("%Y-%m-%dT%H:%M:%S")
+
+        attacked = AttackedPhotos(attack, args.attack_label, faces, args.selected_attrs, root / "attacked" / args.dataset, faces.preparation, args.seed)
+        began = time.perf_counter()
+        made = attacked.fill(ctx, args.batch_size)
+        attack_seconds = (time.perf_counter() - began) / made if made else None
+        index = {name: i for i, name in enumerate(faces.names)}
+        purified_of = lambda key, inputs: PurifiedPhotos(purifier, key, inputs, root / "purified" / args.dataset, args.seed, args.precision)
+        sets = [purified_of(cached.key, cached.floats) for cached in attacked.caches]
+        clean = purified_of({"photos": faces.preparation}, lambda names: faces.floats([index[n] for n in names]))
+        for photos in [*sets, clean]:
+            photos.fill(faces.names, ctx, args.batch_size)
+
+        score = Score(translator, args.selected_attrs, extractor, args.seed, standard=standard if translator is not standard else None)
+        score_all(score, faces, [c.floats for c in attacked.caches], [s.floats for s in sets], clean.floats, ctx, args.batch_size)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            metrics, groups, num_images, num_pairs = score.result(ctx)
+        for text in sorted({str(w.message) for w in caught}):
+            ctx.print(f"note: {text}")
+        if not ctx.is_main:
+            return
+        of = lambda sources: lambda k: sources[k if len(sources) > 1 else 0].floats
+        save_pictures(args, run, faces, of(attacked.caches), of(sets), score, ctx)
+        seconds, nfe = sets[0].cost()
+        definition = attack.definition()
+        config = {"gan": args.gan_type, "defense": args.defense_model_type, "defense_params": purifier.params, "defense_noise": noise,
+                  "attack": args.attack_type, "eps": args.test_noise_var if args.attack_type != "none" else 0.0,
+                  "attack_steps": definition.get("steps"), "attack_step_size": definition.get("step_size"),
+                  "attack_target": definition.get("target"), "attack_label": args.attack_label, "attack_blur": args.attack_blur,
+                  "attack_on": args.attack_on, "perturbation": args.perturbation and Path(args.perturbation).name, "attack_through": args.attack_through,
+                  "attack_gradient": args.gradient if args.attack_through else None, "attack_eot": args.eot if args.attack_through else None,
+                  "num_images": num_images, "num_pairs": num_pairs, "image_size": args.image_size,
+                  "gan_training_data": args.gan_training_data or standard.meta.get("trained_on") or "unknown", "skipped": faces.skipped}
+        memory = torch.cuda.max_memory_allocated() / 1e6 if ctx.device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        cost = {"nfe": nfe, "attack_s_per_image": attack_seconds, "purify_s_per_image": seconds, "peak_memory_mb": memory, "device": str(ctx.device)}
+        provenance = {"commit": runs.commit(), "command": runs.command(), "versions": runs.versions(), "gan_sha256": translator.sha256,
+                      "defense_sha256": purifier.sha256, "attacked_key": attacked.key, "started": started,
+                      "finished": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        found = record.Record("defense", folder, args.dataset, args.split, args.seed, config, metrics, groups,
+                              extractor.description if extractor else None, cost, provenance)
+        record.write(run.folder / record.FILE, found)
+        ctx.print(summary(found))
+        ctx.print(f"record: {run.folder / record.FILE}")
+
+
+def trained_noise(weights):
+    """Name of the disruption that the weights were trained on, from their run folder or metadata; `none` without weights."""
+    if weights is None:
+        return "none"
+    path = Path(weights)
+    return path.parent.parent.name if path.parent.parent.parent.name == "train" else path.stem
+
+
+def summary(found):
+    m = found.metrics
+    line = lambda side: f"l2 {m[side]['l2']:.5f} {m[side]['l2_ci']}, disrupted pairs {m[side]['prop_dist']:.3f}"
+    return "\n".join(f"{side:15s} {line(side)}" for side in ("disrupted", "purified", "clean_purified")) + \
+        f"\nphoto           disrupted l2 {m['input']['disrupted']['l2']:.5f}, purified l2 {m['input']['purified']['l2']:.5f}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
