@@ -103,6 +103,13 @@ def attacked_generator(args, purifier, standard, translator, ctx):
     return ThroughDefence(target, through, args.gradient, args.eot)
 
 
+def defence_folder(name, purifier):
+    """<defense+params>: the purifier's own folder name; behind the defence's name where they differ (both-ddpm-t10)."""
+    if purifier.name in (name, "none"):
+        return name if purifier.name == "none" else purifier.folder_name
+    return f"{name}-{purifier.folder_name}"
+
+
 def attack_folder(args, attack):
     """<attack>-eps<eps>, with what differs from the default protocol."""
     name = folder_name(attack, args.attack_label).removesuffix("-gray-original").removesuffix("-original")
@@ -154,8 +161,8 @@ def main(argv=None):
         if args.dry_run:
             return
         root, noise = Path(args.result_dir), trained_noise(weights)
-        folder = args.defense_model_type if purifier.name in ("none", args.defense_model_type) else f"{args.defense_model_type}-{purifier.folder_name}"
-        parent = root / (purifier.folder_name if purifier.name == args.defense_model_type else folder) / args.dataset / args.gan_type / noise
+        folder = defence_folder(args.defense_model_type, purifier)
+        parent = root / folder / args.dataset / args.gan_type / noise
         run = runs.open_run(parent / attack_folder(args, attack), args, ctx)
         if run.finished:
             ctx.print(f"this run is finished: {run.folder / record.FILE}")
@@ -186,7 +193,7 @@ def main(argv=None):
         save_pictures(args, run, faces, of(attacked.caches), of(sets), score, ctx)
         seconds, nfe = sets[0].cost()
         definition = attack.definition()
-        config = {"gan": args.gan_type, "defense": args.defense_model_type, "defense_params": purifier.params, "defense_noise": noise,
+        config = {"gan": args.gan_type, "defense": args.defense_model_type, "defense_params": {**purifier.params, **sets[0].measured()}, "defense_noise": noise,
                   "attack": args.attack_type, "eps": args.test_noise_var if args.attack_type != "none" else 0.0,
                   "attack_steps": definition.get("steps"), "attack_step_size": definition.get("step_size"),
                   "attack_target": definition.get("target"), "attack_label": args.attack_label, "attack_blur": args.attack_blur,

@@ -40,8 +40,15 @@ class Run:
         """Forget the lines after `step`: a resumed run writes them again."""
         path = self.folder / "log.jsonl"
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if json.loads(line).get("step", 0) <= step]
-            files.write_atomic(path, "".join(line + "\n" for line in kept))
+            files.write_atomic(path, "".join(line + "\n" for line in path.read_text().splitlines() if _step_of(line) <= step))
+
+
+def _step_of(line):
+    """The step of a log line; a line that a killed process left unfinished belongs to no step."""
+    try:
+        return json.loads(line).get("step", 0)
+    except json.JSONDecodeError:
+        return float("inf")
 
 
 def versions():
@@ -67,8 +74,11 @@ def commit():
 
 
 def command():
-    """The command line of this process."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line of this process, as it could be typed again."""
+    words = sys.orig_argv[1:]
+    if words[:1] == ["-m"]:
+        return " ".join(["python", *words])
+    return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def options_of(args):

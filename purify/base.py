@@ -22,6 +22,7 @@ class Purifier(nn.Module):
     smallest = 1
     tile = None
     sha256 = None
+    level = None            # purify.level.Level of those that find the noise level themselves
 
     def __init__(self, params=None, folder_name=None):
         super().__init__()
@@ -34,8 +35,10 @@ class Purifier(nn.Module):
         return self._evaluations / self._photos if self._photos else 0.0
 
     def reset_count(self):
-        """Forget the cost so far."""
+        """Forget the cost, and the levels found, so far."""
         self._photos = self._evaluations = 0.0
+        if self.level is not None:
+            self.level.reset()
 
     def count(self, photos, evaluations):
         """Note what a batch has cost: evaluations is the sum over its photos."""
@@ -43,8 +46,8 @@ class Purifier(nn.Module):
         self._evaluations += evaluations
 
     def measured(self):
-        """JSON dict of what the purifier found out while working, for records (the levels it chose, for example)."""
-        return {}
+        """JSON dict of what the purifier found out while working, for records: the levels it found."""
+        return self.level.measured() if self.level else {}
 
     def check_size(self, h, w):
         """Raises UserError for photos that the purifier cannot take."""

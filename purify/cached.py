@@ -47,7 +47,12 @@ class PurifiedPhotos:
         path = self.cache.folder / f"cost-{ctx.rank}.json"
         before = json.loads(path.read_text()) if path.exists() else {"images": 0, "seconds": 0.0, "evaluations": 0.0}
         files.write_json(path, {"images": before["images"] + count, "seconds": before["seconds"] + seconds,
-                                "evaluations": before["evaluations"] + evaluations})
+                                "evaluations": before["evaluations"] + evaluations, "measured": self.purifier.measured()})
+
+    def measured(self):
+        """What the purifier found out while it made these images: its noise levels, for those that find them."""
+        path = self.cache.folder / "cost-0.json"
+        return json.loads(path.read_text())["measured"] if path.exists() else {}
 
     def cost(self):
         """(seconds per image of one process, network evaluations per image), as measured when the images were made; None if unknown."""

@@ -36,6 +36,10 @@ class Level:
 
     def __init__(self, denoiser):
         self.denoiser = denoiser
+        self.reset()
+
+    def reset(self):
+        """Forget the levels found so far."""
         self._n = self._sum = self._squares = 0.0
 
     def __call__(self, x):

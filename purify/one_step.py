@@ -38,9 +38,6 @@ class OneStepPlain(Purifier):
         self.sha256, self.size_multiple, self.tile = denoiser.sha256, denoiser.size_multiple, denoiser.image_size
         self.level = Level(denoiser) if start == "auto" else None
 
-    def measured(self):
-        return self.level.measured() if self.level else {}
-
     def purify(self, x, rng):
         self.count(len(x), len(x))
         if self.level is None:

@@ -31,9 +31,6 @@ class ReverseOnly(Purifier):
         if start != "auto":
             chain.index_of(start)       # refuses a respacing that keeps nothing below t*
 
-    def measured(self):
-        return self.level.measured() if self.level else {}
-
     def steps_for(self, x):
         """Reverse steps of each photo, a list of N numbers."""
         if self.level is None:
