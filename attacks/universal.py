@@ -30,7 +30,7 @@ def load_perturbation(path):
             raise UserError(f"{path}: damaged or not an array of numbers ({' '.join(str(e).split())[:80]})")
         found = torch.from_numpy(np.asarray(loaded, np.float32)) if np.issubdtype(loaded.dtype, np.floating) else loaded
     else:
-        found = checkpoint._read_torch(path)
+        found = checkpoint.read_torch(path)
     if not torch.is_tensor(found) or not found.is_floating_point():
         raise UserError(f"{path}: expected one tensor of floats (3, h, w), found {getattr(found, 'dtype', type(found).__name__)}")
     shape = tuple(found.shape)

@@ -5,7 +5,7 @@ on load) whose metadata holds what is needed to rebuild the network.
 """
 import io
 import json
-import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def save_state(path, step, options, **parts):
 
 def load_state(path):
     """Read what save_state wrote.  Raises UserError if the file is missing, damaged or something else."""
-    state = _read_torch(Path(path))
+    state = read_torch(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT or "parts" not in state:
         raise UserError(f"{path}: not a training state of this project (format {FORMAT})")
     return state
@@ -54,12 +54,12 @@ def read_weights(path):
         data = path.read_bytes()
         try:
             tensors = load_safetensors_bytes(data)
+            header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+            meta = json.loads(header.get("__metadata__", {}).get("meta", "{}"))
         except Exception as e:
             raise UserError(f"{path}: truncated or damaged safetensors file ({' '.join(str(e).split())[:100]}); copy it again")
-        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
-        meta = json.loads(header.get("__metadata__", {}).get("meta", "{}"))
         return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, meta
-    loaded, meta = _read_torch(path), {}
+    loaded, meta = read_torch(path), {}
     if isinstance(loaded, dict):
         for key in ("state_dict", "model"):
             if isinstance(loaded.get(key), dict):
@@ -83,18 +83,28 @@ def _head(path):
         raise UserError(f"{path}: cannot be read ({e.strerror})")
 
 
-def _read_torch(path):
-    head = _head(path)
+def read_torch(path):
+    """Read any torch file as data: tensors, numbers, strings, lists and dicts, on the CPU.
+
+    Raises UserError, one line, for a file that is missing, truncated, text, an HTML page, or a pickle that holds anything else
+    (classes, functions: such a file can run code when it is opened, and is not opened).
+    """
+    path, head = Path(path), _head(path)
     if head.lstrip()[:1] == b"<":
         raise UserError(f"{path}: this is an HTML page, not weights (a download page saved under this name); download it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path}: this is a git-lfs pointer, not the weights it points to; fetch them with `git lfs pull`")
     if head[:2] == b"PK" and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: truncated (its end is missing); copy or download it again")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        if "weights_only" in str(e).lower() or "unsupported" in str(e).lower() or "global" in str(e).lower():
+        with warnings.catch_warnings(action="ignore"):      # about the pickle's version; what matters of it is raised
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:      # torch raises many kinds for a damaged file
+        message = " ".join(str(e).split())
+        # 0x80 opens a pickle: the reader knows every opcode that tensors need
+        if "GLOBAL" in message or "Unsupported class" in message or (head[:1] == b"\x80" and "Unsupported operand" in message):
             raise UserError(f"{path}: a pickle that holds more than tensors; it may run code when opened and is refused. "
                             "Save its state_dict and give that file")
-        raise UserError(f"{path}: not a weight file ({' '.join(str(e).split())[:80]})")
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError) as e:
-        raise UserError(f"{path}: truncated or not a weight file ({' '.join(str(e).split())[:80]}); copy or download it again")
+        if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+            raise UserError(f"{path}: a text file, not weights (begins {head[:24].decode()!r}); give the weight file itself")
+        raise UserError(f"{path}: truncated or not a weight file ({type(e).__name__}); copy or download it again")

@@ -30,7 +30,10 @@ def read_rgb(path):
     try:
         with Image.open(path) as image:
             image.load()
-            return ImageOps.exif_transpose(image).convert("RGB")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):      # Pillow would cut 16-bit grey off at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path}: no such image")
     except Exception as e:  # PIL raises many kinds for a damaged file
@@ -41,7 +44,7 @@ def read_rgb(path):
 def center_crop_resize(image, crop, size):
     """Short side up to `crop` where the photo is smaller, centre crop `crop` x `crop`, resize to `size` (bilinear, antialiased).
 
-    PIL image in, PIL image out. crop 0 keeps the whole photo and resizes its short side to `size` before the centre crop.
+    PIL image in, PIL image out. crop 0 takes the largest centred square of the photo.
     """
     crop = crop or min(image.size)
     w, h = image.size

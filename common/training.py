@@ -11,6 +11,9 @@ from common.cli import RunError, UserError
 from common.runs import options_of
 
 
+PATIENCE = 2   # seconds: on Ctrl-C the terminal and torchrun both signal a process, which is one request
+
+
 def add_training_flags(parser, num_steps, lr, ema=0.0):
     """The flags that `loop` and its trainers read."""
     g = parser.add_argument_group("how to train")
@@ -36,13 +39,13 @@ def update_average(average, network, decay):
 
 @contextmanager
 def stop_requests():
-    """Ctrl-C and SIGTERM ask the loop to stop after the step in progress; a second Ctrl-C stops at once."""
+    """Ctrl-C and SIGTERM ask the loop to stop after the step in progress; asked again later than PATIENCE seconds, it stops at once."""
     asked = []
 
     def ask(number, frame):
-        if asked:
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] > PATIENCE:
             raise KeyboardInterrupt
-        asked.append(number)
 
     try:
         before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -67,13 +70,20 @@ def resume(run, parts):
     return state["step"]
 
 
+def all_finite(state):
+    """Whether every floating-point tensor in nested dicts and lists is free of NaN and infinity."""
+    if isinstance(state, (dict, list, tuple)):
+        return all(map(all_finite, state.values() if isinstance(state, dict) else state))
+    return not (torch.is_tensor(state) and state.is_floating_point()) or bool(torch.isfinite(state).all())
+
+
 def loop(run, args, ctx, parts, step, on_save=None, what="train"):
     """Call step(i) for i in [resumed, args.num_steps) and keep last.pt, log.jsonl and the run's samples up to date.
 
     Args:   parts    dict name -> object with state_dict/load_state_dict: all that an exact resume needs
             step     i -> dict of scalars (tensors or floats) to log; performs the optimiser step
             on_save  done -> dict of scalars to log or None; validation and sample grids, called on rank 0 after `done` steps
-    Raises: RunError naming the step and the last good state if a logged value stops being finite
+    Raises: RunError naming the step and the last good state if a logged value or a weight stops being finite
             KeyboardInterrupt after saving, when asked to stop
     """
     start = resume(run, parts)
@@ -84,15 +94,20 @@ def loop(run, args, ctx, parts, step, on_save=None, what="train"):
     options = options_of(args)
     first_bad = torch.full((), -1, dtype=torch.long, device=ctx.device)
 
+    def fail(bad, what):
+        good = f"the last good state is {run.last}" if run.last.exists() else "no state was saved yet"
+        raise RunError(f"step {bad}: {what} not finite; {good}. Lower --lr, or use --precision fp32")
+
     def check():
-        bad = int(first_bad)
-        if bad >= 0:
-            good = f"the last good state is {run.last}" if run.last.exists() else "no state was saved yet"
-            raise RunError(f"step {bad}: a loss is not finite; {good}. Lower --lr, or use --precision fp32")
+        bad = [b for b in ctx.gather([int(first_bad)]) if b >= 0]      # one process's bad loss spoils the weights of all
+        if bad:
+            fail(min(bad), "a loss is")
 
     def save(done):
         check()
         if ctx.is_main:
+            if not all_finite([p.state_dict() for p in parts.values()]):
+                fail(done, "the weights are")
             checkpoint.save_state(run.last, done, options, **parts)
 
     began = time.time()

@@ -47,7 +47,13 @@ def load_classifier(path=None, device="cpu"):
     state, meta = checkpoint.read_weights(path)
     if meta.get("kind") != "classifier":
         raise UserError(f"{path}: expected an attribute classifier of this project, found {meta.get('kind') or 'other weights'}")
-    network = AttributeClassifier(**meta["options"])
-    network.load_state_dict(state)
-    network.attributes, network.sha256 = meta["attributes"], files.sha256(path)
+    try:
+        network = AttributeClassifier(**meta["options"])
+        network.load_state_dict(state)
+        network.attributes = meta["attributes"]
+        if len(network.attributes) != network.options["c_dim"]:
+            raise ValueError(f"{len(network.attributes)} names for {network.options['c_dim']} logits")
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise UserError(f"{path}: its weights do not fit the network its header describes ({' '.join(str(e).split())[:80]}); train it again")
+    network.sha256 = files.sha256(path)
     return network.eval().requires_grad_(False).to(device)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from common import checkpoint, cli, distributed, runs, seeds, training
+from common.cli import UserError
 from faces.celeba import FaceFolder, held_out
 from faces.loader import Batches
 from models.classifier.network import AttributeClassifier, load_classifier
@@ -118,6 +119,8 @@ def main(argv=None):
         faces = FaceFolder(Path(args.data_dir) / "images_a", columns, args.celeba_crop_size, args.image_size, cache_dir=args.cache_dir,
                            limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
         kept, validation = held_out(faces.names, args.seed)
+        if not validation:
+            raise UserError(f"{faces.folder}: {len(faces)} photo is too few, one at least is held out to be judged on; give more, or a higher --limit")
         if args.judge is not None:
             return judge(args, faces.subset(validation), ctx)
         ctx.print(json.dumps(runs.options_of(args), indent=2))

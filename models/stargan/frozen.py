@@ -39,7 +39,8 @@ def generator_from(state, path, c_dim=None):
     """Rebuild the generator of a state_dict.  Raises UserError for another network or another number of attributes."""
     state = {k: v for k, v in state.items() if not k.endswith(IGNORED)}
     if "main.0.weight" not in state or state["main.0.weight"].ndim != 4 or "conv1.weight" in state:
-        kind = "a StarGAN discriminator (a -D.ckpt)" if "conv1.weight" in state else f"keys like {', '.join(list(state)[:3])}"
+        kind = ("a StarGAN discriminator (a -D.ckpt)" if "conv1.weight" in state else
+                f"keys like {', '.join(list(state)[:3])}" if state else "no generator in it")
         raise UserError(f"{path}: expected a StarGAN generator (200000-G.ckpt or one of ours), found {kind}")
     options = network_options(state)
     if c_dim is not None and options["c_dim"] != c_dim:
@@ -61,7 +62,7 @@ def load_translator(path, device="cpu", c_dim=None):
     """
     path = Path(path)
     if path.name == "last.pt":
-        state, meta = checkpoint.load_state(path)["parts"]["generator"], {}
+        state, meta = checkpoint.load_state(path)["parts"].get("generator", {}), {}
     else:
         state, meta = checkpoint.read_weights(path)
     network = generator_from(state, path, c_dim)

@@ -55,11 +55,15 @@ def parse_args(argv=None):
     g.add_argument("--attack_steps", type=cli.positive_int, default=3, help="steps of the training attack")
     g.add_argument("--attack_step_size", type=cli.positive_float, default=0.02, help="step size of the training attack, [-1,1] units")
     g = training.add_training_flags(p, num_steps=200000, lr=1e-4)
-    g.add_argument("--decay_steps", type=cli.natural_int, default=100000, help="last steps, over which the learning rate falls linearly to 0")
+    g.add_argument("--decay_steps", type=cli.natural_int, default=None,
+                   help="last steps, over which the learning rate falls linearly to 0; default: half of num_steps; all of them where there are fewer")
     cli.add_run_flags(p, batch_size=16, limit=True, resume=True)
     args = p.parse_args(argv)
     if args.adversarial != "none" and args.init_from is None:
         p.error("--adversarial fine-tunes a trained translator: give --init_from .../last.pt")
+    args.decay_steps = args.num_steps // 2 if args.decay_steps is None else args.decay_steps
+    if args.image_size % 4 or args.image_size < 8:
+        p.error(f"--image_size {args.image_size}: expected a multiple of 4 from 8 on (the generator halves it twice)")
     if args.image_size % (1 << args.d_repeat_num):
         p.error(f"--image_size {args.image_size} is not divisible by {1 << args.d_repeat_num} (2^d_repeat_num): use "
                 f"{max(1, args.image_size >> args.d_repeat_num) << args.d_repeat_num}, or fewer --d_repeat_num")
@@ -68,7 +72,8 @@ def parse_args(argv=None):
 
 def learning_rate(args, i):
     """Constant, then linear to zero over the last decay_steps (the official code's decay has next to no effect)."""
-    return args.lr * min(1.0, (args.num_steps - i) / args.decay_steps) if args.decay_steps else args.lr
+    decay = min(args.decay_steps, args.num_steps)
+    return args.lr * min(1.0, (args.num_steps - i) / decay) if decay else args.lr
 
 
 def initial_networks(args):
@@ -82,7 +87,7 @@ def initial_networks(args):
         path = Path(args.init_from)
         if path.name == "last.pt":
             parts = checkpoint.load_state(path)["parts"]
-            generator = generator_from(parts["generator"], path, c_dim)
+            generator = generator_from(parts.get("generator", {}), path, c_dim)
             try:
                 discriminator.load_state_dict(parts["discriminator"])
             except (RuntimeError, KeyError):
@@ -135,10 +140,11 @@ class Step:
         with torch.set_grad_enabled(generator_turn), distributed.autocast(self.ctx.device, args.precision):
             fake = self.G(x_in, target)
         fake = fake.float()
-        # The attack's image is a constant offset of `fake`, so that the cycle loss reaches the first pass of G.
-        grid = images.quantise(fake.detach())
-        offset = self.attacked(grid, c, i, indices.tolist(), "fake") - grid
-        seen = fake + offset
+        seen = fake
+        if self.disrupt and (both or generator_turn):
+            # The attack's image is a constant offset of `fake`, so that the cycle loss reaches the first pass of G.
+            grid = images.quantise(fake.detach())
+            seen = fake + (self.attacked(grid, c, i, indices.tolist(), "fake") - grid)
         with distributed.autocast(self.ctx.device, args.precision):
             loss, scalars = losses.discriminator_loss(self.D, real, (seen if both else fake).detach(), c, alpha,
                                                       args.lambda_cls, args.lambda_gp)
@@ -160,7 +166,7 @@ class Step:
 def train(args, run, ctx, faces, disrupt=None):
     """Train on the faces of split A that are not held out; the attack is an argument."""
     kept, validation = held_out(faces.names, args.seed)
-    held, faces = faces.subset(validation), faces.subset(kept)
+    held, faces = faces.subset(validation or kept), faces.subset(kept)
     generator, discriminator = (n.to(ctx.device) for n in initial_networks(args))
     if ctx.device.type == "cuda":
         generator, discriminator = (n.to(memory_format=torch.channels_last) for n in (generator, discriminator))

@@ -1,0 +1,87 @@
+import json
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from common import cache, images
+from common.cache import ImageCache
+from common.cli import UserError
+
+DEFINITION = {"attack": "pgd", "eps": 0.05, "seed": 0}
+
+
+def pictures(n, value=0):
+    return np.full((n, 6, 5, 3), value, np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
+
+
+def test_save_missing_load_extend(tmp_path):
+    store = ImageCache(tmp_path, "pgd-eps0.05", DEFINITION)
+    names = ["a.jpg", "b.png", "c.d.jpg"]
+    assert store.missing(names) == names and not list(tmp_path.iterdir())
+    store.save(names[:2], pictures(2))
+    assert store.missing(names) == ["c.d.jpg"]
+    store.save(names[2:], pictures(1, 9))
+    assert store.missing(names) == [] and store.missing(["c.e.jpg", "a.jpg"]) == ["c.e.jpg"]
+    assert np.array_equal(store.load(["c.d.jpg", "a.jpg"]), np.concatenate([pictures(1, 9), pictures(1)]))
+    assert sorted(os.listdir(store.folder)) == ["a.png", "b.png", "c.d.png", "definition.json"]
+    x = store.floats(["b.png"])
+    assert x.shape == (1, 3, 6, 5) and np.array_equal(images.to_uint8(x), pictures(2)[1:])
+
+
+def test_the_folder_names_the_definition_and_holds_it(tmp_path):
+    store = ImageCache(tmp_path, "pgd", DEFINITION)
+    assert store.folder.name == f"pgd-{store.key[:8]}"
+    store.save(["a.jpg"], pictures(1))
+    assert json.loads((store.folder / "definition.json").read_text()) == {"cache_format": cache.FORMAT_VERSION, **DEFINITION}
+
+
+def test_the_key_is_the_definition_alone(tmp_path):
+    key = ImageCache(tmp_path, "pgd", DEFINITION).key
+    assert ImageCache(tmp_path / "elsewhere", "other name", dict(reversed(DEFINITION.items()))).key == key
+    for change in ({"eps": 0.1}, {"seed": 1}, {"steps": 10}):
+        assert ImageCache(tmp_path, "pgd", {**DEFINITION, **change}).key != key
+    extended = ImageCache(tmp_path, "pgd", DEFINITION)      # more photos, more often: the same cache
+    extended.save(["a.jpg"], pictures(1))
+    extended.save(["b.jpg", "c.jpg"], pictures(2))
+    assert extended.key == key and [p.name for p in tmp_path.iterdir()] == [extended.folder.name]
+
+
+def test_the_format_version_is_part_of_the_key(tmp_path, monkeypatch):
+    key = ImageCache(tmp_path, "pgd", DEFINITION).key
+    monkeypatch.setattr(cache, "FORMAT_VERSION", cache.FORMAT_VERSION + 1)
+    assert ImageCache(tmp_path, "pgd", DEFINITION).key != key
+
+
+def test_an_unfinished_write_is_not_an_image(tmp_path):
+    store = ImageCache(tmp_path, "pgd", DEFINITION)
+    store.save(["a.jpg"], pictures(1))
+    (store.folder / ".b.png.123.tmp").write_bytes(b"half")
+    assert store.missing(["a.jpg", "b.jpg"]) == ["b.jpg"]
+
+
+def fill(root, names):
+    store = ImageCache(root, "pgd", {"attack": "pgd"})
+    for name in names:
+        if store.missing([name]):
+            store.save([name], np.full((1, 40, 40, 3), int(name[:3]), np.uint8))
+
+
+def test_two_processes_fill_one_cache(tmp_path):
+    names = [f"{i:03d}.jpg" for i in range(60)]
+    workers = [multiprocessing.get_context("fork").Process(target=fill, args=(tmp_path, order)) for order in (names, names[::-1])]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+    assert [w.exitcode for w in workers] == [0, 0]
+    store = ImageCache(tmp_path, "pgd", {"attack": "pgd"})
+    assert store.missing(names) == [] and len(os.listdir(store.folder)) == 61
+    assert store.load(names)[:, 0, 0, 0].tolist() == list(range(60))
+
+
+def test_a_root_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        ImageCache(tmp_path / "file", "pgd", DEFINITION).save(["a.jpg"], pictures(1))

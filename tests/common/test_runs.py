@@ -1,0 +1,120 @@
+import json
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common import runs
+from common.cli import UserError
+from common.distributed import Context
+
+CTX = Context(0, 1, "cpu")
+
+
+def options(**changes):
+    return Namespace(**{"lr": 1e-4, "names": ["a", "b"], "seed": 0, "resume": None, "num_workers": 2, "data_dir": Path("x"), **changes})
+
+
+def start(tmp_path, **changes):
+    return runs.open_run(tmp_path / "runs", options(**changes), CTX)
+
+
+def finish(run):
+    (run.folder / "record.json").write_text("{}")
+
+
+def test_folders_are_numbered_and_never_used_twice(tmp_path):
+    made = [start(tmp_path).folder.name for _ in range(3)]
+    assert made == ["000", "001", "002"]
+    (tmp_path / "runs" / "010").mkdir()
+    (tmp_path / "runs" / "note").mkdir()
+    assert start(tmp_path).folder.name == "011"
+    assert [p.name for p in runs.numbered(tmp_path / "runs")] == ["000", "001", "002", "010", "011"]
+
+
+def test_starts_at_the_same_moment_get_different_folders(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: start(tmp_path).folder, range(8)))
+    assert len(set(folders)) == 8 and all((f / "options.yaml").exists() for f in folders)
+
+
+def test_options_are_written_first(tmp_path):
+    run = start(tmp_path)
+    header = yaml.safe_load((run.folder / "options.yaml").read_text())
+    assert header["options"] == {"lr": 1e-4, "names": ["a", "b"], "seed": 0, "resume": None, "num_workers": 2, "data_dir": "x"}
+    assert header["world_size"] == 1 and header["versions"]["torch"] and set(header) >= {"command", "commit", "started"}
+    assert not run.finished and not run.resumed
+
+
+def test_resume_auto(tmp_path, capsys):
+    first, other = start(tmp_path), start(tmp_path, lr=0.5)
+    again = start(tmp_path, resume="auto", num_workers=7)           # what changes no result may change
+    assert again.folder == first.folder and again.resumed and "(continued)" in capsys.readouterr().out
+    assert start(tmp_path, resume="auto", lr=0.5).folder == other.folder
+    fresh = start(tmp_path, resume="auto", lr=0.7)                  # none with these options: a new one
+    assert fresh.folder.name == "002" and not fresh.resumed
+    finish(first)
+    done = start(tmp_path, resume="auto")
+    assert done.folder == first.folder and done.finished
+    newer = start(tmp_path)
+    assert start(tmp_path, resume="auto").folder == newer.folder    # the unfinished one goes before the finished one
+    assert start(tmp_path).folder.name == "004"                     # without --resume always a new one
+
+
+def test_resume_of_a_named_run(tmp_path):
+    first = start(tmp_path)
+    start(tmp_path)
+    again = start(tmp_path, resume=str(first.folder))
+    assert again.folder == first.folder and again.resumed
+    with pytest.raises(UserError, match="no such run folder"):
+        start(tmp_path, resume=str(tmp_path / "none"))
+
+
+def test_a_named_run_of_other_options_is_refused_with_the_difference(tmp_path):
+    first = start(tmp_path)
+    with pytest.raises(UserError) as e:
+        start(tmp_path, resume=str(first.folder), lr=0.5, names=["a"])
+    message = str(e.value)
+    assert "lr: 0.0001 -> 0.5" in message and "names: ['a', 'b'] -> ['a']" in message and "seed" not in message and "resume:" not in message
+    assert len(runs.numbered(tmp_path / "runs")) == 1
+
+
+@pytest.mark.parametrize("damage", ["", "options: [", "other: 1"])
+def test_a_run_whose_options_are_damaged_is_not_continued(tmp_path, damage):
+    first = start(tmp_path)
+    (first.folder / "options.yaml").write_text(damage)
+    assert start(tmp_path, resume="auto").folder.name == "001"
+    with pytest.raises(UserError, match="options.yaml is missing or damaged"):
+        start(tmp_path, resume=str(first.folder))
+
+
+def test_newest_finished(tmp_path):
+    made = [start(tmp_path) for _ in range(3)]
+    assert runs.newest_finished(tmp_path / "runs", "record.json") is None
+    finish(made[0]), finish(made[1])
+    assert runs.newest_finished(tmp_path / "runs", "record.json") == made[1].folder
+    assert runs.newest_finished(tmp_path / "nowhere", "record.json") is None
+
+
+def test_log_is_cut_back_to_the_saved_step(tmp_path):
+    run = start(tmp_path)
+    for step in (1, 2, 3):
+        run.log(step=step, loss=step / 3)
+    with open(run.folder / "log.jsonl", "a") as f:
+        f.write('{"step": 4, "lo')                                  # killed while it wrote
+    run.truncate_log(2)
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1, "loss": 0.33333333}, {"step": 2, "loss": 0.66666667}]
+
+
+def test_a_parent_that_cannot_be_made(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(UserError, match="choose another folder"):
+        start(tmp_path)
+
+
+def test_commit_is_a_short_hash_or_nothing():
+    found = runs.commit()
+    assert found is None or 7 <= len(found.rstrip("+")) <= 40

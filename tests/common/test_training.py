@@ -1,0 +1,244 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from common import checkpoint, cli, runs, training
+from common.cli import RunError, UserError
+from common.distributed import Context
+
+CTX = Context(0, 1, torch.device("cpu"))
+
+
+def options(**changes):
+    return Namespace(**{"num_steps": 9, "save_step": 4, "log_step": 2, "lr": 0.05, "ema": 0.9, "resume": None, **changes})
+
+
+class Trainer:
+    """Fits a small network to noise; what step i sees depends on i alone. `hooks`: i -> what to do before step i."""
+
+    def __init__(self, args, hooks=None):
+        torch.manual_seed(0)
+        self.args, self.hooks, self.seen, self.saved = args, hooks or {}, [], []
+        self.network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+        self.average = training.averaged(self.network)
+        self.adam = torch.optim.Adam(self.network.parameters(), args.lr)
+
+    @property
+    def parts(self):
+        return {"network": self.network, "average": self.average, "adam": self.adam}
+
+    def step(self, i):
+        self.seen.append(i)
+        if i in self.hooks:
+            self.hooks[i]()
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(i))
+        loss = self.network(x).sub(x[:, :1]).square().mean() * self.args.__dict__.get("spoil", {}).get(i, 1.0)
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        training.update_average(self.average, self.network, self.args.ema)
+        return {"loss": loss.detach()}
+
+    def on_save(self, done):
+        self.saved.append(done)
+        return {"val": float(done)}
+
+    def run(self, run):
+        training.loop(run, self.args, CTX, self.parts, self.step, self.on_save)
+        return self
+
+
+def new_run(tmp_path, args):
+    return runs.open_run(tmp_path / "runs", args, CTX, "weights.safetensors")
+
+
+def log(run):
+    return [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+
+
+def same(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if torch.is_tensor(a) else a == b
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_logs_saves_and_ends_with_its_last_state(tmp_path):
+    run = new_run(tmp_path, options())
+    trainer = Trainer(options()).run(run)
+    state = checkpoint.load_state(run.last)
+    assert state["step"] == 9 and same(state["parts"]["network"], trainer.network.state_dict())
+    assert trainer.seen == list(range(9)) and trainer.saved == [4, 8, 9]
+    assert [line["step"] for line in log(run) if "loss" in line] == [2, 4, 6, 8, 9]
+    assert [line["step"] for line in log(run) if "val" in line] == [4, 8, 9]
+
+
+@pytest.mark.parametrize("at", [1, 4, 6])
+def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, at):
+    whole = Trainer(options()).run(new_run(tmp_path / "whole", options()))
+    run = new_run(tmp_path, options())
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(options(), {at: interrupt}).run(run)
+    assert checkpoint.load_state(run.last)["step"] == at + 1
+    again = Trainer(options(resume="auto"))
+    run = new_run(tmp_path, again.args)
+    assert run.resumed
+    again.run(run)
+    assert again.seen == list(range(at + 1, 9))
+    for name, part in whole.parts.items():
+        assert same(part.state_dict(), again.parts[name].state_dict()), name
+    assert [line["step"] for line in log(run) if "loss" in line] == [2, 4, 6, 8, 9]
+
+
+def test_a_crash_loses_only_what_came_after_the_last_saved_state(tmp_path):
+    whole = Trainer(options()).run(new_run(tmp_path / "whole", options()))
+
+    def crash():
+        raise MemoryError
+    run = new_run(tmp_path, options())
+    with pytest.raises(MemoryError):
+        Trainer(options(), {7: crash}).run(run)
+    again = Trainer(options()).run(new_run(tmp_path, options(resume="auto")))
+    assert again.seen == [4, 5, 6, 7, 8] and same(whole.network.state_dict(), again.network.state_dict())
+    assert [line["step"] for line in log(run) if "loss" in line] == [2, 4, 6, 8, 9]     # step 6 is written once
+
+
+def test_a_finished_loop_resumes_to_nothing(tmp_path):
+    run = new_run(tmp_path, options())
+    Trainer(options()).run(run)
+    assert Trainer(options()).run(run).seen == []
+
+
+@pytest.mark.parametrize("bad, saved", [(6, 4), (1, None)])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_good_state(tmp_path, bad, saved):
+    args = options(spoil={bad: float("nan")}, log_step=9)
+    run = new_run(tmp_path, args)
+    with pytest.raises(RunError) as e:
+        Trainer(args).run(run)
+    assert f"step {bad + 1}: a loss is not finite" in str(e.value)
+    if saved:
+        assert f"the last good state is {run.last}" in str(e.value)
+        state = checkpoint.load_state(run.last)
+        assert state["step"] == saved and training.all_finite(state["parts"])
+    else:
+        assert "no state was saved yet" in str(e.value) and not run.last.exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    trainer = Trainer(options(num_steps=8))
+    trainer.hooks = {3: lambda: trainer.network[0].weight.register_hook(lambda g: g * float("nan"))}   # the loss itself is fine
+    run = new_run(tmp_path, trainer.args)
+    with pytest.raises(RunError, match="step 4: the weights are not finite; no state was saved yet"):
+        trainer.run(run)
+    assert not run.last.exists()
+
+
+def test_all_finite():
+    good = {"a": torch.ones(2), "b": [1, {"c": torch.tensor([3])}], "d": float("nan")}
+    assert training.all_finite(good)
+    assert not training.all_finite({"a": good, "e": (torch.tensor([float("inf")]),)})
+
+
+def test_a_state_of_other_parts_is_refused(tmp_path):
+    run = new_run(tmp_path, options())
+    checkpoint.save_state(run.last, 3, {}, network=nn.Linear(1, 1))
+    with pytest.raises(UserError, match="holds network, expected network, average, adam"):
+        Trainer(options()).run(run)
+
+
+def test_the_average_warms_up():
+    """After n updates the decay is min(decay, (1 + n) / (10 + n)); the first update copies."""
+    network = nn.Linear(1, 1, bias=False)
+    average, expected = training.averaged(network), None
+    for n, w in enumerate([3.0, -1.0, 2.0, 5.0]):
+        nn.init.constant_(network.weight, w)
+        training.update_average(average, network, decay=0.25)
+        decay = min(0.25, (1 + n) / (10 + n))
+        expected = w if n == 0 else decay * expected + (1 - decay) * w
+        assert float(average.module.weight.detach()) == pytest.approx(expected, rel=1e-6)
+    assert decay == 0.25 and (1 + 1) / (10 + 1) < 0.25      # both branches were taken
+
+
+def test_the_average_is_not_the_network():
+    args = options(ema=0.999)
+    trainer = Trainer(args)
+    for i in range(3):
+        trainer.step(i)
+    assert not torch.equal(trainer.average.module[0].weight, trainer.network[0].weight)
+    assert trainer.average.module[0].weight.grad is None or not trainer.average.module[0].weight.grad.any()
+
+
+def test_signals_are_the_processes_own_again_afterwards():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with training.stop_requests() as asked:
+        interrupt()
+        interrupt()         # the terminal and torchrun both send it: one request
+        assert asked
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_asking_again_stops_at_once(monkeypatch):
+    monkeypatch.setattr(training, "PATIENCE", -1)
+    with training.stop_requests(), pytest.raises(KeyboardInterrupt):
+        interrupt()
+
+
+def test_flags():
+    p = cli.ArgumentParser(prog="x")
+    training.add_training_flags(p, num_steps=100, lr=1e-3, ema=0.9)
+    args = p.parse_args([])
+    assert (args.num_steps, args.lr, args.ema) == (100, 1e-3, 0.9)
+    for argv in (["--num_steps", "0"], ["--lr", "nan"], ["--ema", "1.5"], ["--save_step", "0"]):
+        with pytest.raises(UserError):
+            p.parse_args(argv)
+
+
+SLOW_TRAINING = """
+import sys, time, torch
+from argparse import Namespace
+from common import cli, runs, training
+from common.distributed import Context
+
+def main(argv):
+    args = Namespace(num_steps=10**6, save_step=10**6, log_step=1, resume=None)
+    ctx = Context(0, 1, torch.device("cpu"))
+    run = runs.open_run(argv[0], args, ctx, "weights.safetensors")
+    net = torch.nn.Linear(3, 3)
+    def step(i):
+        with torch.no_grad():
+            net.weight.fill_(i + 1)
+        time.sleep(0.01)
+        return {"loss": torch.ones(())}
+    training.loop(run, args, ctx, {"net": net}, step)
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_process_saves_and_exits_with_130(tmp_path, number):
+    process = subprocess.Popen([sys.executable, "-c", SLOW_TRAINING, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               cwd=Path(training.__file__).parents[1])
+    process.stdout.readline()          # "run folder: ..."
+    folder = tmp_path / "000"
+    while not (folder / "log.jsonl").exists():
+        assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    state = checkpoint.load_state(folder / "last.pt")
+    assert process.returncode == 130, err
+    assert state["step"] >= 1 and bool((state["parts"]["net"]["weight"] == state["step"]).all())
+    assert f"stopped at step {state['step']}" in out and "Traceback" not in err and not list(folder.glob(".*"))
