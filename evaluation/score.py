@@ -21,7 +21,7 @@ class Score:
         self.translator, self.attributes, self.seed, self.precision, self.standard = translator, attributes, seed, precision, standard
         self.extractor = extractor
         self.distances = {side: Distance(extractor, seed) for side in SIDES} if extractor else {}
-        self.pairs, self.photos = [], []      # one dict a row
+        self.pairs, self.photos = [], []      # (side, domain or None, names, {key: (N,) array}) of each batch
 
     def fakes(self, x, c, translator=None):
         with torch.no_grad(), distributed.autocast(x.device, self.precision):
@@ -36,49 +36,49 @@ class Score:
         for side in SIDES:
             rows = [image_rows(v, x) for v in versions[side]]
             mean = {k: torch.stack([r[k] for r in rows]).amax(0) if k == "linf" else torch.stack([r[k] for r in rows]).mean(0) for k in rows[0]}
-            self._note(self.photos, names, side, mean)
+            self.photos.append((side, None, names, _arrays(mean)))
         for k, c in enumerate(create_labels(c_org, self.attributes)):
             reference = self.fakes(x, c)
             features = self.extractor(reference) if self.extractor else None
             for side in SIDES:
                 version = versions[side][k if len(versions[side]) > 1 else 0]
                 fake = self.fakes(version, c)
-                self._note(self.pairs, names, side, pair_rows(fake, reference, x), domain=self.attributes[k])
+                self.pairs.append((side, self.attributes[k], names, _arrays(pair_rows(fake, reference, x))))
                 if self.extractor:
                     self.distances[side].update_features(features, real=True)
                     self.distances[side].update(fake, real=False)
             if self.standard is not None:
-                gap = (reference - self.fakes(x, c, self.standard)).square().mean(dim=(1, 2, 3)).cpu()
-                self._note(self.pairs, names, "standard", {"l2": gap}, domain=self.attributes[k])
-
-    @staticmethod
-    def _note(table, names, side, rows, **more):
-        for i, name in enumerate(names):
-            table.append({"name": name, "side": side, **more, **{k: float(v[i]) for k, v in rows.items()}})
+                gap = (reference - self.fakes(x, c, self.standard)).square().mean(dim=(1, 2, 3))
+                self.pairs.append(("standard", self.attributes[k], names, _arrays({"l2": gap})))
 
     def result(self, ctx):
         """(metrics, per_group, number of photos, number of pairs), the record's parts; call on every process."""
-        pairs = sorted(ctx.gather(self.pairs), key=lambda r: (r["name"], r.get("domain", "")))
-        photos = sorted(ctx.gather(self.photos), key=lambda r: r["name"])
+        pairs, photos = ctx.gather(self.pairs), ctx.gather(self.photos)
         metrics, groups = {"input": {}}, {name: {} for name in self.attributes}
         for side in SIDES:
-            rows, names, domains = _columns([r for r in pairs if r["side"] == side])
+            rows, names, domains = _columns(pairs, side)
             distance = self.distances[side].compute() if self.extractor else {"fid": None, "kid": None, "frechet": None}
             metrics[side] = {**summarise(rows, names, self.seed), **distance}
             for domain, found in by_group(rows, names, domains, self.seed).items():
                 groups[domain][side] = found
-            rows, names, _ = _columns([r for r in photos if r["side"] == side])
-            metrics["input"][side] = summarise(rows, names, self.seed)
+            metrics["input"][side] = summarise(*_columns(photos, side)[:2], self.seed)
         if self.standard is not None:
-            rows, names, _ = _columns([r for r in pairs if r["side"] == "standard"])
-            metrics["clean_fake_to_standard"] = summarise({"l2": rows["l2"]}, names, self.seed)
-        return metrics, {"domain": groups}, len({r["name"] for r in pairs}), sum(r["side"] == SIDES[0] for r in pairs)
+            metrics["clean_fake_to_standard"] = summarise(*_columns(pairs, "standard")[:2], self.seed)
+        return metrics, {"domain": groups}, len(set(names)), len(names)
 
 
-def _columns(rows):
-    """List of row dicts -> (dict of (N,) arrays, names, domains)."""
-    keys = [k for k in rows[0] if k not in ("name", "side", "domain")]
-    return {k: np.array([r[k] for r in rows]) for k in keys}, [r["name"] for r in rows], [r.get("domain") for r in rows]
+def _arrays(rows):
+    return {k: v.double().cpu().numpy() for k, v in rows.items()}
+
+
+def _columns(batches, side):
+    """Rows of one side in the order of (name, domain), whatever process and batch they come from: (dict of (N,) arrays, names, domains)."""
+    mine = [b for b in batches if b[0] == side]
+    names = [n for _, _, batch, _ in mine for n in batch]
+    domains = [d for _, d, batch, _ in mine for _ in batch]
+    order = sorted(range(len(names)), key=lambda i: (names[i], domains[i] or ""))
+    rows = {k: np.concatenate([b[3][k] for b in mine])[order] for k in mine[0][3]}
+    return rows, [names[i] for i in order], [domains[i] for i in order]
 
 
 def score_all(score, faces, attacked, purified, clean_purified, ctx, batch_size):
