@@ -174,7 +174,8 @@ def main(argv=None):
         made = attacked.fill(ctx, args.batch_size)
         attack_seconds = (time.perf_counter() - began) / made if made else None
         index = {name: i for i, name in enumerate(faces.names)}
-        purified_of = lambda key, inputs: PurifiedPhotos(purifier, key, inputs, root / "purified" / args.dataset, args.seed, args.precision)
+        sources = faces.fingerprints()
+        purified_of = lambda key, inputs: PurifiedPhotos(purifier, key, inputs, root / "purified" / args.dataset, args.seed, args.precision, sources)
         sets = [purified_of(cached.key, cached.floats) for cached in attacked.caches]
         clean = purified_of({"photos": faces.preparation}, lambda names: faces.floats([index[n] for n in names]))
         for photos in [*sets, clean]:

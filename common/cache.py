@@ -17,21 +17,28 @@ class ImageCache:
     Args:  root        e.g. results/attacked/CelebA
            name        readable part of the folder name, e.g. "pgd-eps0.05"
            definition  JSON dict of all that decides one image's result
+           sources     name -> fingerprint of the photo it is made from: an image of a photo that was replaced is made again
     """
 
-    def __init__(self, root, name, definition):
+    def __init__(self, root, name, definition, sources=None):
         definition = {"cache_format": FORMAT_VERSION, **definition}
         self.key = files.key_of(definition)
         self.folder = Path(root) / f"{name}-{self.key[:8]}"
-        self.definition = definition
+        self.definition, self.sources = definition, sources
+        self.listed = self.folder / "sources.tsv"        # stem and fingerprint of each image, appended when it is there
 
     def path(self, name):
         return self.folder / f"{Path(name).stem}.png"
 
     def missing(self, names):
         """The names that have no image yet, in their order."""
-        there = {p.name for p in self.folder.glob("*.png")} if self.folder.is_dir() else set()
-        return [n for n in names if f"{Path(n).stem}.png" not in there]
+        there = {p.stem for p in self.folder.glob("*.png")} if self.folder.is_dir() else set()
+        if self.sources is not None:
+            lines = self.listed.read_text().splitlines() if self.listed.exists() else []
+            made_from = dict(line.split("\t") for line in lines if line.count("\t") == 1)
+            there = {stem for stem in there if stem in made_from}
+        stem = lambda n: Path(n).stem
+        return [n for n in names if stem(n) not in there or self.sources is not None and made_from[stem(n)] != self.sources[n]]
 
     def save(self, names, array):
         """uint8 (N, H, W, 3), one file each."""
@@ -41,6 +48,9 @@ class ImageCache:
             files.write_json(self.folder / "definition.json", self.definition)
         for name, image in zip(names, array):
             images.save_png(self.path(name), image)
+        if self.sources is not None:
+            with open(self.listed, "a") as f:
+                f.write("".join(f"{Path(n).stem}\t{self.sources[n]}\n" for n in names))
 
     def load(self, names):
         """uint8 (N, H, W, 3)."""

@@ -1,5 +1,6 @@
 """A folder of faces with its attribute file: checked as a whole before any work, then crops and labels by index."""
 import copy
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,11 @@ class FaceFolder:
     def floats(self, indices):
         """Positions in .names -> float32 (n, 3, H, W) in [-1, 1]."""
         return images.to_float(self.load(indices))
+
+    def fingerprints(self):
+        """{name: 16 hex digits of the sha256 of its crop}: tells a photo from another one under the same name."""
+        self.prepare()
+        return {name: hashlib.sha256(self.load([i]).tobytes()).hexdigest()[:16] for i, name in enumerate(self.names)}
 
     def prepare(self, show=False):
         """Decode every photo that is not in the crop cache yet; damaged ones are left for load() to name."""

@@ -13,14 +13,14 @@ class PurifiedPhotos:
     Args:   purifier   purify.base.Purifier
             input_key  what the inputs are: the key of their cache, or of the plain photos
             inputs     names -> float32 (N, 3, H, W) in [-1, 1]
-            root       e.g. results/purified/CelebA;  seed  of the purifier's randomness
+            root       e.g. results/purified/CelebA;  seed  of the purifier's randomness;  sources  see common.cache
     """
 
-    def __init__(self, purifier, input_key, inputs, root, seed, precision="fp32"):
+    def __init__(self, purifier, input_key, inputs, root, seed, precision="fp32", sources=None):
         self.purifier, self.inputs, self.seed = purifier, inputs, seed
         definition = {"stage": "purified", "input": input_key, "defense": purifier.name, "params": dict(purifier.params),
                       "weights": purifier.sha256, "precision": precision, "seed": seed if purifier.stochastic else None}
-        self.cache = cache.ImageCache(root, purifier.folder_name, definition)
+        self.cache = cache.ImageCache(root, purifier.folder_name, definition, sources)
 
     @torch.no_grad()
     def fill(self, names, ctx, batch_size, what="purify"):

@@ -36,3 +36,13 @@ def test_rule_target_keeps_one_image_per_domain_and_every_option_has_its_own_key
     assert not torch.equal(by_target.floats(faces.names, 0), by_target.floats(faces.names, 3))
     keys = [photos(tiny_generator, faces, tmp_path, **more).key for more in ({}, {"seed": 1}, {"target": "clean"}, {"step_size": 0.02}, {"rule": "joint"})]
     assert len(set(keys)) == len(keys)
+
+
+def test_a_replaced_photo_is_attacked_again(tiny_generator, face_folder, tmp_path):
+    folder = face_folder(4)
+    photos(tiny_generator, FaceFolder(folder, ATTRIBUTES, 40, 32), tmp_path).fill(CPU, 8)
+    (folder / "000002.png").write_bytes((folder / "000003.png").read_bytes())
+    faces = FaceFolder(folder, ATTRIBUTES, 40, 32)
+    again = photos(tiny_generator, faces, tmp_path)
+    assert again.fill(CPU, 8) == 1
+    assert (again.floats(["000002.png"]) - faces.floats([2])).abs().amax() <= 6 / 127.5 + 1e-6

@@ -1,0 +1,49 @@
+#!/bin/sh
+# The whole story on faces we draw ourselves, on a laptop CPU: split, train on, disrupt, purify, compare. No download, no GPU.
+# Under 10 minutes and 4 GB on two cores, after the environment is set up.
+#
+# writes  $OUT/dataset (drawn faces and their split), $OUT/results (records, caches, comparison.md, report.html)
+#
+#   bash demo.sh                 NUM=16 OUT=/tmp/small bash demo.sh --num_workers 1
+set -eu
+here=$(dirname "$0"); . "$here/environment.sh"
+: "${OUT:=demo_out}"          # everything is written below it; a second run continues
+: "${NUM:=64}"                # photos of split B that are disrupted, 5 domains each
+: "${STEPS:=100}"             # steps by which the shipped purifier's training is continued
+: "${DEFENSES:=none jpeg-50 jpeg-75 blur ddpm-10 ddpm-20 one-step diffpure-30}"
+data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
+gan=$here/models/stargan/demo.safetensors
+
+"$PYTHON" -m faces.procedural --out "$OUT/dataset/photos" -n 640 --seed 0
+"$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/dataset/photos/images" --attr_path "$OUT/dataset/photos/list_attr_celeba.txt" \
+    --output_dir "$OUT/dataset/drawn" --ratios 0.7 0.2 0.1
+
+# 1. A real training run: the shipped diffusion network goes on for some steps; its run folder is what the tests below pick up.
+$LAUNCH "$here/train_defense.py" $data --defense_model_type ddpm --defense_weights "$here/models/diffusion/demo.safetensors" \
+    --num_steps "$STEPS" --batch_size 16 --lr 5e-5 --ema 0.99 --save_step 50 --log_step 10 --resume "$@"
+
+# 2. Every defence against the same disrupted photos: in the default protocol, then against the attacker's upper bound.
+test_defense() { $LAUNCH "$here/test_defense.py" $data --gan_weights "$gan" --limit "$NUM" --resume "$@"; }
+one_step="--defense_weights $here/models/one_step/demo.safetensors"
+flags_of() {
+    case $1 in
+        jpeg-*)     echo "--defense_model_type jpeg --jpeg_quality ${1#jpeg-}" ;;
+        ddpm-*)     echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-}" ;;
+        diffpure-*) echo "--defense_model_type diffpure --respacing ${1#diffpure-}" ;;   # 30 of 1000 steps: 9 lie below t = 300
+        one-step)   echo "--defense_model_type one-step $one_step" ;;
+        *)          echo "--defense_model_type $1" ;;
+    esac
+}
+for protocol in "--attack_target gray --attack_label original" "--attack_target clean --attack_label target"; do
+    for defense in $DEFENSES; do
+        test_defense $(flags_of "$defense") --test_noise_var 0.05 $protocol "$@"
+    done
+done
+
+# 3. The attacker knows the purifier and aims at all domains at once: through one-step with the exact gradient, through ddpm with the
+#    backward pass approximated (--gradient full is the exact one, and costs more).
+adaptive="--test_noise_var 0.05 --attack_target clean --attack_label joint --attack_steps 20 --limit 32"
+test_defense $(flags_of one-step) --attack_through one-step --gradient full --eot 4 $adaptive "$@"
+test_defense $(flags_of ddpm-10) --attack_through ddpm --gradient bpda $adaptive --limit 16 "$@"
+
+"$PYTHON" "$here/compare_results.py" "$OUT/results"

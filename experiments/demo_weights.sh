@@ -1,0 +1,38 @@
+#!/bin/sh
+# Make the weights that ship with the repository, on faces we draw ourselves. About an hour on two CPU cores; every step resumes.
+#
+# reads   nothing
+# writes  $OUT/{photos,split,results}, models/{stargan,classifier,diffusion,one_step}/demo.safetensors (float16) and models/weights.yaml
+#
+#   sh experiments/demo_weights.sh            STEPS="classifier translator" sh experiments/demo_weights.sh
+set -eu
+here=$(dirname "$0")/..; . "$here/environment.sh"
+: "${OUT:=dataset/recipe}" "${STEPS:=faces classifier translator diffusion one-step export}"
+data="--data_dir $OUT/split --dataset drawn --result_dir $OUT/results --image_size 64"
+has() { case " $STEPS " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+
+if has faces; then
+    "$PYTHON" -m faces.procedural --out "$OUT/photos" -n 6000 --seed 1
+    "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photos/images" --attr_path "$OUT/photos/list_attr_celeba.txt" \
+        --output_dir "$OUT/split" --ratios 0.9 0.05 0.05
+fi
+if has classifier; then
+    $LAUNCH -m models.classifier.train $data --num_steps 1500 --save_step 500 --log_step 50 --resume "$@"
+fi
+if has translator; then
+    $LAUNCH -m models.stargan.train $data --g_conv_dim 28 --d_conv_dim 32 --d_repeat_num 5 --n_critic 2 --lr 2e-4 --ema 0.999 \
+        --precision bf16 --num_steps 4500 --decay_steps 2000 --save_step 500 --log_step 50 --resume "$@"
+fi
+if has diffusion; then
+    $LAUNCH "$here/train_defense.py" $data --defense_model_type ddpm --num_steps 1500 --batch_size 16 --lr 4e-4 --ema 0.995 \
+        --precision bf16 --save_step 500 --log_step 50 --resume "$@"
+fi
+translator=$OUT/results/stargan/drawn/train/standard/000/weights.safetensors
+if has one-step; then
+    $LAUNCH "$here/train_defense.py" $data --defense_model_type one-step --gan_weights "$translator" --num_steps 2400 --batch_size 8 \
+        --lr 2e-4 --ema 0.995 --precision bf16 --save_step 300 --log_step 50 --resume "$@"
+fi
+if has export; then
+    "$PYTHON" -m common.export "$OUT/results"
+    "$PYTHON" -m models.classifier.train --judge "$here/models/stargan/demo.safetensors" $data
+fi

@@ -1,0 +1,229 @@
+"""The shell scripts: they parse and run under dash, forward their words, and every flag that they give is one that its script knows.
+
+Each script is run with PYTHON set to a recorder that writes down its arguments and succeeds; the recorded command lines are then given to the
+parsers of the scripts that they name.
+"""
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train_defense
+from common import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+SHELL = shutil.which("dash") or "sh"
+SCRIPTS = sorted(p for p in (*ROOT.glob("*.sh"), *ROOT.glob("experiments/*.sh"), ROOT / "tests" / "run.sh"))
+RUNNABLE = [p for p in SCRIPTS if p.name not in ("environment.sh", "run.sh")]
+RECORDER = """#!/bin/sh
+printf '%s\\037' "$@" >> "$RECORD"; printf '\\n' >> "$RECORD"
+case " $* " in *" --dry_run "*) exit "${DRY_RUN_CODE:-0}" ;; esac
+"""
+TRAINERS = ("train_defense", "test_defense", "models.stargan.train", "models.classifier.train")
+
+
+def ids(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder with what the scripts look for: photos in CelebA's layout and a translator."""
+    (tmp_path / "photos" / "images").mkdir(parents=True)
+    for name in ("photos/list_attr_celeba.txt", "G.ckpt", "perturbation.pt", "inception.pth"):
+        (tmp_path / name).write_text("")
+    recorder = tmp_path / "python"
+    recorder.write_text(RECORDER)
+    recorder.chmod(0o755)
+    return tmp_path
+
+
+def run(script, workplace, *words, code=0, **environment):
+    """Run a script in `workplace`; returns the recorded command lines and what was said on stderr."""
+    record = workplace / "record"
+    record.write_text("")
+    inherited = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG")}
+    done = subprocess.run([SHELL, str(script), *words], cwd=workplace, capture_output=True, text=True, timeout=60,
+                          env={**inherited, "PYTHON": str(workplace / "python"), "RECORD": str(record), **environment})
+    assert done.returncode == code, done.stderr
+    return [line.split("\037")[:-1] for line in record.read_text().splitlines()], done.stderr
+
+
+def words_of(script):
+    return ["--data", "photos"] if script.name == "real_faces.sh" else []
+
+
+def environment_of(script):
+    return {"CELEBA": "photos", "GAN": "G.ckpt", "PERTURBATION": "perturbation.pt"} if script.name != "demo.sh" else {}
+
+
+def target(argv):
+    """(module, its arguments) of a recorded command line."""
+    argv = list(argv)
+    if argv[:2] == ["-m", "torch.distributed.run"]:
+        argv = [w for w in argv[2:] if w != "--standalone" and not w.startswith("--nproc_per_node=")]
+    if argv[0] == "-m":
+        return argv[1], argv[2:]
+    assert argv[0] == "test_defense.py" or (ROOT / Path(argv[0]).name).samefile(argv[0])
+    return Path(argv[0]).stem, argv[1:]
+
+
+def parse(argv, monkeypatch):
+    monkeypatch.setattr(train_defense, "newest_training", lambda *a, **k: "weights.safetensors")
+    module, words = target(argv)
+    return importlib.import_module(module).parse_args(words)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=ids)
+def test_parses_under_every_shell_and_stops_at_the_first_error(script):
+    for shell in filter(shutil.which, ("dash", "sh", "bash")):
+        done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True)
+        assert done.returncode == 0 and not done.stderr, f"{shell}: {done.stderr}"
+    text = script.read_text()
+    if script.name == "environment.sh":
+        return
+    assert text.startswith("#!/bin/sh\n") and "\nset -eu\n" in text and '"$@"' in text and "environment.sh" in text
+    assert "\ncd " not in text and "[[" not in text and "pipefail" not in text
+
+
+@pytest.mark.parametrize("script", RUNNABLE, ids=ids)
+def test_every_command_line_is_understood_by_the_script_it_names(script, workplace, monkeypatch):
+    commands, _ = run(script, workplace, *words_of(script), **environment_of(script))
+    assert len(commands) >= 7
+    for argv in commands:
+        parse(argv, monkeypatch)        # UserError names the flag
+
+
+@pytest.mark.parametrize("script", RUNNABLE, ids=ids)
+def test_extra_words_come_last_so_that_they_win(script, workplace):
+    commands, _ = run(script, workplace, *words_of(script), "--seed", "12345", **environment_of(script))
+    runs = [argv for argv in commands if target(argv)[0] in TRAINERS and "--judge" not in argv]
+    assert len(runs) >= 4 and all(argv[-2:] == ["--seed", "12345"] for argv in runs)
+    assert not any("--data" in argv for argv in commands)
+
+
+@pytest.mark.parametrize("script", RUNNABLE, ids=ids)
+def test_every_long_command_resumes(script, workplace):
+    commands, _ = run(script, workplace, *words_of(script), **environment_of(script))
+    assert all("--resume" in argv for argv in commands if target(argv)[0] in TRAINERS and "--judge" not in argv)
+
+
+def defences(commands):
+    found = [train_or_test[1] for train_or_test in map(target, commands) if train_or_test[0] in ("train_defense", "test_defense")]
+    return [words[words.index("--defense_model_type") + 1] for words in found]
+
+
+def test_train_script_trains_everything_once_and_splits_only_where_needed(workplace):
+    script = ROOT / "train_CelebA.sh"
+    commands, _ = run(script, workplace, **environment_of(script))
+    assert target(commands[0])[0] == "split_dataset" and target(commands[-1])[0] == "models.stargan.train"
+    assert defences(commands) == ["ddpm", "one-step", "defensive-model-1", "defensive-model-2", "defensive-model-1-fixed", "defensive-model-2-fixed"]
+    (workplace / "dataset" / "CelebA" / "images_a").mkdir(parents=True)
+    commands, _ = run(script, workplace, DEFENSES="ddpm")
+    assert [target(argv)[0] for argv in commands] == ["train_defense"]
+
+
+@pytest.mark.parametrize("environment, message", [
+    ({}, "CELEBA=/path/to/CelebA"), ({"CELEBA": "photos", "GAN": "lost.ckpt"}, "lost.ckpt is not there"), ({"CELEBA": "lost"}, "found none of"),
+    ({"CELEBA": "photos", "GAN": "G.ckpt", "DEFENSES": "nonsense"}, "DEFENSES names nonsense")])
+def test_train_script_says_what_is_missing_before_any_training(workplace, environment, message):
+    commands, said = run(ROOT / "train_CelebA.sh", workplace, code=2, **environment)
+    assert message in said and not any(target(argv)[0] in TRAINERS for argv in commands)
+
+
+def test_test_script_runs_all_defences_in_both_protocols_then_compares(workplace):
+    script = ROOT / "test_CelebA.sh"
+    commands, _ = run(script, workplace, GAN="G.ckpt", INCEPTION="inception.pth", GAN_DATA="all of it")
+    assert target(commands[-1])[0] == "compare_results"
+    tests = [target(argv)[1] for argv in commands[:-1]]
+    plain = [words for words in tests if "--attack_on" not in words]
+    assert len(plain) == 2 * 19 and len(tests) == len(plain) + 2 * 3
+    assert all(words[words.index("--gan_training_data") + 1] == "all of it" and words[words.index("--inception_weights") + 1] == "inception.pth"
+               and words[words.index("--image_size") + 1] == "128" for words in tests)
+    assert {(words[words.index("--attack_target") + 1], words[words.index("--attack_label") + 1]) for words in tests} == \
+        {("gray", "original"), ("clean", "target")}
+    commands, _ = run(script, workplace, "--dry_run", DEFENSES="none jpeg-40", GAN="G.ckpt")
+    assert defences(commands) == ["none", "jpeg"] * 2 and target(commands[-1])[0] == "test_defense"
+    assert "40" in commands[1] and commands[1][-1] == "--dry_run"
+
+
+@pytest.mark.parametrize("name", ["train_CelebA.sh", "test_CelebA.sh", "experiments/real_faces.sh"])
+def test_several_gpus_launch_only_what_passed_a_dry_run(workplace, name):
+    script = ROOT / name
+    environment = {**environment_of(script), "DEFENSES": "ddpm" if "train" in name else "ddpm-10", "STEPS": "diffusion", "GPUS": "2"}
+    (workplace / "dataset" / "CelebA" / "images_a").mkdir(parents=True)
+    commands, _ = run(script, workplace, **environment)
+    dry, launched = commands[0], commands[1]
+    assert dry[-1] == "--dry_run" and launched[:4] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert launched[4:] == dry[:-1]
+    commands, _ = run(script, workplace, code=2, DRY_RUN_CODE="2", **environment)
+    assert len(commands) == 1        # nothing was launched
+
+
+def test_real_faces_steps_and_data(workplace, monkeypatch):
+    script = ROOT / "experiments" / "real_faces.sh"
+    commands, _ = run(script, workplace, "--num_workers", "1", "--data=photos", "--seed", "3", STEPS="split gan")
+    split, gan = map(target, commands)
+    assert split[0] == "split_dataset" and split[1][:2] == ["--folder_path", "photos/images"] and split[1][-4:] == ["--ratios", "0.7", "0.2", "0.1"]
+    assert gan[1][-5:] == ["--resume", "--num_workers", "1", "--seed", "3"]
+    args = parse(commands[1], monkeypatch)
+    assert (args.g_conv_dim, args.num_steps, args.decay_steps, args.ema, args.precision) == (32, 6000, 2500, 0.999, "bf16")
+    for step, count in {"curve": 25, "seeds": 12, "adaptive": 2, "unseen": 12, "tune": 12}.items():
+        commands, _ = run(script, workplace, STEPS=step)
+        assert len(commands) == count
+        assert all(parse(argv, monkeypatch).split == ("a" if step == "tune" else "b") for argv in commands)
+    assert len(run(script, workplace, STEPS="unseen", PERTURBATION="perturbation.pt")[0]) == 16
+    for environment, words, message in (({"STEPS": "split"}, [], "--data /path/to/CelebA"), ({}, ["--data"], "--data takes a folder"),
+                                        ({"STEPS": "nonsense"}, [], "STEPS names nonsense")):
+        commands, said = run(script, workplace, *words, code=2, **environment)
+        assert commands == [] and message in said
+
+
+def test_real_faces_takes_the_newest_finished_training(workplace):
+    parent = workplace / "results" / "one-step" / "real-faces" / "train" / "pgd-eps0.11"
+    for number in ("000", "001", "002"):
+        (parent / number).mkdir(parents=True)
+    for number in ("000", "001"):
+        (parent / number / "weights.safetensors").write_text("")
+    commands, _ = run(ROOT / "experiments" / "real_faces.sh", workplace, STEPS="table", DEFENSES="one-step")
+    words = target(commands[0])[1]
+    assert words[words.index("--defense_weights") + 1] == "results/one-step/real-faces/train/pgd-eps0.11/001/weights.safetensors"
+
+
+def wrapper(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def environment(here, path):
+    """What environment.sh sets when python3 is looked up in `path`: (PYTHON, LAUNCH)."""
+    done = subprocess.run([SHELL, "-c", f'set -eu; here={here}; . "$here/environment.sh"; printf "%s\\n" "$PYTHON" "$LAUNCH"'], text=True, check=True,
+                          capture_output=True, env={"PATH": f"{path}:/usr/bin:/bin", "HOME": str(here)})
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_environment_takes_the_active_python_when_its_packages_fit(tmp_path):
+    for name in ("environment.sh", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    active = wrapper(tmp_path / "bin" / "python3", f'exec "{sys.executable}" "$@"')
+    assert environment(tmp_path, active.parent) == [str(active)] * 2 and not (tmp_path / ".venv").exists()
+
+
+def test_environment_prefers_its_own_where_the_active_python_does_not_fit(tmp_path):
+    for name in ("environment.sh", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    active = wrapper(tmp_path / "bin" / "python3", "exit 1")
+    own = wrapper(tmp_path / ".venv" / "bin" / "python", f'exec "{sys.executable}" "$@"')
+    assert environment(tmp_path, active.parent) == [str(own)] * 2
+
+
+def test_recorder_would_notice_an_unknown_flag(monkeypatch):
+    with pytest.raises(cli.UserError, match="--jpeg_qualty"):
+        parse(["test_defense.py", "--defense_model_type", "jpeg", "--gan_weights", "G", "--jpeg_qualty", "3"], monkeypatch)
