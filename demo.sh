@@ -19,11 +19,11 @@ gan=$here/models/stargan/demo.safetensors
     --output_dir "$OUT/dataset/drawn" --ratios 0.7 0.2 0.1
 
 # 1. A real training run: the shipped diffusion network goes on for some steps; its run folder is what the tests below pick up.
-$LAUNCH "$here/train_defense.py" $data --defense_model_type ddpm --defense_weights "$here/models/diffusion/demo.safetensors" \
+launch "$here/train_defense.py" $data --defense_model_type ddpm --defense_weights "$here/models/diffusion/demo.safetensors" \
     --num_steps "$STEPS" --batch_size 16 --lr 5e-5 --ema 0.99 --save_step 50 --log_step 10 --resume "$@"
 
 # 2. Every defence against the same disrupted photos: in the default protocol, then against the attacker's upper bound.
-test_defense() { $LAUNCH "$here/test_defense.py" $data --gan_weights "$gan" --limit "$NUM" --resume "$@"; }
+test_defense() { launch "$here/test_defense.py" $data --gan_weights "$gan" --limit "$NUM" --batch_size 8 --resume "$@"; }    # 8: a CPU's caches
 one_step="--defense_weights $here/models/one_step/demo.safetensors"
 flags_of() {
     case $1 in
@@ -46,4 +46,5 @@ adaptive="--test_noise_var 0.05 --attack_target clean --attack_label joint --att
 test_defense $(flags_of one-step) --attack_through one-step --gradient full --eot 4 $adaptive "$@"
 test_defense $(flags_of ddpm-10) --attack_through ddpm --gradient bpda $adaptive --limit 16 "$@"
 
+case " $* " in *" --dry_run "*) exit 0 ;; esac
 "$PYTHON" "$here/compare_results.py" "$OUT/results"

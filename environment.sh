@@ -1,4 +1,4 @@
-# Sourced by every shell script: sets $PYTHON (and $LAUNCH, torchrun when GPUS > 1). Activates nothing, changes no folder.
+# Sourced by every shell script: sets $PYTHON, defines `launch` (torchrun when GPUS > 1). Activates nothing, changes no folder.
 # The python3 on the path is used when its packages lie inside requirements.txt; otherwise .venv is made from requirements-lock.txt.
 # PYTHON=/path/to/python overrides. Needs $here, the folder of this repository as the caller sees it.
 
@@ -43,5 +43,12 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
 export PYTHON PYTHONPATH
-if [ "${GPUS:-1}" -gt 1 ]; then LAUNCH="$PYTHON -m torch.distributed.run --standalone --nproc_per_node=$GPUS"; else LAUNCH=$PYTHON; fi
-export LAUNCH
+
+launch() {     # launch SCRIPT FLAGS...: on several GPUs only after the same command has passed as a dry run of one process
+    if [ "${GPUS:-1}" -gt 1 ]; then
+        "$PYTHON" "$@" --dry_run >/dev/null
+        "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$GPUS" "$@"
+    else
+        "$PYTHON" "$@"
+    fi
+}

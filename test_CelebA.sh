@@ -6,7 +6,7 @@
 #
 #   sh test_CelebA.sh                DEFENSES="none jpeg-75 ddpm-10" NUM=256 sh test_CelebA.sh --dry_run                GPUS=4 sh test_CelebA.sh
 set -eu
-here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and $LAUNCH (torchrun when GPUS > 1)
+here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and launch (torchrun when GPUS > 1)
 : "${DATA:=dataset/CelebA}" "${RESULTS:=results}"
 : "${GAN:=$here/models/stargan/stargan_celeba_128/models/200000-G.ckpt}"
 : "${GAN_DATA:=CelebA, nearly all of it, B and C too}"        # what $GAN was trained on, for the record
@@ -24,10 +24,6 @@ flags_of() {
         diffpure-*)   echo "--defense_model_type diffpure --ddpm_start_num 300 --respacing ${1#diffpure-}" ;;    # that many of the 1,000 steps kept
         *)            echo "--defense_model_type $1" ;;
     esac
-}
-launch() {     # on several GPUs only after the same command has passed as a dry run of one process
-    if [ "${GPUS:-1}" -gt 1 ]; then "$PYTHON" "$@" --dry_run >/dev/null; fi
-    $LAUNCH "$@"
 }
 test_defense() {
     launch "$here/test_defense.py" --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 --gan_weights "$GAN" \

@@ -20,7 +20,7 @@ import purify
 from attacks.cached import AttackedPhotos, folder_name
 from attacks.flags import add_attack_flags, attack_from_flags
 from attacks.through import ThroughDefence
-from common import cli, distributed, files, images, runs
+from common import checkpoint, cli, distributed, files, images, runs
 from common.cli import UserError
 from evaluation import record
 from evaluation.fid import load_extractor
@@ -215,11 +215,14 @@ def main(argv=None):
 
 
 def trained_noise(weights):
-    """Name of the disruption that the weights were trained on, from their run folder or metadata; `none` without weights."""
+    """The disruption that the weights were trained on: from their run folder, or from what the file says; `none` without weights."""
     if weights is None:
         return "none"
     path = Path(weights)
-    return path.parent.parent.name if path.parent.parent.parent.name == "train" else path.stem
+    if path.parent.parent.parent.name == "train":
+        return path.parent.parent.name
+    meta = checkpoint.read_weights(path)[1] if path.name != "last.pt" else {}
+    return f"{meta['attack']}-eps{meta['eps']:g}" if "attack" in meta else path.stem
 
 
 def summary(found):

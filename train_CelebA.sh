@@ -7,7 +7,7 @@
 #   CELEBA=/path/to/CelebA sh train_CelebA.sh            DEFENSES="ddpm one-step" sh train_CelebA.sh --dry_run
 #   GPUS=4 sh train_CelebA.sh                            sh train_CelebA.sh --batch_size 8        (a flag given here wins)
 set -eu
-here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and $LAUNCH (torchrun when GPUS > 1)
+here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and launch (torchrun when GPUS > 1)
 : "${CELEBA:=}"                # needed once, to split: a folder with list_attr_celeba.txt and images/ or img_align_celeba/
 : "${DATA:=dataset/CelebA}" "${RESULTS:=results}"
 : "${GAN:=$here/models/stargan/stargan_celeba_128/models/200000-G.ckpt}"
@@ -26,10 +26,6 @@ flags_of() {
         adv-train)    echo "--adversarial both --num_steps 50000 --decay_steps 25000 --batch_size 16 --lr 1e-4 --n_critic 5 --train_noise_var 0.1 --init_from $GAN_STATE" ;;
         *)            echo "error: DEFENSES names $1, which nothing trains; one of: ddpm one-step defensive-model-{1,2}[-fixed] adv-train" >&2; return 2 ;;
     esac
-}
-launch() {     # on several GPUs only after the same command has passed as a dry run of one process
-    if [ "${GPUS:-1}" -gt 1 ]; then "$PYTHON" "$@" --dry_run >/dev/null; fi
-    $LAUNCH "$@"
 }
 first() {      # the first of these that exists
     for _f in "$@"; do if [ -e "$_f" ]; then echo "$_f"; return; fi; done

@@ -148,7 +148,7 @@ def defence_label(path, found):
     parents = path.parents
     usual = len(parents) > 5 and parents[4].name == found.dataset
     label = (usual and parents[5].name) or found.name
-    if found.config.get("defense_noise") not in (None, "none"):
+    if not str(found.config.get("defense_noise") or "none").startswith("none"):
         label += f" [trained on {found.config['defense_noise']}]"
     return label + (" (attacked itself)" if found.config.get("attack_on") == "self" else "")
 

@@ -17,19 +17,19 @@ if has faces; then
         --output_dir "$OUT/split" --ratios 0.9 0.05 0.05
 fi
 if has classifier; then
-    $LAUNCH -m models.classifier.train $data --num_steps 1500 --save_step 500 --log_step 50 --resume "$@"
+    launch -m models.classifier.train $data --num_steps 1500 --save_step 500 --log_step 50 --resume "$@"
 fi
 if has translator; then
-    $LAUNCH -m models.stargan.train $data --g_conv_dim 28 --d_conv_dim 32 --d_repeat_num 5 --n_critic 2 --lr 2e-4 --ema 0.999 \
+    launch -m models.stargan.train $data --g_conv_dim 28 --d_conv_dim 32 --d_repeat_num 5 --n_critic 2 --lr 2e-4 --ema 0.999 \
         --precision bf16 --num_steps 4500 --decay_steps 2000 --save_step 500 --log_step 50 --resume "$@"
 fi
 if has diffusion; then
-    $LAUNCH "$here/train_defense.py" $data --defense_model_type ddpm --num_steps 1500 --batch_size 16 --lr 4e-4 --ema 0.995 \
+    launch "$here/train_defense.py" $data --defense_model_type ddpm --num_steps 1500 --batch_size 16 --lr 4e-4 --ema 0.995 \
         --precision bf16 --save_step 500 --log_step 50 --resume "$@"
 fi
 translator=$OUT/results/stargan/drawn/train/standard/000/weights.safetensors
 if has one-step; then
-    $LAUNCH "$here/train_defense.py" $data --defense_model_type one-step --gan_weights "$translator" --num_steps 2400 --batch_size 8 \
+    launch "$here/train_defense.py" $data --defense_model_type one-step --gan_weights "$translator" --num_steps 2400 --batch_size 8 \
         --lr 2e-4 --ema 0.995 --precision bf16 --save_step 300 --log_step 50 --resume "$@"
 fi
 if has export; then

@@ -10,10 +10,12 @@
 #
 #   sh experiments/real_faces.sh --data /path/to/CelebA        STEPS="table compare" sh experiments/real_faces.sh --num_workers 1
 set -eu
-here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON and $LAUNCH (torchrun when GPUS > 1)
-: "${STEPS:=split gan classifier diffusion one-step tune table curve seeds unseen adaptive compare}"
+here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON and launch (torchrun when GPUS > 1)
+: "${STEPS:=split gan classifier diffusion one-step tune table curve seeds unseen transfer adaptive compare}"
 : "${DATA:=dataset/real-faces}" "${RESULTS:=results}"
-: "${NUM:=500}"                # photos of B in the table; 128 in the curve and for diffpure at 300
+: "${NUM:=500}"                # photos of B in the table; 128 for diffpure at 300
+: "${CURVE_NUM:=128}" "${CURVE_DEFENSES:=none jpeg-50 jpeg-75 ddpm-20 one-step}" "${EPSILONS:=0.01 0.02 0.05 0.08 0.1}"
+: "${GAN:=}" "${DIFFUSION:=}" "${ONE_STEP:=}"    # weights to test instead of those trained here
 : "${PERTURBATION:=}"          # a universal perturbation, .pt or .npy, for `unseen`
 : "${INCEPTION:=}"             # standard Inception weights: FID and KID
 : "${DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 ddpm-10 ddpm-20 ddpm-auto one-step one-step-plain diffpure-30}"
@@ -36,21 +38,19 @@ newest() {     # weights of the newest finished training, e.g. newest stargan/re
     echo "$_found"
 }
 name=$(basename "$DATA")
-gan() { newest "stargan/$name/train/standard"; }
+gan() { if [ -n "$GAN" ]; then echo "$GAN"; else newest "stargan/$name/train/standard"; fi; }
+diffusion_weights() { if [ -n "$DIFFUSION" ]; then echo "$DIFFUSION"; else newest "ddpm/$name/train/none-eps0"; fi; }
+one_step_weights() { if [ -n "$ONE_STEP" ]; then echo "$ONE_STEP"; else newest "one-step/$name/train/pgd-eps0.11"; fi; }
 flags_of() {
     case $1 in
         jpeg-*)       echo "--defense_model_type jpeg --jpeg_quality ${1#jpeg-}" ;;
         blur-*)       echo "--defense_model_type blur --blur_sigma ${1#blur-}" ;;                                       # pixels
-        ddpm-*)       echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-} --defense_weights $(newest "ddpm/$name/train/none-eps0")" ;;
-        diffpure-*)   echo "--defense_model_type diffpure --ddpm_start_num 300 --respacing ${1#diffpure-} --defense_weights $(newest "ddpm/$name/train/none-eps0")" ;;
-        diffpure|one-step-plain) echo "--defense_model_type $1 --defense_weights $(newest "ddpm/$name/train/none-eps0")" ;;
-        one-step)     echo "--defense_model_type one-step --defense_weights $(newest "one-step/$name/train/pgd-eps0.11")" ;;
+        ddpm-*)       echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-} --defense_weights $(diffusion_weights)" ;;
+        diffpure-*)   echo "--defense_model_type diffpure --ddpm_start_num 300 --respacing ${1#diffpure-} --defense_weights $(diffusion_weights)" ;;
+        diffpure|one-step-plain) echo "--defense_model_type $1 --defense_weights $(diffusion_weights)" ;;
+        one-step)     echo "--defense_model_type one-step --defense_weights $(one_step_weights)" ;;
         *)            echo "--defense_model_type $1" ;;
     esac
-}
-launch() {     # on several GPUs only after the same command has passed as a dry run of one process
-    if [ "${GPUS:-1}" -gt 1 ]; then "$PYTHON" "$@" --dry_run >/dev/null; fi
-    $LAUNCH "$@"
 }
 test_defense() {     # test_defense DEFENCE FLAGS...
     _flags=$(flags_of "$1"); shift
@@ -95,9 +95,9 @@ table() {
     done
 }
 curve() {
-    for eps in 0.01 0.02 0.05 0.08 0.1; do
-        for defense in none jpeg-50 jpeg-75 ddpm-20 one-step; do
-            test_defense "$defense" --limit 128 --test_noise_var "$eps" $bound "$@"
+    for eps in $EPSILONS; do
+        for defense in $CURVE_DEFENSES; do
+            test_defense "$defense" --limit "$CURVE_NUM" --test_noise_var "$eps" $bound "$@"
         done
     done
 }
@@ -115,6 +115,15 @@ unseen() {           # one-step learned from pgd with target clean; none of thes
         fi
     done
 }
+transfer() {         # a translator of another seed, which one-step did not learn from, attacked and translating
+    launch -m models.stargan.train --data_dir "$DATA" --result_dir "$RESULTS/other" --image_size 64 --g_conv_dim 32 --d_conv_dim 32 \
+        --d_repeat_num 5 --n_critic 2 --lr 2e-4 --ema 0.999 --precision bf16 --num_steps 3000 --decay_steps 1500 --save_step 500 --log_step 50 \
+        --seed 1 --resume "$@"
+    for defense in none jpeg-50 jpeg-75 one-step; do
+        test_defense "$defense" --gan_weights "$(newest "other/stargan/$name/train/standard")" --gan_type stargan-seed1 --limit 128 \
+            --test_noise_var 0.05 $bound "$@"
+    done
+}
 adaptive() {         # the attacker knows the purifier; bpda: forward through it, backward as the identity
     test_defense one-step --attack_through one-step --gradient full --eot 4 --attack_steps 20 --limit 64 --test_noise_var 0.05 $bound "$@"
     test_defense ddpm-10 --attack_through ddpm --gradient bpda --eot 4 --attack_steps 20 --limit 32 --test_noise_var 0.05 $bound "$@"
@@ -125,7 +134,7 @@ for step in $STEPS; do
     case $step in
         gan) gan_training "$@" ;;
         one-step) one_step "$@" ;;
-        split|classifier|diffusion|tune|table|curve|seeds|unseen|adaptive|compare) "$step" "$@" ;;
-        *) echo "error: STEPS names $step; one of: split gan classifier diffusion one-step tune table curve seeds unseen adaptive compare" >&2; exit 2 ;;
+        split|classifier|diffusion|tune|table|curve|seeds|unseen|transfer|adaptive|compare) "$step" "$@" ;;
+        *) echo "error: STEPS names $step; one of: split gan classifier diffusion one-step tune table curve seeds unseen transfer adaptive compare" >&2; exit 2 ;;
     esac
 done

@@ -202,18 +202,18 @@ def wrapper(path, text):
 
 
 def environment(here, path):
-    """What environment.sh sets when python3 is looked up in `path`: (PYTHON, LAUNCH)."""
-    done = subprocess.run([SHELL, "-c", f'set -eu; here={here}; . "$here/environment.sh"; printf "%s\\n" "$PYTHON" "$LAUNCH"'], text=True, check=True,
+    """The $PYTHON that environment.sh sets when python3 is looked up in `path`."""
+    done = subprocess.run([SHELL, "-c", f'set -eu; here={here}; . "$here/environment.sh"; echo "$PYTHON"'], text=True, check=True,
                           capture_output=True, env={"PATH": f"{path}:/usr/bin:/bin", "HOME": str(here)})
     assert done.stderr == ""
-    return done.stdout.splitlines()
+    return done.stdout.strip()
 
 
 def test_environment_takes_the_active_python_when_its_packages_fit(tmp_path):
     for name in ("environment.sh", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     active = wrapper(tmp_path / "bin" / "python3", f'exec "{sys.executable}" "$@"')
-    assert environment(tmp_path, active.parent) == [str(active)] * 2 and not (tmp_path / ".venv").exists()
+    assert environment(tmp_path, active.parent) == str(active) and not (tmp_path / ".venv").exists()
 
 
 def test_environment_prefers_its_own_where_the_active_python_does_not_fit(tmp_path):
@@ -221,7 +221,7 @@ def test_environment_prefers_its_own_where_the_active_python_does_not_fit(tmp_pa
         shutil.copy(ROOT / name, tmp_path / name)
     active = wrapper(tmp_path / "bin" / "python3", "exit 1")
     own = wrapper(tmp_path / ".venv" / "bin" / "python", f'exec "{sys.executable}" "$@"')
-    assert environment(tmp_path, active.parent) == [str(own)] * 2
+    assert environment(tmp_path, active.parent) == str(own)
 
 
 def test_recorder_would_notice_an_unknown_flag(monkeypatch):
