@@ -69,7 +69,7 @@ split() {
 }
 gan_training() {
     launch -m models.stargan.train $data --g_conv_dim 32 --d_conv_dim 32 --d_repeat_num 5 --n_critic 2 --lr 2e-4 --ema 0.999 \
-        --precision bf16 --num_steps 6000 --decay_steps 2500 --save_step 500 --log_step 50 --resume "$@"
+        --precision bf16 --num_steps 4000 --decay_steps 2000 --save_step 500 --log_step 50 --resume "$@"
 }
 classifier() {       # trained on A without its held-out part, where it then judges the translator
     launch -m models.classifier.train $data --num_steps 1500 --save_step 500 --log_step 50 --resume "$@"
