@@ -25,7 +25,7 @@ from common.cli import UserError
 from evaluation import record
 from evaluation.fid import load_extractor
 from evaluation.score import Score, score_all
-from faces.celeba import FaceFolder
+from faces.flags import add_data_flags, dataset_name, open_faces
 from models.stargan.frozen import load_translator
 from models.stargan.labels import create_labels
 from purify.cached import PurifiedPhotos
@@ -36,16 +36,9 @@ from purify.trained import adversarial_translator_of, newest_translator, weights
 
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="test_defense.py", description=__doc__)
-    g = p.add_argument_group("data and weights")
-    g.add_argument("--data_dir", default="dataset/CelebA", help="folder that holds images_b")
-    g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
+    g = add_data_flags(p, "b")
     g.add_argument("--split", choices=["a", "b", "c"], default="b", help="which photos; parameters are tuned on a, results reported on b")
-    g.add_argument("--result_dir", default="results", help="where run folders and caches go")
-    g.add_argument("--cache_dir", default=None, help="where decoded crops are kept; default: beside the split")
-    g.add_argument("--selected_attrs", nargs="+", default=["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"],
-                   metavar="NAME", help="attribute columns, as the translator was trained; one domain each")
-    g.add_argument("--celeba_crop_size", type=cli.natural_int, default=178, help="centre crop of a photo, pixels; 0 = none")
-    g.add_argument("--image_size", type=cli.positive_int, default=128, help="side of the images, pixels")
+    g = p.add_argument_group("translator and features")
     g.add_argument("--gan_type", default="stargan", help="name of the translator in the result folder")
     g.add_argument("--gan_weights", default=None, metavar="FILE",
                    help="translator: official 200000-G.ckpt or ours; default: the newest finished training")
@@ -53,7 +46,6 @@ def parse_args(argv=None):
     g.add_argument("--gan_training_data", default=None, help="what the translator was trained on, for the record (the official one: all of CelebA)")
     g.add_argument("--inception_weights", default=None, metavar="FILE", help="standard Inception weights; with them FID and KID are measured")
     g.add_argument("--features", choices=["auto", "none"], default="auto", help="none: measure no distance between sets of fakes")
-    g.add_argument("--skip_damaged", action="store_true", help="go on without damaged photos and list them")
     add_purifier_flags(p, DEFENCES)
     g.add_argument("--defense_noise", default=None, metavar="ATTACK",
                    help="without --defense_weights: the disruption that the purifier was trained on, as in its run folder (none, pgd, pgd-eps0.05); default: any")
@@ -66,7 +58,7 @@ def parse_args(argv=None):
     g.add_argument("--save_image", action="store_true", help="write every photo, disrupted, purified and all fakes to images/")
     cli.add_run_flags(p, batch_size=32, limit=True, resume=True)
     args = p.parse_args(argv)
-    args.dataset = args.dataset or Path(args.data_dir).name
+    args.dataset = dataset_name(args)
     if args.attack_on == "self" and DEFENCES[args.defense_model_type].translator == "standard":
         p.error(f"--attack_on self is for adversarially trained translators; {args.defense_model_type} uses the standard one")
     if args.gan_weights is None:
@@ -151,8 +143,7 @@ def main(argv=None):
     args = parse_args(argv)
     with distributed.session(args.device) as ctx:
         files.check_writable(args.result_dir)
-        faces = FaceFolder(Path(args.data_dir) / f"images_{args.split}", args.selected_attrs, args.celeba_crop_size, args.image_size,
-                           cache_dir=args.cache_dir, limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
+        faces = open_faces(args, args.split)
         purifier, weights, standard, translator = load_defence(args, ctx)
         extractor = load_extractor(args.inception_weights, device=ctx.device) if args.features == "auto" else None
         attack = attack_from_flags(args, attacked_generator(args, purifier, standard, translator, ctx))

@@ -20,7 +20,8 @@ from attacks.cached import AttackedPhotos
 from common import cli, distributed, runs, seeds, training
 from common.cli import UserError
 from common.files import check_writable
-from faces.celeba import FaceFolder, held_out
+from faces.celeba import held_out
+from faces.flags import add_data_flags, dataset_name, open_faces
 from models.dae import network as dae_network
 from models.dae import train as dae_trainer
 from models.diffusion import build
@@ -51,20 +52,12 @@ def parse_args(argv=None):
                    help="what the attack aims at (default: gray; one-step clean)")
     g.add_argument("--clean_share", type=cli.fraction, default=0.1, help="one-step: share of undisturbed photos")
     g.add_argument("--photo_weight", type=cli.natural_float, default=10.0, help="one-step: weight of the loss on the photo; the fake's is 1")
-    g = p.add_argument_group("data and weights")
-    g.add_argument("--data_dir", default="dataset/CelebA", help="folder that holds images_a")
-    g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
-    g.add_argument("--result_dir", default="results", help="where run folders and caches go")
-    g.add_argument("--cache_dir", default=None, help="where decoded crops are kept; default: beside the split")
-    g.add_argument("--selected_attrs", nargs="+", default=["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"],
-                   metavar="NAME", help="attribute columns, as the translator was trained")
-    g.add_argument("--celeba_crop_size", type=cli.natural_int, default=178, help="centre crop of a photo, pixels; 0 = none")
-    g.add_argument("--image_size", type=cli.positive_int, default=128, help="side of the network's images, pixels")
+    add_data_flags(p)
+    g = p.add_argument_group("weights")
     g.add_argument("--gan_weights", default=None, metavar="FILE", help="translator; needed by one-step and by attacks on it")
     g.add_argument("--defense_weights", default=None, metavar="FILE",
                    help="start from these weights; one-step's default is the newest finished ddpm training")
     g.add_argument("--data_augmentation", choices=["flip", "none"], default="flip", help="horizontal flips in training")
-    g.add_argument("--skip_damaged", action="store_true", help="go on without damaged photos and list them")
     g = p.add_argument_group("diffusion network")
     g.add_argument("--num_channels", type=cli.positive_int, default=None, help="channels of the first level (default: by image size)")
     g.add_argument("--channel_mult", default=None, metavar="1,2,2", help="channels of each level as multiples (default: by image size)")
@@ -91,7 +84,7 @@ def resolve(p, args):
     one_step = args.defense_model_type == "one-step"
     args.attack_steps = args.attack_steps or (3 if one_step else 10)
     args.attack_target = args.attack_target or ("clean" if one_step else "gray")
-    args.dataset = args.dataset or Path(args.data_dir).name
+    args.dataset = dataset_name(args)
     if args.attack_type == "none" and args.defense_model_type != "ddpm":
         p.error(f"{args.defense_model_type} learns from disruptions: give --attack_type gaussian, pgd, ...")
     if args.attack_type == "universal":
@@ -192,8 +185,7 @@ def main(argv=None):
     with distributed.session(args.device) as ctx:
         check_writable(args.result_dir)
         translator = load_translator(args.gan_weights, ctx.device, len(args.selected_attrs)) if args.gan_weights else None
-        faces = FaceFolder(Path(args.data_dir) / "images_a", args.selected_attrs, args.celeba_crop_size, args.image_size,
-                           cache_dir=args.cache_dir, limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
+        faces = open_faces(args)
         kept, validation = held_out(faces.names, args.seed)
         prepared = prepare_autoencoder(args) if args.defense_model_type in AUTOENCODERS else prepare_diffusion(args, ctx.device)
         if args.batch_size % ctx.world:

@@ -24,6 +24,7 @@ from attacks.labels import attack_labels
 from attacks.universal import craft, save_perturbation
 from common import cli, distributed, files, images, progress, runs, seeds
 from common.cli import UserError
+from common.folder import batches
 from faces.celeba import read_attributes
 from models.stargan.frozen import load_translator
 
@@ -118,7 +119,7 @@ def main(argv=None):
     check(args)
     with distributed.session(args.device) as ctx:
         sources = images.list_images(args.input)[:args.limit]
-        output = folder.Output(args.output, sources)
+        output = folder.Output(args.output, sources, "attack.yaml")
         crafting = args.save_perturbation is not None
         needed = crafting or args.attack_type not in NO_TRANSLATOR
         translator = load_translator(args.gan_weights, ctx.device) if needed else None
@@ -126,14 +127,12 @@ def main(argv=None):
 
         def prepare(perturbation=None):
             attack = attack_from_flags(args, translator, perturbation=perturbation)
-            parameters = {**attack.definition(), "seed": args.seed, "image_size": args.image_size, "labels": labels_from}
-            output.check(parameters, sources)
-            return attack, parameters
+            return attack, {**attack.definition(), "seed": args.seed, "image_size": args.image_size, "labels": labels_from}
 
         if crafting and output.described:
             raise UserError(f"{args.output}: holds disrupted images already; a newly crafted perturbation needs an --output of its own")
-        ready = None if crafting else prepare()
-        todo = output.missing(sources)
+        attack, parameters = (None, {}) if crafting else prepare()      # a folder without a description has none to compare
+        todo = output.missing(sources, parameters)
         sizes, damaged = folder.inspect(todo, args.image_size, args.skip_damaged, args.num_workers)
         if len(damaged) == len(sources):
             raise UserError(f"{args.input}: none of its {len(sources)} images can be read")
@@ -142,24 +141,22 @@ def main(argv=None):
             return
         if crafting:
             perturbation = craft_from(args, sizes, labels, translator, ctx.device)
-            ready = prepare(perturbation)
+            attack, parameters = prepare(perturbation)
             if ctx.is_main:
                 save_perturbation(args.save_perturbation, perturbation)
-        disrupt(args, ctx, ready, output, sources, sizes, damaged, labels)
+        if ctx.is_main and not output.described:      # before the first image, so that none lies there unexplained
+            output.describe(parameters, {"command": runs.command(), "commit": runs.commit(), "versions": runs.versions(),
+                                         "gan_weights": args.gan_weights, "skipped_damaged": [p.name for p in damaged]})
+        ctx.barrier()
+        disrupt(args, ctx, attack, output, sources, sizes, damaged, labels)
 
 
-def disrupt(args, ctx, ready, output, sources, sizes, damaged, labels):
+def disrupt(args, ctx, attack, output, sources, sizes, damaged, labels):
     """Attack batch after batch, each photo saved as soon as it is done; then the table of what was reached."""
-    attack, parameters = ready
-    if ctx.is_main:
-        facts = {"command": runs.command(), "commit": runs.commit(), "versions": runs.versions(), "gan_weights": args.gan_weights,
-                 "skipped_damaged": [p.name for p in damaged]}
-        output.describe(parameters, facts)
-    ctx.barrier()
     multiple = attack.generator.size_multiple if attack.uses_translator else 1
     rows, started = [], time.time()
     bar = progress.bar(len(sizes), args.attack_type, show=ctx.is_main)
-    for paths in ctx.shard(folder.batches(sizes, args.batch_size)):
+    for paths in ctx.shard(batches(sizes, args.batch_size)):
         x = load_batch(paths, args.image_size, ctx.device)
         h, w = x.shape[-2:]
         x_adv = attack(folder.pad_to(x, multiple), labels(paths).to(ctx.device), seeds.named(args.seed, [p.name for p in paths], "attack"))

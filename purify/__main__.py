@@ -19,9 +19,9 @@ import time
 import numpy as np
 import torch
 
-from common import cli, images, progress, runs, seeds
+from common import cli, folder, images, progress, runs, seeds
+from common.cli import UserError
 from common.distributed import resolve_device
-from purify import folder
 from purify.flags import add_purifier_flags, purifier_from_flags
 from purify.sizes import MODES, describe, fit
 
@@ -64,11 +64,13 @@ def main(argv=None):
     args = parse_args(argv)
     device = resolve_device(args.device)
     sources = images.list_images(args.input)[:args.limit]
-    output = folder.Output(args.output, sources)
+    output = folder.Output(args.output, sources, "purify.yaml")
     purifier = purifier_from_flags(args, device=device)
     parameters = parameters_of(args, purifier)
     print(json.dumps({**runs.options_of(args), "parameters": parameters, "images": len(sources)}, indent=2))
     sizes, damaged = folder.inspect(sources, args.skip_damaged, args.num_workers)
+    if not sizes:
+        raise UserError(f"{sources[0].parent}: all {len(sources)} images are damaged; give other photos")
     todo = {p: sizes[p] for p in output.missing(list(sizes), parameters)}
     if args.dry_run:
         return

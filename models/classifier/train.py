@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from common import checkpoint, cli, distributed, runs, seeds, training
 from common.cli import UserError
-from faces.celeba import FaceFolder, held_out
+from faces.celeba import held_out
+from faces.flags import add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.classifier.network import AttributeClassifier, load_classifier
 from models.stargan.frozen import load_translator
@@ -23,23 +24,15 @@ from models.stargan.labels import HAIR_COLOURS, create_labels
 
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="models.classifier.train", description=__doc__)
+    add_data_flags(p, image_size=64)
     g = p.add_argument_group("what")
-    g.add_argument("--data_dir", default="dataset/CelebA", help="folder that holds images_a")
-    g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
-    g.add_argument("--result_dir", default="results", help="where run folders go")
-    g.add_argument("--cache_dir", default=None, help="where decoded crops are kept; default: beside the split")
-    g.add_argument("--selected_attrs", nargs="+", default=["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"],
-                   metavar="NAME", help="attribute columns to learn")
-    g.add_argument("--celeba_crop_size", type=cli.natural_int, default=178, help="centre crop of a photo, pixels; 0 = none")
-    g.add_argument("--image_size", type=cli.positive_int, default=64, help="side of the network's images, pixels")
-    g.add_argument("--skip_damaged", action="store_true", help="go on without damaged photos and list them")
     g.add_argument("--judge", default=None, metavar="FILE",
                    help="train nothing: print how often this translator's output on held-out photos has the attribute asked for")
     g.add_argument("--classifier_weights", default=None, metavar="FILE", help="the judge; default: the shipped classifier")
     training.add_training_flags(p, num_steps=2000, lr=1e-3, ema=0.99)
     cli.add_run_flags(p, batch_size=64, limit=True, resume=True)
     args = p.parse_args(argv)
-    args.dataset = args.dataset or Path(args.data_dir).name
+    args.dataset = dataset_name(args)
     return args
 
 
@@ -116,8 +109,7 @@ def main(argv=None):
     args = parse_args(argv)
     with distributed.session(args.device) as ctx:
         columns = args.selected_attrs if args.judge is None else load_classifier(args.classifier_weights).attributes
-        faces = FaceFolder(Path(args.data_dir) / "images_a", columns, args.celeba_crop_size, args.image_size, cache_dir=args.cache_dir,
-                           limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
+        faces = open_faces(args, columns=columns)
         kept, validation = held_out(faces.names, args.seed)
         if not validation:
             raise UserError(f"{faces.folder}: {len(faces)} photo is too few, one at least is held out to be judged on; give more, or a higher --limit")

@@ -15,7 +15,8 @@ import torch
 
 from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import UserError
-from faces.celeba import FaceFolder, held_out
+from faces.celeba import held_out
+from faces.flags import add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.stargan import losses
 from models.stargan.frozen import generator_from
@@ -25,16 +26,7 @@ from models.stargan.network import Discriminator, Generator
 
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="models.stargan.train", description=__doc__)
-    g = p.add_argument_group("data")
-    g.add_argument("--data_dir", default="dataset/CelebA", help="folder that holds images_a")
-    g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
-    g.add_argument("--result_dir", default="results", help="where run folders go")
-    g.add_argument("--cache_dir", default=None, help="where decoded crops are kept; default: beside the split")
-    g.add_argument("--selected_attrs", nargs="+", default=["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"],
-                   metavar="NAME", help="attribute columns, one domain each")
-    g.add_argument("--celeba_crop_size", type=cli.natural_int, default=178, help="centre crop of a photo, pixels; 0 = none")
-    g.add_argument("--image_size", type=cli.positive_int, default=128, help="side of the network's images, pixels")
-    g.add_argument("--skip_damaged", action="store_true", help="go on without damaged photos and list them")
+    add_data_flags(p)
     g = p.add_argument_group("networks")
     g.add_argument("--g_conv_dim", type=cli.positive_int, default=64, help="channels of the generator's first layer")
     g.add_argument("--d_conv_dim", type=cli.positive_int, default=64, help="channels of the discriminator's first layer")
@@ -206,10 +198,9 @@ def training_attack(args):
 
 def main(argv=None):
     args = parse_args(argv)
-    args.dataset = args.dataset or Path(args.data_dir).name
+    args.dataset = dataset_name(args)
     with distributed.session(args.device) as ctx:
-        faces = FaceFolder(Path(args.data_dir) / "images_a", args.selected_attrs, args.celeba_crop_size, args.image_size,
-                           cache_dir=args.cache_dir, limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
+        faces = open_faces(args)
         initial_networks(args)      # a wrong --init_from is told before anything is written
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:

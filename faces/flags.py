@@ -1,0 +1,32 @@
+"""The flags that say which photos a script works on and where its results go, one spelling for every script."""
+from pathlib import Path
+
+from common import cli
+from faces.celeba import FaceFolder
+
+ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]     # of the official 5-attribute checkpoints
+
+
+def add_data_flags(parser, part="a", image_size=128):
+    """Add the group "data" and return it.  part: the split that is read, for the help."""
+    g = parser.add_argument_group("data")
+    g.add_argument("--data_dir", default="dataset/CelebA", help=f"folder that holds images_{part}")
+    g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
+    g.add_argument("--result_dir", default="results", help="where run folders and caches go")
+    g.add_argument("--cache_dir", default=None, help="where decoded crops are kept; default: beside the split")
+    g.add_argument("--selected_attrs", nargs="+", default=ATTRIBUTES, metavar="NAME", help="attribute columns, one domain each, as the translator was trained")
+    g.add_argument("--celeba_crop_size", type=cli.natural_int, default=178, help="centre crop of a photo, pixels; 0 = none")
+    g.add_argument("--image_size", type=cli.positive_int, default=image_size, help="side of the images, pixels")
+    g.add_argument("--skip_damaged", action="store_true", help="go on without damaged photos and list them")
+    return g
+
+
+def dataset_name(args):
+    """--dataset, else the name of the data folder."""
+    return args.dataset or Path(args.data_dir).name
+
+
+def open_faces(args, part="a", columns=None):
+    """The photos that the flags describe, checked as a whole.  columns: other attributes than --selected_attrs.  Raises UserError."""
+    return FaceFolder(Path(args.data_dir) / f"images_{part}", columns or args.selected_attrs, args.celeba_crop_size, args.image_size,
+                      cache_dir=args.cache_dir, limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
