@@ -10,7 +10,8 @@ here=$(dirname "$0"); . "$here/environment.sh"
 : "${OUT:=demo_out}"          # everything is written below it; a second run continues
 : "${NUM:=64}"                # photos of split B that are disrupted, 5 domains each
 : "${STEPS:=100}"             # steps by which the shipped purifier's training is continued
-: "${DEFENSES:=none jpeg-50 jpeg-75 blur ddpm-10 ddpm-20 one-step diffpure-30}"
+: "${DEFENSES:=none jpeg-50 jpeg-75 blur ddpm-10 one-step}"
+: "${SLOW_DEFENSES:=ddpm-20 diffpure-30}"      # beside the others, on half of the cores
 data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
 gan=$here/models/stargan/demo.safetensors
 
@@ -34,17 +35,34 @@ flags_of() {
         *)          echo "--defense_model_type $1" ;;
     esac
 }
+chain() {      # chain "DEFENSES" FLAGS...: one after the other, on half of the cores
+    _list=$1; shift
+    for defense in $_list; do OMP_NUM_THREADS=$half test_defense $(flags_of "$defense") --test_noise_var 0.05 "$@"; done
+}
+beside() {     # beside "DEFENSES" FLAGS...: a chain in the background; `joined` waits for it and shows what it said
+    mkdir -p "$OUT"; chain "$@" >"$OUT/beside.log" 2>&1 & background=$!
+    trap 'kill "$background" 2>/dev/null || :' EXIT
+}
+joined() {
+    code=0; wait "$background" || code=$?
+    trap - EXIT
+    cat "$OUT/beside.log"; return "$code"
+}
+half=$((($(getconf _NPROCESSORS_ONLN) + 1) / 2))
 for protocol in "--attack_target gray --attack_label original" "--attack_target clean --attack_label target"; do
-    for defense in $DEFENSES; do
-        test_defense $(flags_of "$defense") --test_noise_var 0.05 $protocol "$@"
-    done
+    first=${DEFENSES%% *}
+    test_defense $(flags_of "$first") --test_noise_var 0.05 $protocol "$@"       # disrupts the photos for all
+    beside "$SLOW_DEFENSES" $protocol "$@"
+    chain "${DEFENSES#"$first"}" $protocol "$@"
+    joined
 done
 
 # 3. The attacker knows the purifier and aims at all domains at once: through one-step with the exact gradient, through ddpm with the
 #    backward pass approximated (--gradient full is the exact one, and costs more).
-adaptive="--test_noise_var 0.05 --attack_target clean --attack_label joint --attack_steps 20 --limit 32"
-test_defense $(flags_of one-step) --attack_through one-step --gradient full --eot 4 $adaptive "$@"
-test_defense $(flags_of ddpm-10) --attack_through ddpm --gradient bpda $adaptive --limit 16 "$@"
+adaptive="--attack_target clean --attack_label joint --attack_steps 20"
+beside ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit 16 "$@"
+chain one-step --attack_through one-step --gradient full --eot 4 $adaptive --limit 32 "$@"
+joined
 
 case " $* " in *" --dry_run "*) exit 0 ;; esac
 "$PYTHON" "$here/compare_results.py" "$OUT/results"

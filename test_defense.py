@@ -34,6 +34,9 @@ from purify.flags import add_purifier_flags, purifier_from_flags
 from purify.trained import adversarial_translator_of, newest_translator, weights_of
 
 
+SHOWN = 3      # domains in grid.png
+
+
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="test_defense.py", description=__doc__)
     g = add_data_flags(p, "b")
@@ -119,6 +122,8 @@ def save_pictures(args, run, faces, attacked, purified, score, ctx):
         x, c = faces.floats([i]).to(ctx.device), faces.labels[[i]].to(ctx.device)
         row = []
         for k, target in enumerate(create_labels(c, args.selected_attrs)):
+            if k >= SHOWN and not args.save_image:
+                break
             found = {"photo": x, "disrupted": attacked(k)([name]).to(ctx.device), "purified": purified(k)([name]).to(ctx.device)}
             fakes = {kind: score.fakes(image, target) for kind, image in found.items()}
             if args.save_image:
@@ -127,7 +132,7 @@ def save_pictures(args, run, faces, attacked, purified, score, ctx):
                         suffix = f"_{args.selected_attrs[k]}" if args.attack_label == "target" and kind != "photo" else ""
                         save_one(run, kind + suffix, name, found[kind])
                     save_one(run, f"fake_of_{kind}_{args.selected_attrs[k]}", name, fakes[kind])
-            if k < 3 and i < 8:
+            if k < SHOWN and i < 8:
                 row += ([*found.values()] if k == 0 or args.attack_label == "target" else []) + [*fakes.values()]
         if i < 8:
             rows.append([cell[0].cpu() for cell in row])

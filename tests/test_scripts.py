@@ -20,7 +20,7 @@ SHELL = shutil.which("dash") or "sh"
 SCRIPTS = sorted(p for p in (*ROOT.glob("*.sh"), *ROOT.glob("experiments/*.sh"), ROOT / "tests" / "run.sh"))
 RUNNABLE = [p for p in SCRIPTS if p.name not in ("environment.sh", "run.sh")]
 RECORDER = """#!/bin/sh
-printf '%s\\037' "$@" >> "$RECORD"; printf '\\n' >> "$RECORD"
+line=$(printf '%s\\037' "$@"); printf '%s\\n' "$line" >> "$RECORD"      # one write: two scripts may record at once
 case " $* " in *" --dry_run "*) exit "${DRY_RUN_CODE:-0}" ;; esac
 """
 TRAINERS = ("train_defense", "test_defense", "models.stargan.train", "models.classifier.train")

@@ -159,8 +159,7 @@ def load(path, device="cpu", precision="fp32"):
                          image_size=128, size_multiple=network.size_multiple, clip=False, meta={"kind": "diffusion"}, **common)
     else:
         raise UserError(f"{path}: expected diffusion weights (ours, guided-diffusion's or minDiffusion's), found {_what(state)}")
-    found = found.eval().requires_grad_(False).to(device)
-    return found.to(memory_format=torch.channels_last) if torch.device(device).type == "cuda" else found
+    return found.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)      # faster on CPUs too
 
 
 def _guided(path, state, meta, common):
