@@ -25,7 +25,7 @@ from common.cli import UserError
 from evaluation import record
 from evaluation.fid import load_extractor
 from evaluation.score import Score, score_all
-from faces.flags import add_data_flags, dataset_name, open_faces
+from faces.flags import add_data_flags, dataset_name, open_judged
 from models.stargan.frozen import load_translator
 from models.stargan.labels import create_labels
 from purify.cached import PurifiedPhotos
@@ -33,14 +33,13 @@ from purify.defences import DEFENCES
 from purify.flags import add_purifier_flags, purifier_from_flags
 from purify.trained import adversarial_translator_of, newest_translator, weights_of
 
-
 SHOWN = 3      # domains in grid.png
 
 
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="test_defense.py", description=__doc__)
     g = add_data_flags(p, "b")
-    g.add_argument("--split", choices=["a", "b", "c"], default="b", help="which photos; parameters are tuned on a, results reported on b")
+    g.add_argument("--split", choices=["a", "b", "c"], default="b", help="which photos; of a the held-out part: parameters are tuned there, results reported on b")
     g = p.add_argument_group("translator and features")
     g.add_argument("--gan_type", default="stargan", help="name of the translator in the result folder")
     g.add_argument("--gan_weights", default=None, metavar="FILE",
@@ -148,7 +147,7 @@ def main(argv=None):
     args = parse_args(argv)
     with distributed.session(args.device) as ctx:
         files.check_writable(args.result_dir)
-        faces = open_faces(args, args.split)
+        faces = open_judged(args, args.split)
         purifier, weights, standard, translator = load_defence(args, ctx)
         extractor = load_extractor(args.inception_weights, device=ctx.device) if args.features == "auto" else None
         attack = attack_from_flags(args, attacked_generator(args, purifier, standard, translator, ctx))

@@ -83,7 +83,7 @@ one_step() {
     launch "$here/train_defense.py" $data --defense_model_type one-step --gan_weights "$(gan)" --num_steps 1500 --batch_size 8 --lr 2e-4 \
         --ema 0.995 --precision bf16 --save_step 500 --log_step 50 --resume "$@"
 }
-tune() {             # on A: what each baseline's parameter does
+tune() {             # on the held-out part of A: what each baseline's parameter does
     for defense in jpeg-30 jpeg-50 jpeg-75 jpeg-90 blur-0.5 blur-1 blur-1.5 blur-2 ddpm-5 ddpm-10 ddpm-20 ddpm-40; do
         test_defense "$defense" --split a --dataset "$name-a" --limit 64 --test_noise_var 0.05 $bound "$@"
     done

@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from common import cli
-from faces.celeba import FaceFolder
+from faces.celeba import FaceFolder, held_out
 
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]     # of the official 5-attribute checkpoints
 
@@ -30,3 +30,15 @@ def open_faces(args, part="a", columns=None):
     """The photos that the flags describe, checked as a whole.  columns: other attributes than --selected_attrs.  Raises UserError."""
     return FaceFolder(Path(args.data_dir) / f"images_{part}", columns or args.selected_attrs, args.celeba_crop_size, args.image_size,
                       cache_dir=args.cache_dir, limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
+
+
+def open_judged(args, part):
+    """The photos that a test may look at: all of B or C; of A only what trainings with seed 0 hold out, so that nothing is judged on what it learned."""
+    if part != "a":
+        return open_faces(args, part)
+    limit, args.limit = args.limit, None
+    try:
+        faces = open_faces(args, part)
+    finally:
+        args.limit = limit
+    return faces.subset(held_out(faces.names)[1][:limit])

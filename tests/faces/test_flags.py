@@ -3,7 +3,8 @@ import pytest
 
 from common import cli
 from common.cli import UserError
-from faces.flags import ATTRIBUTES, add_data_flags, dataset_name, open_faces
+from faces.celeba import held_out
+from faces.flags import ATTRIBUTES, add_data_flags, dataset_name, open_faces, open_judged
 
 
 def args(words):
@@ -25,3 +26,14 @@ def test_the_named_split_is_opened_with_crop_size_and_limit(tmp_path, face_folde
 def test_a_missing_split_is_one_line(tmp_path):
     with pytest.raises(UserError, match="images_c: no such folder"):
         open_faces(args(f"--data_dir {tmp_path}"), "c")
+
+
+def test_of_a_only_the_held_out_part_is_judged(tmp_path, face_folder):
+    for part in "ab":
+        face_folder(25, tmp_path / f"images_{part}")
+    found = args(f"--data_dir {tmp_path} --celeba_crop_size 40 --image_size 16 --num_workers 0")
+    validation = held_out(open_faces(found, "a").names)[1]
+    assert open_judged(found, "a").names == validation and len(validation) == 3
+    assert len(open_judged(found, "b")) == 25
+    limited = args(f"--data_dir {tmp_path} --celeba_crop_size 40 --image_size 16 --num_workers 0 --limit 2")
+    assert open_judged(limited, "a").names == validation[:2] and limited.limit == 2
