@@ -4,7 +4,7 @@
 #
 # writes  $OUT/dataset (drawn faces and their split), $OUT/results (records, caches, comparison.md, report.html)
 #
-#   bash demo.sh                 NUM=16 OUT=/tmp/small bash demo.sh --num_workers 1
+#   bash demo.sh                 NUM=16 OUT=small bash demo.sh --num_workers 1
 set -eu
 here=$(dirname "$0"); . "$here/environment.sh"
 : "${OUT:=demo_out}"          # everything is written below it; a second run continues

@@ -114,10 +114,8 @@ def attack_folder(args, attack):
 
 def save_pictures(args, run, faces, attacked, purified, score, ctx):
     """grid.png of the first photos (photo, disrupted, purified, and the fakes of each beside it); with --save_image every image."""
-    names = faces.names if args.save_image else faces.names[:8]
     rows = []
-    for name in names:
-        i = faces.names.index(name)
+    for i, name in enumerate(faces.names if args.save_image else faces.names[:8]):
         x, c = faces.floats([i]).to(ctx.device), faces.labels[[i]].to(ctx.device)
         row = []
         for k, target in enumerate(create_labels(c, args.selected_attrs)):
@@ -169,8 +167,7 @@ def main(argv=None):
         made = attacked.fill(ctx, args.batch_size)
         attack_seconds = (time.perf_counter() - began) / made if made else None
         index = {name: i for i, name in enumerate(faces.names)}
-        sources = faces.fingerprints()
-        purified_of = lambda key, inputs: PurifiedPhotos(purifier, key, inputs, root / "purified" / args.dataset, args.seed, args.precision, sources)
+        purified_of = lambda key, inputs: PurifiedPhotos(purifier, key, inputs, root / "purified" / args.dataset, args.seed, args.precision, attacked.sources)
         sets = [purified_of(cached.key, cached.floats) for cached in attacked.caches]
         clean = purified_of({"photos": faces.preparation}, lambda names: faces.floats([index[n] for n in names]))
         for photos in [*sets, clean]:

@@ -19,12 +19,12 @@ class AttackedPhotos:
     def __init__(self, attack, rule, faces, attributes, root, preparation, seed):
         self.attack, self.rule, self.faces, self.attributes, self.seed = attack, rule, faces, attributes, seed
         domains = attributes if rule == "target" else [None]
-        self.caches, sources = [], faces.fingerprints()
+        self.caches, self.sources = [], faces.fingerprints()
         for domain in domains:
             definition = {"stage": "attacked", **attack.definition(), "rule": rule, "attributes": list(attributes), "seed": seed,
                           "domain": domain, **preparation}
             name = folder_name(attack, rule) + (f"-{domain}" if domain else "")
-            self.caches.append(cache.ImageCache(root, name, definition, sources))
+            self.caches.append(cache.ImageCache(root, name, definition, self.sources))
 
     @property
     def key(self):

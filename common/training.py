@@ -37,6 +37,21 @@ def update_average(average, network, decay):
     average.update_parameters(network)
 
 
+def descend(loss, network, optimiser, lr, ctx):
+    """One optimiser step of `network` on `loss` with learning rate `lr`, gradients averaged over the processes."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    ctx.average_gradients(network.parameters())
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    optimiser.step()
+
+
+def warm_then_linear(lr, i, num_steps, warm_up=50):
+    """Learning rate of step i: a short linear warm-up, constant, then linear to zero over the last third."""
+    return lr * min(1.0, (i + 1) / warm_up, 3 * (num_steps - i) / num_steps)
+
+
 @contextmanager
 def stop_requests():
     """Ctrl-C and SIGTERM ask the loop to stop after the step in progress; asked again later than PATIENCE seconds, it stops at once."""

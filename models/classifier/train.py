@@ -81,15 +81,10 @@ def train(args, run, ctx, faces, held):
 
     def step(i):
         x, c, _ = batches.get(i)
-        for group in optimiser.param_groups:
-            group["lr"] = args.lr * (1 - i / args.num_steps)
         with distributed.autocast(ctx.device, args.precision):
             logits = network(x.to(ctx.device))
         loss = F.binary_cross_entropy_with_logits(logits.float(), c.to(ctx.device))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        ctx.average_gradients(network.parameters())
-        optimiser.step()
+        training.descend(loss, network, optimiser, args.lr * (1 - i / args.num_steps), ctx)
         training.update_average(average, network, args.ema)
         return {"loss": loss.detach()}
 

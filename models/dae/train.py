@@ -17,12 +17,7 @@ def train(args, run, ctx, faces, held, network, meta, disrupted):
         x_adv = disrupted(x, batches.rows(i), streams)
         with distributed.autocast(ctx.device, args.precision):
             loss = (network(x_adv).float() - x).square().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        ctx.average_gradients(network.parameters())
-        for group in optimiser.param_groups:
-            group["lr"] = args.lr * min(1.0, 3 * (args.num_steps - i) / args.num_steps)
-        optimiser.step()
+        training.descend(loss, network, optimiser, training.warm_then_linear(args.lr, i, args.num_steps, warm_up=1), ctx)
         training.update_average(average, network, args.ema)
         return {"loss": loss.detach()}
 

@@ -81,12 +81,7 @@ def train(args, run, ctx, faces, held, make_denoiser, meta, disruption=None):
         noise, t = objective.draw(x, streams, rows)
         with distributed.autocast(ctx.device, args.precision):
             loss = objective.loss(x, noise, t)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        ctx.average_gradients(network.parameters())
-        for group in optimiser.param_groups:        # short warm-up, then linear decay over the last third
-            group["lr"] = args.lr * min(1.0, (i + 1) / 50, 3 * (args.num_steps - i) / args.num_steps)
-        optimiser.step()
+        training.descend(loss, network, optimiser, training.warm_then_linear(args.lr, i, args.num_steps), ctx)
         training.update_average(average, network, args.ema)
         return {"loss": loss.detach()}
 

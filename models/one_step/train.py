@@ -62,12 +62,7 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
                 fake_of_x = translator(x, c).float()
             purified = denoiser.x0(x_adv, STEP).float()
             loss, scalars = photo_and_fake_loss(translator, purified, x, fake_of_x, c, args.photo_weight)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        ctx.average_gradients(network.parameters())
-        for group in optimiser.param_groups:
-            group["lr"] = args.lr * min(1.0, (i + 1) / 50, 3 * (args.num_steps - i) / args.num_steps)
-        optimiser.step()
+        training.descend(loss, network, optimiser, training.warm_then_linear(args.lr, i, args.num_steps), ctx)
         training.update_average(average, network, args.ema)
         return {"loss": loss.detach(), **scalars}
 

@@ -105,12 +105,7 @@ class Step:
         self.g_optimiser, self.d_optimiser = optimisers
 
     def apply(self, optimiser, network, loss, i):
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.ctx.average_gradients(network.parameters())
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(self.args, i)
-        optimiser.step()
+        training.descend(loss, network, optimiser, learning_rate(self.args, i), self.ctx)
 
     def attacked(self, x, c, i, indices, role):
         if self.disrupt is None:
