@@ -4,12 +4,12 @@ reads   <results>/**/record.json (and the grid.png beside each)
 writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.html
 
   python compare_results.py results/
-  python compare_results.py results/ --readme README.md     # rewrite between <!-- table:DATASET --> and <!-- /table -->
+  python compare_results.py results/ --readme README.md     # rewrite what stands between its markers (evaluation/readme.py lists them)
 """
 import re
 
 from common import cli, files
-from evaluation import compare, plots, report, tables
+from evaluation import compare, plots, readme, report, tables
 
 
 def parse_args(argv=None):
@@ -23,7 +23,7 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     comparison = compare.compare(args.results)
-    readme = tables.readme_text(args.readme, comparison) if args.readme else None      # before anything is written
+    rewritten = readme.text_of(args.readme, comparison) if args.readme else None      # before anything is written
     out = files.make_folder(args.out or args.results)
     text = tables.markdown(comparison)
     pictures = {}
@@ -32,8 +32,8 @@ def main(argv=None):
         suffix = re.sub(r"[^\w.-]+", "_", f"{table.dataset}-{table.gan}")
         for name, data in pictures[i].items():
             files.write_atomic(out / f"{name}-{suffix}.png", data)
-    if readme is not None:
-        files.write_atomic(args.readme, readme)
+    if rewritten is not None:
+        files.write_atomic(args.readme, rewritten)
     files.write_atomic(out / "comparison.csv", tables.csv_text(comparison))
     files.write_atomic(out / "comparison.md", text)
     files.write_atomic(out / "report.html", report.html(comparison, pictures))

@@ -35,6 +35,7 @@ DEFAULTS = {   # what a flag left alone stands for
     "one-step": {"attack_type": "pgd", "num_steps": 20000, "lr": 1e-4, "batch_size": 16, "train_noise_var": 0.11},
     "autoencoder": {"attack_type": "gaussian", "num_steps": 20000, "lr": 1e-3, "batch_size": 256, "train_noise_var": 0.05},
 }
+INGREDIENTS = {"photo_weight": 10.0, "fake_weight": 1.0, "clean_share": 0.1, "noise_share": 0.0}      # of one-step; others are told in the run folder's name
 AUTOENCODERS = ("defensive-model-1", "defensive-model-2", "defensive-model-1-fixed", "defensive-model-2-fixed")
 
 
@@ -50,8 +51,10 @@ def parse_args(argv=None):
     g.add_argument("--attack_steps", type=cli.positive_int, default=None, help="steps of the attack (default: 10; one-step 3)")
     g.add_argument("--attack_target", choices=["gray", "clean", "input"], default=None,
                    help="what the attack aims at (default: gray; one-step clean)")
-    g.add_argument("--clean_share", type=cli.fraction, default=0.1, help="one-step: share of undisturbed photos")
-    g.add_argument("--photo_weight", type=cli.natural_float, default=10.0, help="one-step: weight of the loss on the photo; the fake's is 1")
+    g.add_argument("--clean_share", type=cli.fraction, default=INGREDIENTS["clean_share"], help="one-step: share of undisturbed photos")
+    g.add_argument("--noise_share", type=cli.fraction, default=INGREDIENTS["noise_share"], help="one-step: share of photos with Gaussian noise in place of the attack")
+    g.add_argument("--photo_weight", type=cli.natural_float, default=INGREDIENTS["photo_weight"], help="one-step: weight of the loss on the photo")
+    g.add_argument("--fake_weight", type=cli.natural_float, default=INGREDIENTS["fake_weight"], help="one-step: weight of the loss on the translator's output")
     add_data_flags(p)
     g = p.add_argument_group("weights")
     g.add_argument("--gan_weights", default=None, metavar="FILE", help="translator; needed by one-step and by attacks on it")
@@ -94,6 +97,10 @@ def resolve(p, args):
     needs_gan = one_step or args.attack_type not in ("none", "gaussian")
     if needs_gan and args.gan_weights is None:
         p.error(f"--attack_type {args.attack_type} for {args.defense_model_type} attacks a translator: give --gan_weights FILE")
+    if one_step and not (args.photo_weight or args.fake_weight):
+        p.error("--photo_weight 0 --fake_weight 0 leave nothing to learn from: give one of them above 0")
+    if one_step and args.clean_share + args.noise_share > 1:
+        p.error(f"--clean_share {args.clean_share:g} and --noise_share {args.noise_share:g} are shares of the same photos: expected a sum of at most 1")
     if one_step and args.defense_weights is None:
         newest = newest_training(args.result_dir, "ddpm", args.dataset)
         if newest is None:
@@ -101,6 +108,15 @@ def resolve(p, args):
                     f"--data_dir {args.data_dir}), or give --defense_weights FILE")
         args.defense_weights = str(newest)
     return args
+
+
+def training_folder(args):
+    """<defense>/<dataset>/train/<attack>-eps<eps>, and of one-step which ingredient was changed: pgd-eps0.11-fake0."""
+    eps = args.train_noise_var if args.attack_type != "none" else 0
+    name = f"{args.attack_type}-eps{eps:g}"
+    if args.defense_model_type == "one-step":
+        name += "".join(f"-{flag.split('_')[0]}{getattr(args, flag):g}" for flag, usual in INGREDIENTS.items() if getattr(args, flag) != usual)
+    return Path(args.result_dir) / args.defense_model_type / args.dataset / "train" / name
 
 
 def cached_disruption(args, ctx, faces, translator):
@@ -156,7 +172,7 @@ def train_one_step(args, run, ctx, faces, held, translator, prepared):
     attack = lambda eps: attacks.build(args.attack_type, translator, eps, steps=args.attack_steps, step_size=max(eps / 2, 2 / 127.5),
                                        target=args.attack_target, label="target", precision=args.precision)
     meta = {**meta, "gan_sha256": translator.sha256}
-    disrupter = one_step_trainer.Disrupter(attack, args.train_noise_var, args.clean_share, cli.EIGHT_BIT_STEP)
+    disrupter = one_step_trainer.Disrupter(attack, args.train_noise_var, args.clean_share, args.noise_share, cli.EIGHT_BIT_STEP)
     one_step_trainer.train(args, run, ctx, faces, held, make(), translator, disrupter, make, meta)
 
 
@@ -193,9 +209,7 @@ def main(argv=None):
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:
             return
-        eps = args.train_noise_var if args.attack_type != "none" else 0
-        parent = Path(args.result_dir) / args.defense_model_type / args.dataset / "train" / f"{args.attack_type}-eps{eps:g}"
-        run = runs.open_run(parent, args, ctx, "weights.safetensors")
+        run = runs.open_run(training_folder(args), args, ctx, "weights.safetensors")
         if run.finished:
             ctx.print("this run is finished; nothing to do")
             return

@@ -47,6 +47,7 @@ def save_perturbation(path, perturbation):
     """Write a (3, h, w) tensor as a .pt file, whole or not at all."""
     buffer = io.BytesIO()
     torch.save(perturbation.detach().cpu().contiguous().clone(), buffer)
+    files.make_folder(Path(path).parent)
     files.write_atomic(path, buffer.getvalue())
 
 

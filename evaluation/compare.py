@@ -236,6 +236,21 @@ def _why_not(row, table):
     return "; ".join(reasons)
 
 
+def table_of(dataset, gan, runs, replaced):
+    """The Table of some runs [(path, Record)]: rows sorted and marked; paths of runs that a repetition replaced are appended to `replaced`."""
+    rows = _rows(runs, replaced)
+    table = Table(dataset, gan, rows, _main_attack(rows))
+    protocol = protocol_of(table.main)
+    reasons = {id(row): note for row in rows if (note := _why_not(row, table))}
+    rows.sort(key=lambda r: (r.attack != table.main, "attack_through" in dict(r.attack), protocol_of(r.attack) != protocol,
+                             attack_text(r.attack, eps=False), dict(r.attack).get("eps") or 0, id(r) in reasons, natural(r.defence)))
+    for row in rows:
+        if note := reasons.get(id(row)):
+            table.notes += [note] if note not in table.notes else []
+            row.marks = [table.notes.index(note) + 1]
+    return table
+
+
 def compare(folder):
     """Read every record below `folder`.  Returns a Comparison; raises UserError if there is none that can be read."""
     records, problems = record.read_all(folder)
@@ -248,17 +263,7 @@ def compare(folder):
     for path, found in by_kind.pop("defense", []):
         datasets[(found.dataset or "?", found.config["gan"] or "?")].append((path, found))
     for (dataset, gan), runs in sorted(datasets.items()):
-        rows = _rows(runs, replaced)
-        table = Table(dataset, gan, rows, _main_attack(rows))
-        protocol = protocol_of(table.main)
-        reasons = {id(row): note for row in rows if (note := _why_not(row, table))}
-        rows.sort(key=lambda r: (r.attack != table.main, "attack_through" in dict(r.attack), protocol_of(r.attack) != protocol,
-                                 attack_text(r.attack, eps=False), dict(r.attack).get("eps") or 0, id(r) in reasons, natural(r.defence)))
-        for row in rows:
-            if note := reasons.get(id(row)):
-                table.notes += [note] if note not in table.notes else []
-                row.marks = [table.notes.index(note) + 1]
-        tables.append(table)
+        tables.append(table_of(dataset, gan, runs, replaced))
     detectors = defaultdict(list)
     for path, found in by_kind.pop("detector", []):
         detectors[(found.dataset, found.name, record.plain(found.config).__repr__())].append((path, found))

@@ -1,11 +1,8 @@
-"""Tables as text: Markdown for people, CSV for programs, and the tables between the markers of a README."""
+"""Tables as text: Markdown for people, CSV for programs."""
 import csv
 import io
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from common.cli import UserError
 from evaluation.compare import attack_text
 
 DASH = "–"
@@ -136,7 +133,7 @@ def detector_grid(rows):
                        *(figure(r, c) for c in DETECTOR_COLUMNS), ", ".join(map(str, r.seeds))] for r in rows]
 
 
-def _markdown_table(headings, cells, left):
+def markdown_table(headings, cells, left):
     """Lines of a Markdown table, padded so that it also reads as plain text; the first `left` columns are left-aligned."""
     texts = [[str(t).replace("|", "\\|") for t in line] for line in [headings, *cells]]
     widths = [max(3, *(len(line[i]) for line in texts)) for i in range(len(headings))]
@@ -158,7 +155,7 @@ def table_markdown(table):
     for (before, _), (row, _), texts in zip(rows, rows[1:], cells[1:]):
         if row.attack == before.attack:
             texts[0] = ""                           # an attack is named once, in its first row
-    lines = _markdown_table(headings, cells, left=2)
+    lines = markdown_table(headings, cells, left=2)
     return "\n".join(lines + ([""] + [f"†{i} {note}.  " for i, note in enumerate(table.notes, 1)] if table.notes else []))
 
 
@@ -170,7 +167,7 @@ def markdown(comparison):
     if comparison.tables:
         parts.append(LEGEND)
     if comparison.detectors:
-        parts += ["## Detectors", "\n".join(_markdown_table(*detector_grid(comparison.detectors), left=4))]
+        parts += ["## Detectors", "\n".join(markdown_table(*detector_grid(comparison.detectors), left=4))]
     parts += remarks(comparison)
     return "\n\n".join(parts) + "\n"
 
@@ -198,33 +195,3 @@ def csv_text(comparison):
                              " ".join(map(str, row.seeds)), "; ".join(table.notes[i - 1] for i in row.marks), row.get("features.name")]
                             + [v for c in figures for v in (c.value, c.low, c.high, c.std)])
     return out.getvalue()
-
-
-def readme_text(path, comparison):
-    """A Markdown file's text with the tables rewritten that stand between `<!-- table:NAME -->` and `<!-- /table -->`; NAME is a dataset,
-    its translators follow one another.
-
-    Raises:  UserError if the file, a marker's end or a marker's dataset is missing.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})")
-    start = re.compile(r"<!--\s*table:(.+?)\s*-->")
-    pieces, at = [], 0
-    while found := start.search(text, at):
-        end = text.find("<!-- /table -->", found.end())
-        following = start.search(text, found.end())
-        if end < 0 or (following and following.start() < end):
-            raise UserError(f"{path}: the marker {found[0]} has no <!-- /table --> after it")
-        tables = [t for t in comparison.tables if t.dataset == found[1]]
-        if not tables:
-            names = ", ".join(dict.fromkeys(t.dataset for t in comparison.tables)) or "none"
-            raise UserError(f"{path}: the marker {found[0]} names a dataset without records (found: {names})")
-        body = "\n\n".join((f"**{t.name}**\n\n" if len(tables) > 1 else "") + table_markdown(t) for t in tables)
-        pieces += [text[at:found.end()], f"\n{body}\n\n{LEGEND}\n"]
-        at = end
-    if not pieces:
-        raise UserError(f"{path}: holds no <!-- table:NAME --> marker")
-    return "".join(pieces) + text[at:]

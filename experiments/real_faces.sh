@@ -3,22 +3,30 @@
 # Every step resumes: the same command again continues, finished runs are no-ops.
 #
 # reads   --data DIR (images/ or img_align_celeba/ and list_attr_celeba.txt; only the split needs it), $PERTURBATION (optional)
-# writes  $DATA/images_{a,b,c}, $RESULTS/{stargan,classifier,ddpm,one-step}/real-faces/train/..., one record.json a test, $RESULTS/comparison.md
+# writes  $DATA/images_{a,b,c}, $RESULTS/{stargan,classifier,ddpm,one-step,...}/real-faces/train/..., one record.json a test, $RESULTS/comparison.md
 #
 # Purifiers learn from A and are judged on B. `tune` shows the parameters of the baselines on A (as data set real-faces-a); the lists
-# below name each at its default and at its neighbours, and all of them are reported, so nothing is chosen on B.
+# below name each at its default and at its best on A.
 #
 #   sh experiments/real_faces.sh --data /path/to/CelebA        STEPS="table compare" sh experiments/real_faces.sh --num_workers 1
 set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON and launch (torchrun when GPUS > 1)
-: "${STEPS:=split gan classifier diffusion one-step tune table curve seeds unseen transfer adaptive compare}"
+: "${STEPS:=split gan classifier diffusion one-step autoencoders adversarial-gan one-step-ablated other-gan \
+tune table curve seeds unseen ablations transfer adaptive compare}"
 : "${DATA:=dataset/real-faces}" "${RESULTS:=results}"
+: "${GAN_STEPS:=4000}" "${ADVERSARIAL_STEPS:=2000}" "${DIFFUSION_STEPS:=1500}" "${ONE_STEP_STEPS:=2400}" "${AUTOENCODER_STEPS:=2000}"    # for two CPU cores
+: "${GAN_BATCH:=16}" "${DIFFUSION_BATCH:=16}" "${ONE_STEP_BATCH:=8}"
+: "${TRAIN_DATA:=$DATA}"       # a split whose A is trained on
 : "${NUM:=500}"                # photos of B in the table; 128 for diffpure at 300
-: "${CURVE_NUM:=128}" "${CURVE_DEFENSES:=none jpeg-50 jpeg-75 ddpm-20 one-step}" "${EPSILONS:=0.01 0.02 0.05 0.08 0.1}"
+: "${CURVE_NUM:=128}" "${EPSILONS:=0.01 0.02 0.05 0.08 0.1}"
+: "${CURVE_DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 diffpure-300-30 one-step}"
+: "${UNSEEN_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step}"
+: "${TRANSFER_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-20 one-step one-step-noise0.45}"
 : "${GAN:=}" "${DIFFUSION:=}" "${ONE_STEP:=}"    # weights to test instead of those trained here
-: "${PERTURBATION:=}"          # a universal perturbation, .pt or .npy, for `unseen`
+: "${PERTURBATION:=}"          # a universal perturbation, .pt or .npy, for `unseen`; default: one crafted on 128 photos of A
 : "${INCEPTION:=}"             # standard Inception weights: FID and KID
-: "${DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 ddpm-10 ddpm-20 ddpm-auto one-step one-step-plain diffpure-30}"
+: "${DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed \
+ddpm-10 ddpm-20 ddpm-auto one-step one-step-plain diffpure-300-30 diffpure adv-train adv-train-blur both-10}"
 
 photos= n=$#
 while [ "$n" -gt 0 ]; do       # --data is this script's own, all other words go on to every command
@@ -31,24 +39,31 @@ while [ "$n" -gt 0 ]; do       # --data is this script's own, all other words go
     esac
 done
 
+name=$(basename "$DATA")
 data="--data_dir $DATA --result_dir $RESULTS --image_size 64"
+training="--data_dir $TRAIN_DATA --dataset $name --result_dir $RESULTS --image_size 64"
 newest() {     # weights of the newest finished training, e.g. newest stargan/real-faces/train/standard
     _found=$RESULTS/$1/000/weights.safetensors
     for _f in "$RESULTS/$1"/*/weights.safetensors; do if [ -f "$_f" ]; then _found=$_f; fi; done
     echo "$_found"
 }
-name=$(basename "$DATA")
 gan() { if [ -n "$GAN" ]; then echo "$GAN"; else newest "stargan/$name/train/standard"; fi; }
 diffusion_weights() { if [ -n "$DIFFUSION" ]; then echo "$DIFFUSION"; else newest "ddpm/$name/train/none-eps0"; fi; }
 one_step_weights() { if [ -n "$ONE_STEP" ]; then echo "$ONE_STEP"; else newest "one-step/$name/train/pgd-eps0.11"; fi; }
+adversarial_gan() { newest "stargan/$name/train/adv-both"; }
 flags_of() {
     case $1 in
         jpeg-*)       echo "--defense_model_type jpeg --jpeg_quality ${1#jpeg-}" ;;
         blur-*)       echo "--defense_model_type blur --blur_sigma ${1#blur-}" ;;                                       # pixels
         ddpm-*)       echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-} --defense_weights $(diffusion_weights)" ;;
-        diffpure-*)   echo "--defense_model_type diffpure --ddpm_start_num 300 --respacing ${1#diffpure-} --defense_weights $(diffusion_weights)" ;;
+        diffpure-*-*) _rest=${1#diffpure-}     # diffpure-START-RESPACING
+                      echo "--defense_model_type diffpure --ddpm_start_num ${_rest%-*} --respacing ${_rest#*-} --defense_weights $(diffusion_weights)" ;;
         diffpure|one-step-plain) echo "--defense_model_type $1 --defense_weights $(diffusion_weights)" ;;
         one-step)     echo "--defense_model_type one-step --defense_weights $(one_step_weights)" ;;
+        one-step-*)   echo "--defense_model_type one-step --defense_weights $(newest "one-step/$name/train/pgd-eps0.11-${1#one-step-}")" ;;      # an ablation
+        defensive-*)  echo "--defense_model_type $1 --defense_weights $(newest "$1/$name/train/gaussian-eps0.05")" ;;
+        adv-train*)   echo "--defense_model_type $1 --adv_gan_weights $(adversarial_gan)" ;;
+        both-*)       echo "--defense_model_type both --ddpm_start_num ${1#both-} --defense_weights $(diffusion_weights) --adv_gan_weights $(adversarial_gan)" ;;
         *)            echo "--defense_model_type $1" ;;
     esac
 }
@@ -67,31 +82,53 @@ split() {
     folder=$photos/images; if [ ! -d "$folder" ]; then folder=$photos/img_align_celeba; fi
     "$PYTHON" "$here/split_dataset.py" --folder_path "$folder" --attr_path "$photos/list_attr_celeba.txt" --output_dir "$DATA" --ratios 0.7 0.2 0.1
 }
-gan_training() {
-    launch -m models.stargan.train $data --g_conv_dim 32 --d_conv_dim 32 --d_repeat_num 5 --n_critic 2 --lr 2e-4 --ema 0.999 \
-        --precision bf16 --num_steps 4000 --decay_steps 2000 --save_step 500 --log_step 50 --resume "$@"
+train_gan() {        # train_gan FLAGS...
+    launch -m models.stargan.train --data_dir "$TRAIN_DATA" --dataset "$name" --image_size 64 --batch_size "$GAN_BATCH" --g_conv_dim 32 --d_conv_dim 32 --d_repeat_num 5 --n_critic 2 --lr 2e-4 \
+        --ema 0.999 --precision bf16 --save_step 500 --log_step 50 --resume "$@"
+}
+train_purifier() {   # train_purifier NAME FLAGS...
+    launch "$here/train_defense.py" $training --ema 0.995 --precision bf16 --save_step 500 --log_step 50 --resume --defense_model_type "$@"
+}
+gan_training() { train_gan --result_dir "$RESULTS" --num_steps "$GAN_STEPS" "$@"; }
+other_gan() { train_gan --result_dir "$RESULTS/other" --num_steps "$GAN_STEPS" --seed 1 "$@"; }
+adversarial_gan_training() {     # both networks fine-tuned on disrupted photos; from the state with both networks, where there is one
+    _from=$(dirname "$(gan)")/last.pt; if [ ! -f "$_from" ]; then _from=$(gan); fi
+    train_gan --result_dir "$RESULTS" --num_steps "$ADVERSARIAL_STEPS" --adversarial both --init_from "$_from" "$@"
 }
 classifier() {       # trained on A without its held-out part, where it then judges the translator
-    launch -m models.classifier.train $data --num_steps 1500 --save_step 500 --log_step 50 --resume "$@"
-    "$PYTHON" -m models.classifier.train $data --judge "$(gan)" --classifier_weights "$(newest "classifier/$name/train/standard")" "$@"
+    launch -m models.classifier.train $training --num_steps 1500 --save_step 500 --log_step 50 --resume "$@"
+    "$PYTHON" -m models.classifier.train $training --judge "$(gan)" --classifier_weights "$(newest "classifier/$name/train/standard")" "$@"
 }
-diffusion() {
-    launch "$here/train_defense.py" $data --defense_model_type ddpm --num_steps 1500 --batch_size 16 --lr 4e-4 --ema 0.995 \
-        --precision bf16 --save_step 500 --log_step 50 --resume "$@"
-}
+diffusion() { train_purifier ddpm --num_steps "$DIFFUSION_STEPS" --batch_size "$DIFFUSION_BATCH" --lr 4e-4 "$@"; }
 one_step() {
-    launch "$here/train_defense.py" $data --defense_model_type one-step --gan_weights "$(gan)" --num_steps 1500 --batch_size 8 --lr 2e-4 \
-        --ema 0.995 --precision bf16 --save_step 500 --log_step 50 --resume "$@"
+    train_purifier one-step --gan_weights "$(gan)" --defense_weights "$(diffusion_weights)" --num_steps "$ONE_STEP_STEPS" --batch_size "$ONE_STEP_BATCH" --lr 2e-4 "$@"
+}
+one_step_ablated() {     # without the loss on the fake, without that on the photo, without undisturbed photos; going on with Gaussian noise
+    one_step --fake_weight 0 "$@"; one_step --photo_weight 0 "$@"; one_step --clean_share 0 "$@"
+    train_purifier one-step --gan_weights "$(gan)" --defense_weights "$(one_step_weights)" --num_steps 900 --batch_size 8 --lr 2e-4 --noise_share 0.45 "$@"
+}
+autoencoders() {
+    for defense in defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed; do
+        train_purifier "$defense" --num_steps "$AUTOENCODER_STEPS" --batch_size 16 --lr 1e-3 "$@"
+    done
 }
 tune() {             # on the held-out part of A: what each baseline's parameter does
-    for defense in jpeg-30 jpeg-50 jpeg-75 jpeg-90 blur-0.5 blur-1 blur-1.5 blur-2 ddpm-5 ddpm-10 ddpm-20 ddpm-40; do
+    for defense in none jpeg-30 jpeg-50 jpeg-75 jpeg-90 blur-0.5 blur-1 blur-1.5 blur-2 ddpm-5 ddpm-10 ddpm-20 ddpm-30 ddpm-40 ddpm-auto \
+            diffpure-300-30 diffpure-100-100 diffpure-50-200 diffpure-20-1000; do
         test_defense "$defense" --split a --dataset "$name-a" --limit 64 --test_noise_var 0.05 $bound "$@"
     done
 }
 table() {
     for protocol in "$bound" "$published"; do
-        for defense in $DEFENSES; do test_defense "$defense" --test_noise_var 0.05 $protocol "$@"; done
-        test_defense diffpure --limit 128 --test_noise_var 0.05 $protocol "$@"
+        for defense in $DEFENSES; do
+            case $defense in
+                diffpure) test_defense diffpure --limit 128 --test_noise_var 0.05 $protocol "$@" ;;      # 300 evaluations a photo
+                adv-train*|both-*)      # the translator itself was trained: attacked white-box as well
+                    test_defense "$defense" --test_noise_var 0.05 $protocol "$@"
+                    test_defense "$defense" --attack_on self --test_noise_var 0.05 $protocol "$@" ;;
+                *)        test_defense "$defense" --test_noise_var 0.05 $protocol "$@" ;;
+            esac
+        done
     done
 }
 curve() {
@@ -101,25 +138,36 @@ curve() {
         done
     done
 }
-seeds() {            # of the attack's random start and of the purifiers' noise; 0 is the table's own
+seeds() {            # of the attack's random start and of the purifiers' noise
     for seed in 0 1 2; do
-        for defense in none jpeg-50 jpeg-75 one-step; do test_defense "$defense" --test_noise_var 0.05 $bound --seed "$seed" "$@"; done
+        for defense in none jpeg-50 jpeg-75 ddpm-20 one-step; do
+            test_defense "$defense" --limit "$CURVE_NUM" --test_noise_var 0.05 $bound --seed "$seed" "$@"
+        done
     done
 }
-unseen() {           # one-step learned from pgd with target clean; none of these
-    for defense in none jpeg-50 jpeg-75 one-step; do
-        for attack in fgsm mim; do test_defense "$defense" --attack_type "$attack" --test_noise_var 0.05 $bound "$@"; done
-        test_defense "$defense" --test_noise_var 0.05 $published "$@"
-        if [ -n "$PERTURBATION" ]; then
-            test_defense "$defense" --attack_type universal --perturbation "$PERTURBATION" --test_noise_var 0.05 --attack_label original "$@"
+universal() {        # a universal perturbation crafted on A, once
+    "$PYTHON" -m attacks --input "$DATA/images_a" --output "$RESULTS/universal/$name" --limit 128 --attack_type universal --save_perturbation "$1" \
+        --image_size 64 --attack_label joint --gan_weights "$(gan)"
+}
+unseen() {           # one-step learned from pgd with target clean; none of these, nor the published protocol of the table
+    _file=${PERTURBATION:-$RESULTS/universal/$name.pt}
+    case " $* " in *" --dry_run "*) ;; *) if [ ! -f "$_file" ]; then universal "$_file"; fi ;; esac
+    for defense in $UNSEEN_DEFENSES; do
+        for attack in fgsm mim; do test_defense "$defense" --limit "$CURVE_NUM" --attack_type "$attack" --test_noise_var 0.05 $bound "$@"; done
+        if [ -f "$_file" ]; then
+            test_defense "$defense" --limit "$CURVE_NUM" --attack_type universal --perturbation "$_file" --test_noise_var 0.05 --attack_label original "$@"
         fi
     done
 }
+ablations() {        # of one-step, against the whole of it
+    for eps in 0.01 0.05 0.1; do
+        for defense in one-step one-step-fake0 one-step-photo0 one-step-clean0 one-step-noise0.45 one-step-plain; do
+            test_defense "$defense" --limit "$CURVE_NUM" --test_noise_var "$eps" $bound "$@"
+        done
+    done
+}
 transfer() {         # a translator of another seed, which one-step did not learn from, attacked and translating
-    launch -m models.stargan.train --data_dir "$DATA" --result_dir "$RESULTS/other" --image_size 64 --g_conv_dim 32 --d_conv_dim 32 \
-        --d_repeat_num 5 --n_critic 2 --lr 2e-4 --ema 0.999 --precision bf16 --num_steps 3000 --decay_steps 1500 --save_step 500 --log_step 50 \
-        --seed 1 --resume "$@"
-    for defense in none jpeg-50 jpeg-75 one-step; do
+    for defense in $TRANSFER_DEFENSES; do
         test_defense "$defense" --gan_weights "$(newest "other/stargan/$name/train/standard")" --gan_type stargan-seed1 --limit 128 \
             --test_noise_var 0.05 $bound "$@"
     done
@@ -134,7 +182,11 @@ for step in $STEPS; do
     case $step in
         gan) gan_training "$@" ;;
         one-step) one_step "$@" ;;
-        split|classifier|diffusion|tune|table|curve|seeds|unseen|transfer|adaptive|compare) "$step" "$@" ;;
-        *) echo "error: STEPS names $step; one of: split gan classifier diffusion one-step tune table curve seeds unseen transfer adaptive compare" >&2; exit 2 ;;
+        adversarial-gan) adversarial_gan_training "$@" ;;
+        one-step-ablated) one_step_ablated "$@" ;;
+        other-gan) other_gan "$@" ;;
+        split|classifier|diffusion|autoencoders|tune|table|curve|seeds|unseen|ablations|transfer|adaptive|compare) "$step" "$@" ;;
+        *) echo "error: STEPS names $step; one of: split gan classifier diffusion one-step autoencoders adversarial-gan one-step-ablated other-gan" \
+            "tune table curve seeds unseen ablations transfer adaptive compare" >&2; exit 2 ;;
     esac
 done

@@ -10,8 +10,14 @@ TRAINED_AS = {"ddpm": "ddpm", "diffpure": "ddpm", "one-step-plain": "ddpm", "one
 
 
 def newest_training(result_dir, defense, dataset, noise=None):
-    """weights.safetensors of the newest finished training of a defence, of the disruption `noise` ("pgd" or "pgd-eps0.05") if given; or None."""
-    return _newest(Path(result_dir) / defense / dataset / "train", lambda kind: noise in (None, kind, kind.rsplit("-eps", 1)[0]))
+    """weights.safetensors of the newest finished training of a defence, of the disruption `noise` ("pgd" or "pgd-eps0.05") if given; or None.
+
+    A variant (pgd-eps0.11-fake0) is found by its full name alone.
+    """
+    def wanted(kind):
+        attack, _, rest = kind.rpartition("-eps")
+        return noise == kind or noise in (None, attack) and "-" not in rest
+    return _newest(Path(result_dir) / defense / dataset / "train", wanted)
 
 
 def newest_translator(result_dir, dataset, adversarial=False):

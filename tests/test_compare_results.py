@@ -62,7 +62,7 @@ def test_readme_tables_are_rewritten_between_their_markers(results, tmp_path, mo
     ("no marker", "holds no <!-- table:NAME --> marker"),
     ("<!-- table:drawn -->", "has no <!-- /table -->"),
     ("<!-- table:drawn --> <!-- table:drawn --> <!-- /table -->", "has no <!-- /table -->"),
-    ("<!-- table:CelebA --><!-- /table -->", r"names a dataset without records \(found: drawn\)")])
+    ("<!-- table:CelebA --><!-- /table -->", r"asks for rows that no record has \(data sets found: drawn\)")])
 def test_wrong_markers_write_nothing(results, tmp_path, content, message):
     readme = tmp_path / "README.md"
     readme.write_text(content)

@@ -75,7 +75,7 @@ def target(argv):
 def parse(argv, monkeypatch):
     monkeypatch.setattr(train_defense, "newest_training", lambda *a, **k: "weights.safetensors")
     module, words = target(argv)
-    return importlib.import_module(module).parse_args(words)
+    return importlib.import_module("attacks.__main__" if module == "attacks" else module).parse_args(words)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=ids)
@@ -169,18 +169,33 @@ def test_real_faces_steps_and_data(workplace, monkeypatch):
     commands, _ = run(script, workplace, "--num_workers", "1", "--data=photos", "--seed", "3", STEPS="split gan")
     split, gan = map(target, commands)
     assert split[0] == "split_dataset" and split[1][:2] == ["--folder_path", "photos/images"] and split[1][-4:] == ["--ratios", "0.7", "0.2", "0.1"]
-    assert gan[1][-5:] == ["--resume", "--num_workers", "1", "--seed", "3"]
+    assert gan[1][-4:] == ["--num_workers", "1", "--seed", "3"]
     args = parse(commands[1], monkeypatch)
     assert args.g_conv_dim == 32 and args.decay_steps < args.num_steps
-    for step, count in {"curve": 25, "seeds": 12, "adaptive": 2, "unseen": 12, "tune": 12, "transfer": 5}.items():
+    for step, count in {"curve": 5 * 11, "seeds": 3 * 5, "adaptive": 2, "unseen": 1 + 9 * 2, "tune": 19, "transfer": 9, "ablations": 3 * 6}.items():
         commands, _ = run(script, workplace, STEPS=step)
         assert len(commands) == count
-        assert all(getattr(parse(argv, monkeypatch), "split", "b") == ("a" if step == "tune" else "b") for argv in commands)
-    assert len(run(script, workplace, STEPS="unseen", PERTURBATION="perturbation.pt")[0]) == 16
+        parsed = [parse(argv, monkeypatch) for argv in commands]
+        assert {args.split for args in parsed if hasattr(args, "split")} == {"a" if step == "tune" else "b"}
+    assert len(run(script, workplace, STEPS="unseen", PERTURBATION="perturbation.pt")[0]) == 9 * 3
+    tests = list(map(target, run(script, workplace, STEPS="table")[0]))
+    assert len(tests) == 2 * (19 + 3) and sum("self" in words for _, words in tests) == 2 * 3
     for environment, words, message in (({"STEPS": "split"}, [], "--data /path/to/CelebA"), ({}, ["--data"], "--data takes a folder"),
                                         ({"STEPS": "nonsense"}, [], "STEPS names nonsense")):
         commands, said = run(script, workplace, *words, code=2, **environment)
         assert commands == [] and message in said
+
+
+def test_real_faces_trains_with_the_steps_asked_for_and_names_each_variant(workplace, monkeypatch):
+    script = ROOT / "experiments" / "real_faces.sh"
+    commands, _ = run(script, workplace, STEPS="gan other-gan adversarial-gan diffusion one-step", GAN_STEPS="70", ADVERSARIAL_STEPS="20", DIFFUSION_STEPS="30",
+                      ONE_STEP_STEPS="40", GAN_BATCH="4", DIFFUSION_BATCH="5", ONE_STEP_BATCH="6")
+    found = [parse(argv, monkeypatch) for argv in commands]
+    assert [(a.num_steps, a.batch_size) for a in found] == [(70, 4), (70, 4), (20, 4), (30, 5), (40, 6)]
+    assert [a.seed for a in found[:3]] == [0, 1, 0] and found[2].adversarial == "both" and found[0].result_dir != found[1].result_dir
+    commands, _ = run(script, workplace, STEPS="one-step-ablated")
+    assert [train_defense.training_folder(parse(argv, monkeypatch)).name for argv in commands] == \
+        [f"pgd-eps0.11-{change}" for change in ("fake0", "photo0", "clean0", "noise0.45")]
 
 
 def test_real_faces_takes_the_newest_finished_training(workplace):

@@ -118,8 +118,19 @@ def test_a_changed_attack_radius_changes_the_run_folder(stage):
     assert weights(tmp / "results").parent.parent.name == "gaussian-eps0.025"
 
 
+def test_one_step_says_in_its_folder_which_ingredient_was_changed(stage):
+    flags, tmp = stage
+    start = tiny["diffusion"](tmp / "diffusion.safetensors")
+    folder = lambda more: script.training_folder(script.parse_args(flags("one-step", f"--defense_weights {start} {more}"))).name
+    assert folder("") == "pgd-eps0.11" and folder("--fake_weight 0") == "pgd-eps0.11-fake0"
+    assert folder("--clean_share 0.2 --photo_weight 2.5 --noise_share 0.4") == "pgd-eps0.11-photo2.5-clean0.2-noise0.4"
+    assert script.training_folder(script.parse_args(flags("ddpm", "--clean_share 0"))).name == "none-eps0"
+
+
 @pytest.mark.parametrize("defence, more, words", [
     ("one-step", "", ["one-step is fine-tuned", "--defense_model_type ddpm"]),
+    ("one-step", "--photo_weight 0 --fake_weight 0", ["nothing to learn from"]),
+    ("one-step", "--clean_share 0.7 --noise_share 0.5", ["--clean_share 0.7", "--noise_share 0.5"]),
     ("ddpm", "--defense_weights GAN", ["StarGAN generator"]),
     ("ddpm", "--max_timestep 2000", ["1000 steps"]),
     ("ddpm", "--image_size 31", ["multiple"]),

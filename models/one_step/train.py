@@ -12,21 +12,23 @@ from faces.loader import Batches
 STEP = 9             # 0-based: the network is always told t = 10
 
 
-def photo_and_fake_loss(translator, purified, x, fake_of_x, c, photo_weight):
-    """photo_weight MSE(purified, x) + MSE(G(purified, c), G(x, c)), per-batch means.  Returns (loss, dict to log)."""
+def photo_and_fake_loss(translator, purified, x, fake_of_x, c, photo_weight, fake_weight):
+    """photo_weight MSE(purified, x) + fake_weight MSE(G(purified, c), G(x, c)), per-batch means.  Returns (loss, dict to log)."""
     photo = (purified - x).square().mean()
     fake = (translator(purified, c).float() - fake_of_x).square().mean()
-    return photo_weight * photo + fake, {"photo_mse": photo.detach(), "fake_mse": fake.detach()}
+    return photo_weight * photo + fake_weight * fake, {"photo_mse": photo.detach(), "fake_mse": fake.detach()}
 
 
 class Disrupter:
-    """The training attack: a radius per step, uniform in [0, eps_max]; a share of the photos stays undisturbed.
+    """What one-step learns to undo: a radius per step, uniform in [0, eps_max]; of the photos a share stays undisturbed, a share gets
+    Gaussian noise of that standard deviation, the others are attacked.
 
+    A network that saw the attacks on one translator alone learns their pattern and leaves those on another; noise helps against that.
     make_attack(eps) -> attacks.base.Attack, given by the script: models do not import attacks.
     """
 
-    def __init__(self, make_attack, eps_max, clean_share, smallest):
-        self.make_attack, self.eps_max, self.clean_share, self.smallest = make_attack, eps_max, clean_share, smallest
+    def __init__(self, make_attack, eps_max, clean_share, noise_share, smallest):
+        self.make_attack, self.eps_max, self.clean_share, self.noise_share, self.smallest = make_attack, eps_max, clean_share, noise_share, smallest
 
     def radius(self, seed, i):
         """The radius of step i, one for the whole batch, [-1, 1] units."""
@@ -36,8 +38,14 @@ class Disrupter:
         eps = self.radius(seed, i)
         if eps < self.smallest:
             return x
-        undisturbed = (streams.uniform(x[:, :1, :1, :1]) < self.clean_share)
-        return torch.where(undisturbed, x, self.make_attack(eps)(x, c[:, None], streams))
+        drawn = streams.uniform(x[:, :1, :1, :1])
+        noisy = images.quantise((x + eps * streams.normal(x)).clamp(-1, 1)) if self.noise_share else x
+        attacked = drawn.flatten() >= self.clean_share + self.noise_share
+        disrupted = torch.where(drawn < self.clean_share, x, noisy)
+        if attacked.any():
+            chosen = attacked.nonzero().flatten()
+            disrupted[chosen] = self.make_attack(eps)(x[chosen], c[chosen, None], streams.at(chosen.tolist()))
+        return disrupted
 
 
 def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_denoiser, meta):
@@ -61,7 +69,7 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
             with torch.no_grad():
                 fake_of_x = translator(x, c).float()
             purified = denoiser.x0(x_adv, STEP).float()
-            loss, scalars = photo_and_fake_loss(translator, purified, x, fake_of_x, c, args.photo_weight)
+            loss, scalars = photo_and_fake_loss(translator, purified, x, fake_of_x, c, args.photo_weight, args.fake_weight)
         training.descend(loss, network, optimiser, training.warm_then_linear(args.lr, i, args.num_steps), ctx)
         training.update_average(average, network, args.ema)
         return {"loss": loss.detach(), **scalars}

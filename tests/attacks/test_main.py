@@ -109,7 +109,7 @@ def test_controls_need_no_translator(command, flags):
 
 
 def test_a_universal_perturbation_is_crafted_saved_and_applied_again(command, tmp_path):
-    file = tmp_path / "universal.pt"
+    file = tmp_path / "a new folder" / "universal.pt"
     crafted = command("--attack_type", "universal", "--save_perturbation", file, output="crafted")
     applied = command("--attack_type", "universal", "--perturbation", file, output="applied", gan=False)
     assert levels(crafted / "000003.png", applied / "000003.png") == 0

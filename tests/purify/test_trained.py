@@ -30,6 +30,14 @@ def test_the_newest_finished_run_wins_and_unfinished_ones_do_not_count(tmp_path)
     assert newest_training(tmp_path, "ddpm", "other") is None
 
 
+def test_a_variant_is_found_by_its_full_name_alone(tmp_path):
+    whole = finish(tmp_path, "one-step", "toy", "train", "pgd-eps0.11", "000", age=50)
+    variant = finish(tmp_path, "one-step", "toy", "train", "pgd-eps0.11-fake0", "000", age=10)
+    for noise in (None, "pgd", "pgd-eps0.11"):
+        assert newest_training(tmp_path, "one-step", "toy", noise) == whole
+    assert newest_training(tmp_path, "one-step", "toy", "pgd-eps0.11-fake0") == variant
+
+
 def test_diffpure_and_one_step_plain_use_the_ddpm_network(tmp_path):
     path = finish(tmp_path, "ddpm", "toy", "train", "none-eps0", "000")
     assert {weights_of(d, args(tmp_path)) for d in ("ddpm", "diffpure", "one-step-plain")} == {str(path)}

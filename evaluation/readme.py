@@ -1,0 +1,131 @@
+"""The parts of a README that are written from records, so that no figure in it is typed.
+
+Between a marker and `<!-- /table -->` stands what the marker asks for:
+
+  <!-- table:DATASET [photos=N] [gan=NAME] -->     the rows of a data set (of runs on N photos, of one translator); several translators follow one another
+  <!-- matrix:DATASET [photos=N] [gan=NAME] -->    l2 of the purified fakes, a row per defence and a column per attack
+  <!-- benchmark:DATASET -->                       the newest benchmark record
+"""
+import re
+from collections import Counter
+from pathlib import Path
+
+from common.cli import UserError
+from evaluation import compare
+from evaluation.tables import DASH, LEGEND, markdown_table, number, table_markdown
+
+MARKER = re.compile(r"<!--\s*(table|matrix|benchmark):(\S+)((?:\s+\w+=\S+)*)\s*-->")
+END = "<!-- /table -->"
+BENCHMARKS = {"attack": "attack (reference: parameter gradients on, one attack per target domain)", "attack-bf16": "the same in bf16",
+              "one-step": "`one-step` (reference: diffpure, {start} steps of a network of the same size)", "ddpm": "`ddpm`, 10 steps (same reference)",
+              "loading": "an epoch of loading {decoded} photos from the crop cache (reference: decoding each time)"}
+
+
+def text_of(path, comparison):
+    """The Markdown file's text with everything between its markers rewritten.
+
+    Raises:  UserError if the file cannot be read, holds no marker, or a marker has no end or asks for what has no records.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})")
+    pieces, at = [], 0
+    while found := MARKER.search(text, at):
+        end, following = text.find(END, found.end()), MARKER.search(text, found.end())
+        if end < 0 or (following and following.start() < end):
+            raise UserError(f"{path}: the marker {found[0]} has no {END} after it")
+        try:
+            body = PARTS[found[1]](comparison, found[2], options_of(found[3]))
+        except UserError as e:
+            raise UserError(f"{path}: the marker {found[0]} {e}")
+        pieces += [text[at:found.end()], f"\n{body}\n"]
+        at = end
+    if not pieces:
+        raise UserError(f"{path}: holds no <!-- table:NAME --> marker")
+    return "".join(pieces) + text[at:]
+
+
+def options_of(words):
+    """" photos=500 gan=stargan" -> {"photos": 500, "gan": "stargan"}.  Raises UserError for another key or a number that is none."""
+    options = dict(word.split("=", 1) for word in words.split())
+    if unknown := [key for key in options if key not in ("photos", "gan")]:
+        raise UserError(f"has the unknown option {unknown[0]}; one of: photos, gan")
+    if "photos" in options:
+        if not options["photos"].isdigit():
+            raise UserError(f"has photos={options['photos']}: expected a number")
+        options["photos"] = int(options["photos"])
+    return options
+
+
+def tables_of(comparison, dataset, options):
+    """The data set's tables, of the runs that the options leave.  Raises UserError if nothing is left."""
+    tables = []
+    for table in comparison.tables:
+        runs = [(path, found) for row in table.rows for path, found in row.runs if options.get("photos") in (None, found.config["num_images"])]
+        if runs and table.dataset == dataset and options.get("gan") in (None, table.gan):
+            tables.append(compare.table_of(dataset, table.gan, runs, []))
+    if not tables:
+        names = ", ".join(dict.fromkeys(t.dataset for t in comparison.tables)) or "none"
+        raise UserError(f"asks for rows that no record has (data sets found: {names})")
+    return tables
+
+
+def table_part(comparison, dataset, options):
+    tables = tables_of(comparison, dataset, options)
+    return "\n\n".join((f"**{t.name}**\n\n" if len(tables) > 1 else "") + table_markdown(t) for t in tables) + f"\n\n{LEGEND}"
+
+
+def heading_of(attack, main):
+    """What sets an attack apart from the main one, in words; its radius where that is all."""
+    mine, usual = dict(attack), dict(main)
+    words = [str(mine["attack"])] if mine["attack"] != usual["attack"] else []
+    words += [f"{key.removeprefix('attack_')} {mine[key]}" for key in ("attack_target", "attack_label", "attack_blur")
+              if key in mine and mine[key] != usual.get(key) and mine["attack"] not in compare.WITHOUT_TRANSLATOR]
+    if mine.get("eps") != usual.get("eps") or not words:
+        words.append(f"eps {mine.get('eps', 0):g}")
+    return ", ".join(words)
+
+
+def matrix_part(comparison, dataset, options):
+    """l2 of the purified fakes: defences that keep the standard translator, attacks that do not know the defence and that several met."""
+    parts, tables = [], tables_of(comparison, dataset, options)
+    for table in tables:
+        rows = [r for r in table.rows if r.get("config.attack_on") != "self" and not dict(r.attack).get("attack_through")
+                and r.get("metrics.clean_fake_to_standard.l2") is None]
+        met = Counter(r.attack for r in rows)
+        attacks = sorted((a for a in met if met[a] > 1),
+                         key=lambda a: (compare.protocol_of(a) != compare.protocol_of(table.main), compare.attack_text(a, eps=False), dict(a).get("eps") or 0))
+        defences = sorted(dict.fromkeys(r.defence for r in rows if met[r.attack] > 1), key=compare.natural)
+        figures = {(r.defence, r.attack): r.cell("metrics.purified.l2").value for r in rows}
+        clean = {}
+        for r in rows:
+            clean.setdefault(r.defence, r.cell("metrics.clean_purified.l2").value)
+        best = {a: min(v for (_, b), v in figures.items() if b == a) for a in attacks}
+        cells = [[d, number(clean[d]), *(_cell(figures.get((d, a)), best[a]) for a in attacks)] for d in defences]
+        lines = markdown_table(["defence", "undisturbed", *(heading_of(a, table.main) for a in attacks)], cells, left=1)
+        parts.append((f"**{table.name}**\n\n" if len(tables) > 1 else "") + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _cell(value, best):
+    return f"**{number(value)}**" if value is not None and value == best else number(value)
+
+
+def benchmark_part(comparison, dataset, options):
+    found = [(path, f) for path, f in comparison.others if f.kind == "benchmark" and f.dataset == dataset]
+    if not found:
+        raise UserError("asks for a benchmark record, and there is none: python -m evaluation.benchmark --result_dir results")
+    _, newest = max(found, key=lambda pair: str(pair[1].provenance.get("finished")))
+    config, cells = newest.config, []
+    for name, m in newest.metrics.items():
+        label = BENCHMARKS.get(name, name).format(start=config["diffpure_start"], decoded=config["num_decoded"])
+        cells.append([label, number(m["seconds"], "short"), number(m["reference_seconds"], "short"),
+                      f"{m['ratio']:.1f} ({m['ratio_low']:.1f} - {m['ratio_high']:.1f})"])
+    lines = markdown_table(["seconds per photo (loading: per epoch)", "ours", "reference", "ratio"], cells, left=1)
+    return "\n".join(lines) + (f"\n\n{newest.cost.get('device', DASH)}; {config['num_images']} photos of {config['image_size']} x {config['image_size']}, "
+                               f"medians of {config['repeats']} turns, ratio with its range.")
+
+
+PARTS = {"table": table_part, "matrix": matrix_part, "benchmark": benchmark_part}

@@ -1,0 +1,81 @@
+"""What a README's markers are replaced by: rows of some runs, defences against attacks, a benchmark."""
+import runpy
+from pathlib import Path
+
+import pytest
+
+from common.cli import UserError
+from evaluation import compare, readme, record
+
+synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
+defense, save = synthetic["defense"], synthetic["save"]
+
+
+def write(tmp_path, text, *records):
+    for found in records:
+        save(tmp_path / "results", found)
+    (tmp_path / "README.md").write_text(text)
+    return readme.text_of(tmp_path / "README.md", compare.compare(tmp_path / "results"))
+
+
+def lines(text):
+    """{first cell: the others} of a Markdown table."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1:] for row in rows}
+
+
+def benchmark(ratio, finished):
+    figures = {"seconds": 0.1, "reference_seconds": 0.1 * ratio, "ratio": ratio, "ratio_low": ratio - 0.5, "ratio_high": ratio + 0.5}
+    return record.Record("benchmark", "benchmark", "drawn", "all", 0, {"num_images": 8, "num_decoded": 256, "image_size": 64, "repeats": 3, "diffpure_start": 300,
+                         "attack": "pgd", "eps": 0.05}, {"attack": figures, "one-step": figures}, {}, None, {"device": "cpu, 2 threads"},
+                         {"commit": None, "command": None, "versions": {}, "started": finished, "finished": finished})
+
+
+def test_a_matrix_has_a_row_per_defence_and_a_column_per_attack(tmp_path):
+    many = [defense(name, l2=l2 * (1 if eps == 0.05 else 10), eps=eps, clean=l2 / 2) for name, l2 in (("none", 0.4), ("one-step", 0.001)) for eps in (0.05, 0.1)]
+    text = write(tmp_path, "<!-- matrix:drawn --><!-- /table -->", *many, defense("none", l2=0.3, attack="fgsm", attack_target="clean"),
+                 defense("one-step", l2=0.002, attack="fgsm", attack_target="clean"), defense("one-step", l2=0.7, attack_through="one-step"))
+    found = lines(text)
+    assert found["defence"] == ["undisturbed", "eps 0.05", "eps 0.1", "fgsm, target clean"]
+    assert found["none"] == ["0.2000", "0.4000", "4.00", "0.3000"]
+    assert found["one-step"] == ["0.00050", "**0.0010**", "**0.0100**", "**0.0020**"]        # attacks through a defence have no column
+
+
+def test_an_attack_that_one_defence_met_has_no_column_and_a_gap_is_a_dash(tmp_path):
+    text = write(tmp_path, "<!-- matrix:drawn --><!-- /table -->", defense("none"), defense("jpeg-q75"), defense("one-step"), defense("none", eps=0.1),
+                 defense("jpeg-q75", eps=0.1), defense("none", eps=0.2))
+    found = lines(text)
+    assert found["defence"] == ["undisturbed", "eps 0.05", "eps 0.1"] and found["one-step"][-1] == "–"
+
+
+def test_options_leave_some_runs_and_marks_are_found_anew(tmp_path):
+    records = [defense(name, images=n, key=key) for n, key in ((64, "a" * 64), (32, "b" * 64)) for name in ("none", "jpeg-q75", "one-step")]
+    whole = write(tmp_path, "<!-- table:drawn --><!-- /table -->", *records)
+    assert "†1 32 photos in 160 pairs" in whole
+    small = write(tmp_path, "<!-- table:drawn photos=32 gan=stargan --><!-- /table -->")
+    assert "32 / 160" in small and "64 / 320" not in small and "†1" not in small and all(f"| {name} " in small for name in ("none", "jpeg-q75", "one-step"))
+
+
+def test_several_translators_follow_one_another_under_their_names(tmp_path):
+    other = defense("none", l2=0.25)
+    other.config["gan"] = "stargan-seed1"
+    text = write(tmp_path, "<!-- table:drawn --><!-- /table -->\n<!-- table:drawn gan=stargan-seed1 --><!-- /table -->", defense("none"), other)
+    assert text.count("**drawn, stargan**") == 1 and text.count("**drawn, stargan-seed1**") == 1 and text.count("0.2500 [") == 2
+
+
+def test_the_newest_benchmark_is_shown(tmp_path):
+    text = write(tmp_path, "<!-- benchmark:drawn --><!-- /table -->", defense("none"), benchmark(7.0, "2024-05-01T10:00:00"), benchmark(9.0, "2024-05-02T10:00:00"))
+    found = lines(text)
+    (one_step,) = [v for k, v in found.items() if k.startswith("`one-step`")]
+    assert one_step == ["0.1", "0.9", "9.0 (8.5 - 9.5)"] and "7.0" not in text and "300 steps" in text and "cpu, 2 threads; 8 photos of 64 x 64" in text
+
+
+@pytest.mark.parametrize("marker, message", [
+    ("<!-- matrix:CelebA -->", r"matrix:CelebA --> asks for rows that no record has \(data sets found: drawn\)"),
+    ("<!-- table:drawn photos=7 -->", "asks for rows that no record has"),
+    ("<!-- table:drawn photos=many -->", "photos=many: expected a number"),
+    ("<!-- table:drawn split=b -->", "unknown option split; one of: photos, gan"),
+    ("<!-- benchmark:drawn -->", "asks for a benchmark record")])
+def test_a_marker_that_asks_for_what_is_not_there_is_one_line(tmp_path, marker, message):
+    with pytest.raises(UserError, match=message):
+        write(tmp_path, f"{marker}<!-- /table -->", defense("none"))
