@@ -4,6 +4,7 @@ Every function takes a Table of evaluation.compare and returns a matplotlib Figu
 A defence has the same colour and marker in all pictures of a table; its family gives the hue.
 """
 import io
+import textwrap
 from dataclasses import dataclass
 
 from matplotlib import colors, ticker
@@ -54,6 +55,10 @@ def _legend(figure, look, labels, line=True):
     figure.legend(handles, list(labels.values()), loc="outside right upper", fontsize=9, frameon=False)
 
 
+def _title(axes, text, width=54):
+    axes.set_title("\n".join(textwrap.wrap(text, width)), fontsize=10, loc="left")
+
+
 def _grid(axes):
     axes.grid(True, which="major", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -87,7 +92,8 @@ def _spread(cell):
 def curves(table):
     """{protocol: {defence: [(reached eps, Cell of l2), ...]}} of the attacks that do not go through a defence.
 
-    eps 0 is the undisturbed photo. Where a defence ran on several numbers of photos, the number with most eps makes the curve.
+    eps 0 is the undisturbed photo. Where a defence ran on several numbers of photos, the number with most eps makes the curve; where some
+    defences met several eps, those that met one have none.
     """
     rows = {}
     for row in table.rows:
@@ -103,7 +109,7 @@ def curves(table):
         clean = mine[0].cell("metrics.clean_purified.l2")
         points += [(0.0, clean)] if clean.value is not None else []
         found.setdefault(protocol, {})[defence] = sorted((p for p in points if p[1].value > 0), key=lambda p: p[0])
-    several = {p: c for p, c in found.items() if any(len([1 for eps, _ in points if eps > 0]) > 1 for points in c.values())}
+    several = {p: long for p, c in found.items() if (long := {d: points for d, points in c.items() if sum(eps > 0 for eps, _ in points) > 1})}
     return dict(list((several or found).items())[:MOST_PANELS])
 
 
@@ -125,7 +131,7 @@ def l2_by_eps(table):
             axes.errorbar([p[0] for p in points], [p[1].value for p in points], yerr=(low, high), color=s.color,
                           marker=s.marker, linestyle=s.line, markersize=5, linewidth=1.6, elinewidth=0.9, capsize=2)
         _log(axes.yaxis, [c.value for points in by_defence.values() for _, c in points])
-        axes.set_title(attack_text(protocol, eps=False), fontsize=10)
+        _title(axes, attack_text(protocol, eps=False))
         axes.set_xlabel("eps reached (L-inf, [-1,1] units; 0 = undisturbed)")
         axes.set_ylabel(L2)
         _grid(axes)
@@ -150,15 +156,16 @@ def l2_by_defence(table):
         return None
     look, columns = styles(table), min(2, len(attacks))
     blocks = [_measured(table, a) for a in attacks]
-    lines = -(-len(attacks) // columns)
-    figure = _figure(7.4 * columns, (0.32 * max(map(len, blocks)) + 1.1) * lines)
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    longest = [max(map(len, blocks[i:i + columns])) for i in range(0, len(blocks), columns)]      # bars of equal height in all panels of a line
+    lines, heights = len(longest), [0.32 * n + 1.1 for n in longest]
+    figure = _figure(7.4 * columns, sum(heights))
+    panels = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights}).ravel()
     for axes in panels[len(attacks):]:
         axes.set_visible(False)
     all_cells = [r.cell("metrics.purified.l2") for rows in blocks for r in rows]
     positive = [c.value for c in all_cells if c.value > 0] or [1e-6]
     left, right = min(positive) / 3, max(c.value + _spread(c)[1] for c in all_cells) * 4
-    for axes, attack, rows in zip(panels, attacks, blocks):
+    for i, (axes, attack, rows) in enumerate(zip(panels, attacks, blocks)):
         pale = 0.45 if any(not r.marks for r in rows) else 1
         for y, row in enumerate(rows):
             cell = row.cell("metrics.purified.l2")
@@ -170,8 +177,8 @@ def l2_by_defence(table):
         _log(axes.xaxis, positive)
         axes.set_xlim(left, max(right, left * 10))
         axes.set_yticks(range(len(rows)), [r.defence + mark(r) for r in rows])
-        axes.invert_yaxis()
-        axes.set_title(attack_text(attack), fontsize=10, loc="left")
+        axes.set_ylim(longest[i // columns] - 0.5, -0.5)
+        _title(axes, attack_text(attack))
         axes.set_xlabel(L2 + " (log scale)")
         _grid(axes)
         axes.grid(False, axis="y")
@@ -205,7 +212,7 @@ def _scatter(table, x_key, x_label, log_x):
     _log(axes.yaxis, [r.cell("metrics.purified.l2").value for r in rows])
     axes.set_xlabel(x_label)
     axes.set_ylabel(L2)
-    axes.set_title(attack_text(table.main), fontsize=10)
+    _title(axes, attack_text(table.main))
     _grid(axes)
     _legend(figure, look, {r.defence: r.defence + mark(r) for r in rows}, line=False)
     return figure

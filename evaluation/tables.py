@@ -84,6 +84,8 @@ def figure(row, column, table=None):
         return f"{number(row.get('config.num_images'), 'count')} / {number(row.get('config.num_pairs'), 'count')}"
     cell = row.cell(column.key)
     text = number(cell.value, column.style)
+    if column.key == "cost.purify_s_per_image" and table is not None and len({r.get("cost.device") for r in table.rows}) > 1:
+        text += f" ({row.get('cost.device') or 'unknown device'})"      # seconds of different machines
     if column.spread and cell.std is not None:
         text += f" ± {alike(cell.std, text)}"
     elif column.spread and cell.low is not None:

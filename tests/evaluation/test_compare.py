@@ -157,6 +157,14 @@ def test_the_distance_names_its_features(tmp_path):
     assert "frechet (attribute-classifier) or fid" in text and "12.50 fid" in text and "1.50 frechet" in text
 
 
+def test_seconds_name_their_device_where_a_table_has_several(tmp_path):
+    alike, other = table_of(tmp_path / "a", defense("none"), defense("jpeg-q75")), defense("one-step")
+    assert "(cpu)" not in tables.table_markdown(alike)
+    other.cost["device"] = "cuda:0"
+    mixed = tables.table_markdown(table_of(tmp_path / "b", defense("none"), other))
+    assert mixed.count("0.01 (cpu)") == 1 and mixed.count("0.01 (cuda:0)") == 1
+
+
 def test_csv_holds_every_row_and_figure(tmp_path):
     for found in (defense("none", l2=0.4), defense("jpeg-q75", l2=0.02), defense("ddpm-t10", images=8)):
         save(tmp_path, found)
