@@ -251,11 +251,16 @@ def table_of(dataset, gan, runs, replaced):
     return table
 
 
-def compare(folder):
-    """Read every record below `folder`.  Returns a Comparison; raises UserError if there is none that can be read."""
-    records, problems = record.read_all(folder)
+def compare(*folders):
+    """Read every record below the folders.  Returns a Comparison; raises UserError if a folder has none or none can be read."""
+    records, problems = {}, []
+    for folder in folders:
+        found, unread = record.read_all(folder)
+        records |= {path.resolve(): (path, read) for path, read in found}      # a folder inside another counts once
+        problems += [p for p in unread if p not in problems]
+    records = [*records.values()]
     if not records:
-        raise UserError(f"{folder}: none of its {len(problems)} records can be read; the first: {problems[0]}")
+        raise UserError(f"{', '.join(map(str, folders))}: none of its {len(problems)} records can be read; the first: {problems[0]}")
     by_kind = defaultdict(list)
     for path, found in records:
         by_kind[found.kind].append((path, found))

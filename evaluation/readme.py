@@ -2,9 +2,12 @@
 
 Between a marker and `<!-- /table -->` stands what the marker asks for:
 
-  <!-- table:DATASET [photos=N] [gan=NAME] -->     the rows of a data set (of runs on N photos, of one translator); several translators follow one another
-  <!-- matrix:DATASET [photos=N] [gan=NAME] -->    l2 of the purified fakes, a row per defence and a column per attack
-  <!-- benchmark:DATASET -->                       the newest benchmark record
+  <!-- table:DATASET [OPTION=VALUE ...] -->     the rows of a data set; several translators follow one another
+  <!-- matrix:DATASET [OPTION=VALUE ...] -->    l2 of the purified fakes, a row per defence and a column per attack
+  <!-- benchmark:DATASET -->                    the newest benchmark record
+
+Options leave some runs: photos=64 those on so many, gan=stargan those of one translator, under=demo_out those below a folder of that name,
+radius=0.05 those of one eps.
 """
 import re
 from collections import Counter
@@ -47,15 +50,24 @@ def text_of(path, comparison):
     return "".join(pieces) + text[at:]
 
 
+OPTIONS = {      # (path, Record, value asked for) -> whether the run stays
+    "photos": lambda path, found, n: found.config["num_images"] == n,
+    "gan": lambda path, found, name: found.config["gan"] == name,
+    "radius": lambda path, found, eps: found.config["eps"] == eps,
+    "under": lambda path, found, folder: folder in path.parts,
+}
+
+
 def options_of(words):
-    """" photos=500 gan=stargan" -> {"photos": 500, "gan": "stargan"}.  Raises UserError for another key or a number that is none."""
+    """" photos=500 gan=stargan" -> {"photos": 500.0, "gan": "stargan"}.  Raises UserError for another key or a number that is none."""
     options = dict(word.split("=", 1) for word in words.split())
-    if unknown := [key for key in options if key not in ("photos", "gan")]:
-        raise UserError(f"has the unknown option {unknown[0]}; one of: photos, gan")
-    if "photos" in options:
-        if not options["photos"].isdigit():
-            raise UserError(f"has photos={options['photos']}: expected a number")
-        options["photos"] = int(options["photos"])
+    if unknown := [key for key in options if key not in OPTIONS]:
+        raise UserError(f"has the unknown option {unknown[0]}; one of: {', '.join(OPTIONS)}")
+    for key in options.keys() & {"photos", "radius"}:
+        try:
+            options[key] = float(options[key])
+        except ValueError:
+            raise UserError(f"has {key}={options[key]}: expected a number")
     return options
 
 
@@ -63,8 +75,8 @@ def tables_of(comparison, dataset, options):
     """The data set's tables, of the runs that the options leave.  Raises UserError if nothing is left."""
     tables = []
     for table in comparison.tables:
-        runs = [(path, found) for row in table.rows for path, found in row.runs if options.get("photos") in (None, found.config["num_images"])]
-        if runs and table.dataset == dataset and options.get("gan") in (None, table.gan):
+        runs = [run for row in table.rows for run in row.runs if all(OPTIONS[key](*run, value) for key, value in options.items())]
+        if runs and table.dataset == dataset:
             tables.append(compare.table_of(dataset, table.gan, runs, []))
     if not tables:
         names = ", ".join(dict.fromkeys(t.dataset for t in comparison.tables)) or "none"

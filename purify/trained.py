@@ -3,6 +3,7 @@ from pathlib import Path
 
 from common import runs
 from common.cli import UserError
+from purify import trained_by
 
 TRAINED_AS = {"ddpm": "ddpm", "diffpure": "ddpm", "one-step-plain": "ddpm", "one-step": "one-step", "defensive-model-1": "defensive-model-1",
               "defensive-model-2": "defensive-model-2", "defensive-model-1-fixed": "defensive-model-1-fixed",
@@ -48,8 +49,7 @@ def weights_of(defense, args):
 
 def training_command(defense, args):
     """The command line that trains the weights of a defence."""
-    command = f"python train_defense.py --defense_model_type {TRAINED_AS[defense]} --data_dir {args.data_dir} --image_size {args.image_size}"
-    return command + (f" --gan_weights {args.gan_weights}" if defense == "one-step" else "")
+    return trained_by(defense).replace("FILE", str(args.gan_weights)) + f" --data_dir {args.data_dir} --image_size {args.image_size}"
 
 
 def adversarial_translator_of(args):

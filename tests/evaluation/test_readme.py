@@ -56,6 +56,15 @@ def test_options_leave_some_runs_and_marks_are_found_anew(tmp_path):
     assert "32 / 160" in small and "64 / 320" not in small and "†1" not in small and all(f"| {name} " in small for name in ("none", "jpeg-q75", "one-step"))
 
 
+def test_runs_are_chosen_by_radius_and_by_folder(tmp_path):
+    save(tmp_path / "demo", defense("none", l2=0.11))
+    save(tmp_path / "results" / "more", defense("none", l2=0.22, eps=0.1))
+    (tmp_path / "README.md").write_text("<!-- table:drawn under=demo --><!-- /table --><!-- table:drawn radius=0.1 --><!-- /table -->")
+    text = readme.text_of(tmp_path / "README.md", compare.compare(tmp_path / "demo", tmp_path / "results", tmp_path / "results" / "more"))
+    first, second = text.split("<!-- /table -->")[:2]
+    assert "0.1100" in first and "0.2200" not in first and "0.2200" in second and "0.1100" not in second and text.count("0.2200 [") == 1
+
+
 def test_several_translators_follow_one_another_under_their_names(tmp_path):
     other = defense("none", l2=0.25)
     other.config["gan"] = "stargan-seed1"
@@ -74,7 +83,7 @@ def test_the_newest_benchmark_is_shown(tmp_path):
     ("<!-- matrix:CelebA -->", r"matrix:CelebA --> asks for rows that no record has \(data sets found: drawn\)"),
     ("<!-- table:drawn photos=7 -->", "asks for rows that no record has"),
     ("<!-- table:drawn photos=many -->", "photos=many: expected a number"),
-    ("<!-- table:drawn split=b -->", "unknown option split; one of: photos, gan"),
+    ("<!-- table:drawn split=b -->", "unknown option split; one of: photos, gan, radius, under"),
     ("<!-- benchmark:drawn -->", "asks for a benchmark record")])
 def test_a_marker_that_asks_for_what_is_not_there_is_one_line(tmp_path, marker, message):
     with pytest.raises(UserError, match=message):

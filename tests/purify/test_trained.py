@@ -54,5 +54,5 @@ def test_ordinary_and_adversarial_translators_are_told_apart(tmp_path):
 
 
 def test_missing_weights_name_the_command(tmp_path):
-    with pytest.raises(UserError, match="train_defense.py --defense_model_type one-step --data_dir dataset/toy --image_size 64 --gan_weights G.ckpt"):
+    with pytest.raises(UserError, match="train_defense.py --defense_model_type one-step --gan_weights G.ckpt --data_dir dataset/toy --image_size 64"):
         weights_of("one-step", args(tmp_path))
