@@ -52,7 +52,8 @@ def parse_args(argv=None):
     g.add_argument("--attack_target", choices=["gray", "clean", "input"], default=None,
                    help="what the attack aims at (default: gray; one-step clean)")
     g.add_argument("--clean_share", type=cli.fraction, default=INGREDIENTS["clean_share"], help="one-step: share of undisturbed photos")
-    g.add_argument("--noise_share", type=cli.fraction, default=INGREDIENTS["noise_share"], help="one-step: share of photos with Gaussian noise in place of the attack")
+    g.add_argument("--noise_share", type=cli.fraction, default=INGREDIENTS["noise_share"],
+                   help="one-step: share of photos with Gaussian noise in place of the attack")
     g.add_argument("--photo_weight", type=cli.natural_float, default=INGREDIENTS["photo_weight"], help="one-step: weight of the loss on the photo")
     g.add_argument("--fake_weight", type=cli.natural_float, default=INGREDIENTS["fake_weight"], help="one-step: weight of the loss on the translator's output")
     add_data_flags(p)

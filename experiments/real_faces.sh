@@ -26,7 +26,7 @@ tune table curve seeds unseen ablations transfer adaptive compare}"
 : "${PERTURBATION:=}"          # a universal perturbation, .pt or .npy, for `unseen`; default: one crafted on 128 photos of A
 : "${INCEPTION:=}"             # standard Inception weights: FID and KID
 : "${DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed \
-ddpm-10 ddpm-20 ddpm-auto one-step one-step-plain diffpure-300-30 diffpure adv-train adv-train-blur both-10}"
+ddpm-10 ddpm-20 ddpm-auto one-step one-step-plain diffpure-300-30 diffpure-20-1000 diffpure adv-train adv-train-blur both-10}"
 
 photos= n=$#
 while [ "$n" -gt 0 ]; do       # --data is this script's own, all other words go on to every command
@@ -83,8 +83,8 @@ split() {
     "$PYTHON" "$here/split_dataset.py" --folder_path "$folder" --attr_path "$photos/list_attr_celeba.txt" --output_dir "$DATA" --ratios 0.7 0.2 0.1
 }
 train_gan() {        # train_gan FLAGS...
-    launch -m models.stargan.train --data_dir "$TRAIN_DATA" --dataset "$name" --image_size 64 --batch_size "$GAN_BATCH" --g_conv_dim 32 --d_conv_dim 32 --d_repeat_num 5 --n_critic 2 --lr 2e-4 \
-        --ema 0.999 --precision bf16 --save_step 500 --log_step 50 --resume "$@"
+    launch -m models.stargan.train --data_dir "$TRAIN_DATA" --dataset "$name" --image_size 64 --g_conv_dim 32 --d_conv_dim 32 --d_repeat_num 5 \
+        --n_critic 2 --batch_size "$GAN_BATCH" --lr 2e-4 --ema 0.999 --precision bf16 --save_step 500 --log_step 50 --resume "$@"
 }
 train_purifier() {   # train_purifier NAME FLAGS...
     launch "$here/train_defense.py" $training --ema 0.995 --precision bf16 --save_step 500 --log_step 50 --resume --defense_model_type "$@"
@@ -150,11 +150,14 @@ universal() {        # a universal perturbation crafted on A, once
         --image_size 64 --attack_label joint --gan_weights "$(gan)"
 }
 unseen() {           # one-step learned from pgd with target clean; none of these, nor the published protocol of the table
-    _file=${PERTURBATION:-$RESULTS/universal/$name.pt}
-    case " $* " in *" --dry_run "*) ;; *) if [ ! -f "$_file" ]; then universal "$_file"; fi ;; esac
+    _file=$PERTURBATION
+    if [ -z "$_file" ]; then
+        _file=$RESULTS/universal/$name.pt
+        case " $* " in *" --dry_run "*) ;; *) if [ ! -f "$_file" ]; then universal "$_file"; fi ;; esac
+    fi
     for defense in $UNSEEN_DEFENSES; do
         for attack in fgsm mim; do test_defense "$defense" --limit "$CURVE_NUM" --attack_type "$attack" --test_noise_var 0.05 $bound "$@"; done
-        if [ -f "$_file" ]; then
+        if [ -n "$PERTURBATION" ] || [ -f "$_file" ]; then
             test_defense "$defense" --limit "$CURVE_NUM" --attack_type universal --perturbation "$_file" --test_noise_var 0.05 --attack_label original "$@"
         fi
     done
@@ -174,6 +177,7 @@ transfer() {         # a translator of another seed, which one-step did not lear
 }
 adaptive() {         # the attacker knows the purifier; bpda: forward through it, backward as the identity
     test_defense one-step --attack_through one-step --gradient full --eot 4 --attack_steps 20 --limit 64 --test_noise_var 0.05 $bound "$@"
+    test_defense defensive-model-2-fixed --attack_through defensive-model-2-fixed --gradient full --attack_steps 20 --limit 64 --test_noise_var 0.05 $bound "$@"
     test_defense ddpm-10 --attack_through ddpm --gradient bpda --eot 4 --attack_steps 20 --limit 32 --test_noise_var 0.05 $bound "$@"
 }
 compare() { case " $* " in *" --dry_run "*) ;; *) "$PYTHON" "$here/compare_results.py" "$RESULTS" ;; esac; }

@@ -172,14 +172,14 @@ def test_real_faces_steps_and_data(workplace, monkeypatch):
     assert gan[1][-4:] == ["--num_workers", "1", "--seed", "3"]
     args = parse(commands[1], monkeypatch)
     assert args.g_conv_dim == 32 and args.decay_steps < args.num_steps
-    for step, count in {"curve": 5 * 11, "seeds": 3 * 5, "adaptive": 2, "unseen": 1 + 9 * 2, "tune": 19, "transfer": 9, "ablations": 3 * 6}.items():
+    for step, count in {"curve": 5 * 11, "seeds": 3 * 5, "adaptive": 3, "unseen": 1 + 9 * 2, "tune": 19, "transfer": 9, "ablations": 3 * 6}.items():
         commands, _ = run(script, workplace, STEPS=step)
         assert len(commands) == count
         parsed = [parse(argv, monkeypatch) for argv in commands]
         assert {args.split for args in parsed if hasattr(args, "split")} == {"a" if step == "tune" else "b"}
     assert len(run(script, workplace, STEPS="unseen", PERTURBATION="perturbation.pt")[0]) == 9 * 3
     tests = list(map(target, run(script, workplace, STEPS="table")[0]))
-    assert len(tests) == 2 * (19 + 3) and sum("self" in words for _, words in tests) == 2 * 3
+    assert len(tests) == 2 * (20 + 3) and sum("self" in words for _, words in tests) == 2 * 3
     for environment, words, message in (({"STEPS": "split"}, [], "--data /path/to/CelebA"), ({}, ["--data"], "--data takes a folder"),
                                         ({"STEPS": "nonsense"}, [], "STEPS names nonsense")):
         commands, said = run(script, workplace, *words, code=2, **environment)

@@ -32,7 +32,8 @@ def benchmark(ratio, finished):
 
 
 def test_a_matrix_has_a_row_per_defence_and_a_column_per_attack(tmp_path):
-    many = [defense(name, l2=l2 * (1 if eps == 0.05 else 10), eps=eps, clean=l2 / 2) for name, l2 in (("none", 0.4), ("one-step", 0.001)) for eps in (0.05, 0.1)]
+    many = [defense(name, l2=l2 * (1 if eps == 0.05 else 10), eps=eps, clean=l2 / 2)
+            for name, l2 in (("none", 0.4), ("one-step", 0.001)) for eps in (0.05, 0.1)]
     text = write(tmp_path, "<!-- matrix:drawn --><!-- /table -->", *many, defense("none", l2=0.3, attack="fgsm", attack_target="clean"),
                  defense("one-step", l2=0.002, attack="fgsm", attack_target="clean"), defense("one-step", l2=0.7, attack_through="one-step"))
     found = lines(text)
