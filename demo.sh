@@ -10,7 +10,7 @@ here=$(dirname "$0"); . "$here/environment.sh"
 : "${OUT:=demo_out}"          # everything is written below it; a second run continues
 : "${NUM:=64}"                # photos of split B that are disrupted, 5 domains each
 : "${STEPS:=100}"             # steps by which the shipped purifier's training is continued
-: "${DEFENSES:=none jpeg-50 jpeg-75 blur ddpm-10 one-step}"
+: "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed ddpm-10 one-step}"
 : "${SLOW_DEFENSES:=ddpm-20 diffpure-30}"      # beside the others, on half of the cores
 data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
 gan=$here/models/stargan/demo.safetensors
@@ -31,6 +31,7 @@ flags_of() {
         jpeg-*)     echo "--defense_model_type jpeg --jpeg_quality ${1#jpeg-}" ;;
         ddpm-*)     echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-}" ;;
         diffpure-*) echo "--defense_model_type diffpure --respacing ${1#diffpure-}" ;;   # 30 of 1000 steps: 9 lie below t = 300
+        defensive-model-2-fixed) echo "--defense_model_type $1 --defense_weights $here/models/dae/demo.safetensors" ;;
         one-step)   echo "--defense_model_type one-step $one_step" ;;
         *)          echo "--defense_model_type $1" ;;
     esac

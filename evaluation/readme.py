@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common.cli import UserError
 from evaluation import compare
-from evaluation.tables import DASH, LEGEND, markdown_table, number, table_markdown
+from evaluation.tables import DASH, LEGEND, alike, markdown_table, number, table_markdown
 
 MARKER = re.compile(r"<!--\s*(table|matrix|benchmark):(\S+)((?:\s+\w+=\S+)*)\s*-->")
 END = "<!-- /table -->"
@@ -110,19 +110,23 @@ def matrix_part(comparison, dataset, options):
         attacks = sorted((a for a in met if met[a] > 1),
                          key=lambda a: (compare.protocol_of(a) != compare.protocol_of(table.main), compare.attack_text(a, eps=False), dict(a).get("eps") or 0))
         defences = sorted(dict.fromkeys(r.defence for r in rows if met[r.attack] > 1), key=compare.natural)
-        figures = {(r.defence, r.attack): r.cell("metrics.purified.l2").value for r in rows}
+        figures = {(r.defence, r.attack): r.cell("metrics.purified.l2") for r in rows}
         clean = {}
         for r in rows:
             clean.setdefault(r.defence, r.cell("metrics.clean_purified.l2").value)
-        best = {a: min(v for (_, b), v in figures.items() if b == a) for a in attacks}
+        best = {a: min(cell.value for (_, b), cell in figures.items() if b == a) for a in attacks}
         cells = [[d, number(clean[d]), *(_cell(figures.get((d, a)), best[a]) for a in attacks)] for d in defences]
         lines = markdown_table(["defence", "undisturbed", *(heading_of(a, table.main) for a in attacks)], cells, left=1)
         parts.append((f"**{table.name}**\n\n" if len(tables) > 1 else "") + "\n".join(lines))
     return "\n\n".join(parts)
 
 
-def _cell(value, best):
-    return f"**{number(value)}**" if value is not None and value == best else number(value)
+def _cell(cell, best):
+    """Bold where it is the smallest of its column; ± the deviation over seeds."""
+    if cell is None:
+        return DASH
+    text = number(cell.value)
+    return (f"**{text}**" if cell.value == best else text) + (f" ± {alike(cell.std, text)}" if cell.std is not None else "")
 
 
 def benchmark_part(comparison, dataset, options):

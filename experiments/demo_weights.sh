@@ -2,12 +2,12 @@
 # Make the weights that ship with the repository, on faces we draw ourselves. About an hour on two CPU cores; every step resumes.
 #
 # reads   nothing
-# writes  $OUT/{photos,split,results}, models/{stargan,classifier,diffusion,one_step}/demo.safetensors (float16) and models/weights.yaml
+# writes  $OUT/{photos,split,results}, models/{stargan,classifier,diffusion,one_step,dae}/demo.safetensors (float16) and models/weights.yaml
 #
 #   sh experiments/demo_weights.sh            STEPS="classifier translator" sh experiments/demo_weights.sh
 set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"
-: "${OUT:=dataset/recipe}" "${STEPS:=faces classifier translator diffusion one-step export}"
+: "${OUT:=dataset/recipe}" "${STEPS:=faces classifier translator diffusion one-step autoencoder export}"
 data="--data_dir $OUT/split --dataset drawn --result_dir $OUT/results --image_size 64"
 has() { case " $STEPS " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
@@ -31,6 +31,10 @@ translator=$OUT/results/stargan/drawn/train/standard/000/weights.safetensors
 if has one-step; then
     launch "$here/train_defense.py" $data --defense_model_type one-step --gan_weights "$translator" --num_steps 2400 --batch_size 8 \
         --lr 2e-4 --ema 0.995 --precision bf16 --save_step 300 --log_step 50 --resume "$@"
+fi
+if has autoencoder; then
+    launch "$here/train_defense.py" $data --defense_model_type defensive-model-2-fixed --num_steps 2000 --batch_size 16 --lr 1e-3 \
+        --ema 0.995 --precision bf16 --save_step 500 --log_step 50 --resume "$@"
 fi
 if has export; then
     "$PYTHON" -m common.export "$OUT/results"

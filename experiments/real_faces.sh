@@ -21,8 +21,9 @@ tune table curve seeds unseen ablations transfer adaptive compare}"
 : "${CURVE_NUM:=128}" "${EPSILONS:=0.01 0.02 0.05 0.08 0.1}"
 : "${CURVE_DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 diffpure-300-30 one-step}"
 : "${UNSEEN_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step}"
-: "${TRANSFER_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-20 one-step one-step-noise0.45}"
-: "${GAN:=}" "${DIFFUSION:=}" "${ONE_STEP:=}"    # weights to test instead of those trained here
+: "${TRANSFER_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed defensive-model-2-fixed-pgd ddpm-20 \
+one-step one-step-noise0.45}"
+: "${GAN:=}" "${DIFFUSION:=}" "${ONE_STEP:=}" "${AUTOENCODER:=}"    # weights to test instead of those trained here; the last of defensive-model-2-fixed
 : "${PERTURBATION:=}"          # a universal perturbation, .pt or .npy, for `unseen`; default: one crafted on 128 photos of A
 : "${INCEPTION:=}"             # standard Inception weights: FID and KID
 : "${DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed \
@@ -50,6 +51,9 @@ newest() {     # weights of the newest finished training, e.g. newest stargan/re
 gan() { if [ -n "$GAN" ]; then echo "$GAN"; else newest "stargan/$name/train/standard"; fi; }
 diffusion_weights() { if [ -n "$DIFFUSION" ]; then echo "$DIFFUSION"; else newest "ddpm/$name/train/none-eps0"; fi; }
 one_step_weights() { if [ -n "$ONE_STEP" ]; then echo "$ONE_STEP"; else newest "one-step/$name/train/pgd-eps0.11"; fi; }
+autoencoder_weights() {
+    if [ "$1" = defensive-model-2-fixed ] && [ -n "$AUTOENCODER" ]; then echo "$AUTOENCODER"; else newest "$1/$name/train/gaussian-eps0.05"; fi
+}
 adversarial_gan() { newest "stargan/$name/train/adv-both"; }
 flags_of() {
     case $1 in
@@ -61,7 +65,8 @@ flags_of() {
         diffpure|one-step-plain) echo "--defense_model_type $1 --defense_weights $(diffusion_weights)" ;;
         one-step)     echo "--defense_model_type one-step --defense_weights $(one_step_weights)" ;;
         one-step-*)   echo "--defense_model_type one-step --defense_weights $(newest "one-step/$name/train/pgd-eps0.11-${1#one-step-}")" ;;      # an ablation
-        defensive-*)  echo "--defense_model_type $1 --defense_weights $(newest "$1/$name/train/gaussian-eps0.05")" ;;
+        defensive-*-pgd) echo "--defense_model_type ${1%-pgd} --defense_weights $(newest "${1%-pgd}/$name/train/pgd-eps0.05")" ;;
+        defensive-*)  echo "--defense_model_type $1 --defense_weights $(autoencoder_weights "$1")" ;;
         adv-train*)   echo "--defense_model_type $1 --adv_gan_weights $(adversarial_gan)" ;;
         both-*)       echo "--defense_model_type both --ddpm_start_num ${1#both-} --defense_weights $(diffusion_weights) --adv_gan_weights $(adversarial_gan)" ;;
         *)            echo "--defense_model_type $1" ;;
@@ -111,6 +116,9 @@ autoencoders() {
     for defense in defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed; do
         train_purifier "$defense" --num_steps "$AUTOENCODER_STEPS" --batch_size 16 --lr 1e-3 "$@"
     done
+    # for `transfer`: what an autoencoder loses that learns from disruptions made for one translator instead of noise
+    train_purifier defensive-model-2-fixed --attack_type pgd --attack_target clean --attack_steps 5 --gan_weights "$(gan)" --limit 700 \
+        --num_steps 800 --batch_size 16 --lr 1e-3 --ema 0.99 "$@"
 }
 tune() {             # on the held-out part of A: what each baseline's parameter does
     for defense in none jpeg-30 jpeg-50 jpeg-75 jpeg-90 blur-0.5 blur-1 blur-1.5 blur-2 ddpm-5 ddpm-10 ddpm-20 ddpm-30 ddpm-40 ddpm-auto \

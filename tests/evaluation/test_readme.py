@@ -42,6 +42,11 @@ def test_a_matrix_has_a_row_per_defence_and_a_column_per_attack(tmp_path):
     assert found["one-step"] == ["0.00050", "**0.0010**", "**0.0100**", "**0.0020**"]        # attacks through a defence have no column
 
 
+def test_several_seeds_are_a_mean_and_a_deviation(tmp_path):
+    text = write(tmp_path, "<!-- matrix:drawn --><!-- /table -->", defense("none"), *(defense("one-step", l2=l2, seed=i) for i, l2 in enumerate((0.001, 0.002, 0.003))))
+    assert lines(text)["one-step"][-1] == "**0.0020** ± 0.0010" and lines(text)["none"][-1] == "0.0030"
+
+
 def test_an_attack_that_one_defence_met_has_no_column_and_a_gap_is_a_dash(tmp_path):
     text = write(tmp_path, "<!-- matrix:drawn --><!-- /table -->", defense("none"), defense("jpeg-q75"), defense("one-step"), defense("none", eps=0.1),
                  defense("jpeg-q75", eps=0.1), defense("none", eps=0.2))
