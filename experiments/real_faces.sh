@@ -23,6 +23,7 @@ tune table curve seeds unseen ablations transfer adaptive compare}"
 : "${UNSEEN_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step}"
 : "${TRANSFER_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed defensive-model-2-fixed-pgd ddpm-20 \
 one-step one-step-noise0.45}"
+: "${SEEDS:=0 1 2}" "${SEED_DEFENSES:=none jpeg-50 jpeg-75 defensive-model-2-fixed ddpm-20 one-step}"
 : "${GAN:=}" "${DIFFUSION:=}" "${ONE_STEP:=}" "${AUTOENCODER:=}"    # weights to test instead of those trained here; the last of defensive-model-2-fixed
 : "${PERTURBATION:=}"          # a universal perturbation, .pt or .npy, for `unseen`; default: one crafted on 128 photos of A
 : "${INCEPTION:=}"             # standard Inception weights: FID and KID
@@ -147,8 +148,8 @@ curve() {
     done
 }
 seeds() {            # of the attack's random start and of the purifiers' noise
-    for seed in 0 1 2; do
-        for defense in none jpeg-50 jpeg-75 ddpm-20 one-step; do
+    for seed in $SEEDS; do
+        for defense in $SEED_DEFENSES; do
             test_defense "$defense" --limit "$CURVE_NUM" --test_noise_var 0.05 $bound --seed "$seed" "$@"
         done
     done

@@ -172,7 +172,7 @@ def test_real_faces_steps_and_data(workplace, monkeypatch):
     assert gan[1][-4:] == ["--num_workers", "1", "--seed", "3"]
     args = parse(commands[1], monkeypatch)
     assert args.g_conv_dim == 32 and args.decay_steps < args.num_steps
-    for step, count in {"curve": 5 * 11, "seeds": 3 * 5, "adaptive": 3, "unseen": 1 + 9 * 2, "tune": 19, "transfer": 10, "ablations": 3 * 6}.items():
+    for step, count in {"curve": 5 * 11, "seeds": 3 * 6, "adaptive": 3, "unseen": 1 + 9 * 2, "tune": 19, "transfer": 10, "ablations": 3 * 6}.items():
         commands, _ = run(script, workplace, STEPS=step)
         assert len(commands) == count
         parsed = [parse(argv, monkeypatch) for argv in commands]
