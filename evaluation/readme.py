@@ -107,8 +107,13 @@ def matrix_part(comparison, dataset, options):
         rows = [r for r in table.rows if r.get("config.attack_on") != "self" and not dict(r.attack).get("attack_through")
                 and r.get("metrics.clean_fake_to_standard.l2") is None]
         met = Counter(r.attack for r in rows)
-        attacks = sorted((a for a in met if met[a] > 1),
-                         key=lambda a: (compare.protocol_of(a) != compare.protocol_of(table.main), compare.attack_text(a, eps=False), dict(a).get("eps") or 0))
+        attacks = [a for a in met if met[a] > 1]
+        if not attacks:
+            raise UserError("asks for attacks that several defences met, and there is none")
+        radii = Counter(map(compare.protocol_of, attacks))
+        usual = dict(table.main).get("eps")
+        main = max(attacks, key=lambda a: (radii[compare.protocol_of(a)], a == table.main, dict(a).get("eps") == usual))     # the longest curve comes first
+        attacks.sort(key=lambda a: (compare.protocol_of(a) != compare.protocol_of(main), compare.attack_text(a, eps=False), dict(a).get("eps") or 0))
         defences = sorted(dict.fromkeys(r.defence for r in rows if met[r.attack] > 1), key=compare.natural)
         figures = {(r.defence, r.attack): r.cell("metrics.purified.l2") for r in rows}
         clean = {}
@@ -116,7 +121,7 @@ def matrix_part(comparison, dataset, options):
             clean.setdefault(r.defence, r.cell("metrics.clean_purified.l2").value)
         best = {a: min(cell.value for (_, b), cell in figures.items() if b == a) for a in attacks}
         cells = [[d, number(clean[d]), *(_cell(figures.get((d, a)), best[a]) for a in attacks)] for d in defences]
-        lines = markdown_table(["defence", "undisturbed", *(heading_of(a, table.main) for a in attacks)], cells, left=1)
+        lines = markdown_table(["defence", "undisturbed", *(heading_of(a, main) for a in attacks)], cells, left=1)
         parts.append((f"**{table.name}**\n\n" if len(tables) > 1 else "") + "\n".join(lines))
     return "\n\n".join(parts)
 

@@ -90,6 +90,7 @@ def test_the_newest_benchmark_is_shown(tmp_path):
     ("<!-- table:drawn photos=7 -->", "asks for rows that no record has"),
     ("<!-- table:drawn photos=many -->", "photos=many: expected a number"),
     ("<!-- table:drawn split=b -->", "unknown option split; one of: photos, gan, radius, under"),
+    ("<!-- matrix:drawn photos=64 -->", "asks for attacks that several defences met"),
     ("<!-- benchmark:drawn -->", "asks for a benchmark record")])
 def test_a_marker_that_asks_for_what_is_not_there_is_one_line(tmp_path, marker, message):
     with pytest.raises(UserError, match=message):
