@@ -44,13 +44,13 @@ def statuses(rows):
 
 
 def test_shipped_weights_are_there_and_whole(tmp_path):
-    assert statuses(doctor.check_shipped(shipped(tmp_path))) == ["ok"] * 4
+    assert statuses(doctor.check_shipped(shipped(tmp_path))) == ["ok"] * len(export.SHIPPED)
     (tmp_path / "models/stargan/demo.safetensors").write_bytes(b"other")
     (tmp_path / "models/diffusion/demo.safetensors").unlink()
     rows = {row[1]: row for row in doctor.check_shipped(tmp_path)}
     assert rows["models/stargan/demo.safetensors"][0] == "MISSING" and "sha256" in rows["models/stargan/demo.safetensors"][2]
     assert rows["models/diffusion/demo.safetensors"][2] == "not there" and "demo_weights.sh" in rows["models/diffusion/demo.safetensors"][3]
-    assert statuses(doctor.check_shipped(tmp_path / "empty")) == ["MISSING"] * 4
+    assert statuses(doctor.check_shipped(tmp_path / "empty")) == ["MISSING"] * len(export.SHIPPED)
 
 
 def test_data_is_needed_only_where_it_was_named(tmp_path, monkeypatch, face_folder):
