@@ -74,9 +74,9 @@ def options_of(words):
 def tables_of(comparison, dataset, options):
     """The data set's tables, of the runs that the options leave.  Raises UserError if nothing is left."""
     tables = []
-    for table in comparison.tables:
+    for table in (t for t in comparison.tables if t.dataset == dataset):
         runs = [run for row in table.rows for run in row.runs if all(OPTIONS[key](*run, value) for key, value in options.items())]
-        if runs and table.dataset == dataset:
+        if runs:
             tables.append(compare.table_of(dataset, table.gan, runs, []))
     if not tables:
         names = ", ".join(dict.fromkeys(t.dataset for t in comparison.tables)) or "none"
@@ -84,9 +84,13 @@ def tables_of(comparison, dataset, options):
     return tables
 
 
+def joined(tables, text_of_table):
+    """The tables' texts one after the other, under their names where there are several."""
+    return "\n\n".join((f"**{t.name}**\n\n" if len(tables) > 1 else "") + text_of_table(t) for t in tables)
+
+
 def table_part(comparison, dataset, options):
-    tables = tables_of(comparison, dataset, options)
-    return "\n\n".join((f"**{t.name}**\n\n" if len(tables) > 1 else "") + table_markdown(t) for t in tables) + f"\n\n{LEGEND}"
+    return joined(tables_of(comparison, dataset, options), table_markdown) + f"\n\n{LEGEND}"
 
 
 def heading_of(attack, main):
@@ -100,30 +104,27 @@ def heading_of(attack, main):
     return ", ".join(words)
 
 
-def matrix_part(comparison, dataset, options):
+def matrix_of(table):
     """l2 of the purified fakes: defences that keep the standard translator, attacks that do not know the defence and that several met."""
-    parts, tables = [], tables_of(comparison, dataset, options)
-    for table in tables:
-        rows = [r for r in table.rows if r.get("config.attack_on") != "self" and not dict(r.attack).get("attack_through")
-                and r.get("metrics.clean_fake_to_standard.l2") is None]
-        met = Counter(r.attack for r in rows)
-        attacks = [a for a in met if met[a] > 1]
-        if not attacks:
-            raise UserError("asks for attacks that several defences met, and there is none")
-        radii = Counter(map(compare.protocol_of, attacks))
-        usual = dict(table.main).get("eps")
-        main = max(attacks, key=lambda a: (radii[compare.protocol_of(a)], a == table.main, dict(a).get("eps") == usual))     # the longest curve comes first
-        attacks.sort(key=lambda a: (compare.protocol_of(a) != compare.protocol_of(main), compare.attack_text(a, eps=False), dict(a).get("eps") or 0))
-        defences = sorted(dict.fromkeys(r.defence for r in rows if met[r.attack] > 1), key=compare.natural)
-        figures = {(r.defence, r.attack): r.cell("metrics.purified.l2") for r in rows}
-        clean = {}
-        for r in rows:
-            clean.setdefault(r.defence, r.cell("metrics.clean_purified.l2").value)
-        best = {a: min(cell.value for (_, b), cell in figures.items() if b == a) for a in attacks}
-        cells = [[d, number(clean[d]), *(_cell(figures.get((d, a)), best[a]) for a in attacks)] for d in defences]
-        lines = markdown_table(["defence", "undisturbed", *(heading_of(a, main) for a in attacks)], cells, left=1)
-        parts.append((f"**{table.name}**\n\n" if len(tables) > 1 else "") + "\n".join(lines))
-    return "\n\n".join(parts)
+    rows = [r for r in table.rows if r.get("config.attack_on") != "self" and not dict(r.attack).get("attack_through")
+            and r.get("metrics.clean_fake_to_standard.l2") is None]
+    met = Counter(r.attack for r in rows)
+    rows = [r for r in rows if met[r.attack] > 1]
+    if not rows:
+        raise UserError("asks for attacks that several defences met, and there is none")
+    attacks = list(dict.fromkeys(r.attack for r in rows))
+    radii, usual = Counter(map(compare.protocol_of, attacks)), dict(table.main).get("eps")
+    main = max(attacks, key=lambda a: (radii[compare.protocol_of(a)], a == table.main, dict(a).get("eps") == usual))     # the longest curve comes first
+    attacks.sort(key=lambda a: (compare.protocol_of(a) != compare.protocol_of(main), compare.attack_text(a, eps=False), dict(a).get("eps") or 0))
+    figures = {(r.defence, r.attack): r.cell("metrics.purified.l2") for r in rows}
+    clean = {r.defence: r.cell("metrics.clean_purified.l2").value for r in reversed(rows)}       # of the first row
+    best = {a: min(cell.value for (_, b), cell in figures.items() if b == a) for a in attacks}
+    cells = [[d, number(clean[d]), *(_cell(figures.get((d, a)), best[a]) for a in attacks)] for d in sorted(clean, key=compare.natural)]
+    return "\n".join(markdown_table(["defence", "undisturbed", *(heading_of(a, main) for a in attacks)], cells, left=1))
+
+
+def matrix_part(comparison, dataset, options):
+    return joined(tables_of(comparison, dataset, options), matrix_of)
 
 
 def _cell(cell, best):

@@ -28,7 +28,7 @@ COLUMNS = (
     Column("photo SSIM", "metrics.input.purified.ssim", "ssim"),
     Column("distance", "distance", "distance"),
     Column("nfe", "cost.nfe", "short"),
-    Column("s/photo", "cost.purify_s_per_image", "short"),
+    Column("s/photo", "cost.purify_s_per_image", "seconds"),
 )
 DETECTOR_COLUMNS = (
     Column("train photos", "config.num_train", "count"),
@@ -57,7 +57,7 @@ def number(value, style="small"):
         return f"{value:.{ {'share': 2, 'decibel': 1, 'ssim': 3}[style]}f}"
     if value == 0:
         return "0"
-    if style == "short":
+    if style in ("short", "seconds"):
         return f"{value:.3g}"
     size = abs(value)
     if size >= 100:
@@ -84,8 +84,8 @@ def figure(row, column, table=None):
         return f"{number(row.get('config.num_images'), 'count')} / {number(row.get('config.num_pairs'), 'count')}"
     cell = row.cell(column.key)
     text = number(cell.value, column.style)
-    if column.key == "cost.purify_s_per_image" and table is not None and len({r.get("cost.device") for r in table.rows}) > 1:
-        text += f" ({row.get('cost.device') or 'unknown device'})"      # seconds of different machines
+    if column.style == "seconds" and table is not None and len({r.get("cost.device") for r in table.rows}) > 1:
+        text += f" ({row.get('cost.device') or 'unknown device'})"      # of different machines
     if column.spread and cell.std is not None:
         text += f" ± {alike(cell.std, text)}"
     elif column.spread and cell.low is not None:

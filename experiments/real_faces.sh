@@ -130,12 +130,10 @@ tune() {             # on the held-out part of A: what each baseline's parameter
 table() {
     for protocol in "$bound" "$published"; do
         for defense in $DEFENSES; do
-            case $defense in
-                diffpure) test_defense diffpure --limit 128 --test_noise_var 0.05 $protocol "$@" ;;      # 300 evaluations a photo
-                adv-train*|both-*)      # the translator itself was trained: attacked white-box as well
-                    test_defense "$defense" --test_noise_var 0.05 $protocol "$@"
-                    test_defense "$defense" --attack_on self --test_noise_var 0.05 $protocol "$@" ;;
-                *)        test_defense "$defense" --test_noise_var 0.05 $protocol "$@" ;;
+            case $defense in diffpure) _limit="--limit 128" ;; *) _limit= ;; esac      # 300 evaluations a photo
+            test_defense "$defense" $_limit --test_noise_var 0.05 $protocol "$@"
+            case $defense in adv-train*|both-*)      # the translator itself was trained: attacked white-box as well
+                test_defense "$defense" --attack_on self --test_noise_var 0.05 $protocol "$@" ;;
             esac
         done
     done
