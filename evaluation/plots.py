@@ -212,7 +212,7 @@ def _scatter(table, x_key, x_label, log_x):
     _log(axes.yaxis, [r.cell("metrics.purified.l2").value for r in rows])
     axes.set_xlabel(x_label)
     axes.set_ylabel(L2)
-    _title(axes, attack_text(table.main))
+    _title(axes, attack_text(table.main), 40)      # the legend leaves these axes less room
     _grid(axes)
     _legend(figure, look, {r.defence: r.defence + mark(r) for r in rows}, line=False)
     return figure
