@@ -1,15 +1,17 @@
 """Compare the runs below a results folder: tables, plots and one self-contained page.
 
-reads   <results>/**/record.json (and the grid.png beside each), of one results folder or several
+reads   <results>/**/record.json (and the pictures beside each), of one results folder or several
 writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.html
+        with records of detectors: <out>/comparison_detectors.csv  detectors_{accuracy,rate}-<dataset>-<gan>-<detector>[-<base>].png
 
   python compare_results.py results/
   python compare_results.py results/ --readme README.md     # rewrite what stands between its markers (evaluation/readme.py lists them)
+  python compare_results.py demo_out/results --readme README.md --keep_missing      # only those whose records are here
 """
 import re
 
 from common import cli, files
-from evaluation import compare, plots, readme, report, tables
+from evaluation import compare, detector_plots, detectors, plots, readme, report, tables
 
 
 def parse_args(argv=None):
@@ -17,28 +19,43 @@ def parse_args(argv=None):
     p.add_argument("results", nargs="+", help="folders of runs, searched with all their subfolders")
     p.add_argument("--out", metavar="DIR", default=None, help="where the comparison goes; by default the first results folder")
     p.add_argument("--readme", metavar="FILE", default=None, help="also rewrite the tables between the markers of this Markdown file")
-    return p.parse_args(argv)
+    p.add_argument("--keep_missing", action="store_true",
+                   help="leave the parts of --readme as they are for which there are no records here, and say which (else an error)")
+    args = p.parse_args(argv)
+    if args.keep_missing and not args.readme:
+        p.error("--keep_missing is about the parts of a Markdown file; give --readme FILE with it")
+    return args
+
+
+def write_pictures(out, drawn, suffixes):
+    """<plot>-<suffix>.png of pictures {index of the table: {plot name: PNG bytes}}, `suffixes` one per table."""
+    for i, pictures in drawn.items():
+        suffix = re.sub(r"[^\w.-]+", "_", suffixes[i])
+        for name, data in pictures.items():
+            files.write_atomic(out / f"{name}-{suffix}.png", data)
 
 
 def main(argv=None):
     args = parse_args(argv)
-    comparison = compare.compare(*args.results)
-    rewritten = readme.text_of(args.readme, comparison) if args.readme else None      # before anything is written
+    comparison, kept = compare.compare(*args.results), []
+    rewritten = readme.text_of(args.readme, comparison, kept if args.keep_missing else None) if args.readme else None      # before anything is written
     out = files.make_folder(args.out or args.results[0])
     text = tables.markdown(comparison)
-    pictures = {}
-    for i, table in enumerate(comparison.tables):
-        pictures[i] = plots.draw(table)
-        suffix = re.sub(r"[^\w.-]+", "_", f"{table.dataset}-{table.gan}")
-        for name, data in pictures[i].items():
-            files.write_atomic(out / f"{name}-{suffix}.png", data)
+    pictures = {i: plots.draw(table) for i, table in enumerate(comparison.tables)}
+    of_detectors = {i: detector_plots.draw(table) for i, table in enumerate(comparison.detectors)}
+    write_pictures(out, pictures, [f"{table.dataset}-{table.gan}" for table in comparison.tables])
+    write_pictures(out, of_detectors, detectors.file_names(comparison.detectors))
     if rewritten is not None:
         files.write_atomic(args.readme, rewritten)
-    files.write_atomic(out / "comparison.csv", tables.csv_text(comparison))
-    files.write_atomic(out / "comparison.md", text)
-    files.write_atomic(out / "report.html", report.html(comparison, pictures))
+    written = {"report.html": report.html(comparison, pictures, of_detectors), "comparison.md": text, "comparison.csv": tables.csv_text(comparison)}
+    if comparison.detectors:
+        written["comparison_detectors.csv"] = tables.detectors_csv_text(comparison)
+    for name, content in written.items():
+        files.write_atomic(out / name, content)
     print(text)
-    print("written: " + ", ".join(str(out / name) for name in ("report.html", "comparison.md", "comparison.csv")))
+    print("written: " + ", ".join(str(out / name) for name in written))
+    if kept:
+        print(f"kept as they are in {args.readme}, no records here: {', '.join(kept)}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole story on faces we draw ourselves, on a laptop CPU: split, train on, disrupt, purify, compare. No download, no GPU.
+# The whole story on faces we draw ourselves, on a laptop CPU: split, train on, disrupt, purify, train detectors, compare. No download, no GPU.
 # Under 10 minutes and 4 GB on two cores, after the environment is set up.
 #
 # writes  $OUT/dataset (drawn faces and their split), $OUT/results (records, caches, comparison.md, report.html)
@@ -11,6 +11,7 @@ here=$(dirname "$0"); . "$here/environment.sh"
 : "${NUM:=64}"                # photos of split B that are disrupted, 5 domains each
 : "${STEPS:=100}"             # steps by which the shipped purifier's training is continued
 : "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed ddpm-10 one-step}"
+: "${DETECTOR_DEFENSES:=jpeg-75 defensive-model-2-fixed one-step}"     # what detectors are trained on beside clean and disrupted photos
 : "${SLOW_DEFENSES:=ddpm-20 diffpure-30}"      # beside the others, on half of the cores
 data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
 gan=$here/models/stargan/demo.safetensors
@@ -40,8 +41,8 @@ chain() {      # chain "DEFENSES" FLAGS...: one after the other, on half of the 
     _list=$1; shift
     for defense in $_list; do OMP_NUM_THREADS=$half test_defense $(flags_of "$defense") --test_noise_var 0.05 "$@"; done
 }
-beside() {     # beside "DEFENSES" FLAGS...: a chain in the background; `joined` waits for it and shows what it said
-    mkdir -p "$OUT"; chain "$@" >"$OUT/beside.log" 2>&1 & background=$!
+beside() {     # beside COMMAND...: in the background; `joined` waits for it and shows what it said
+    mkdir -p "$OUT"; "$@" >"$OUT/beside.log" 2>&1 & background=$!
     trap 'kill "$background" 2>/dev/null || :' EXIT
 }
 joined() {
@@ -53,7 +54,7 @@ half=$((($(getconf _NPROCESSORS_ONLN) + 1) / 2))
 for protocol in "--attack_target gray --attack_label original" "--attack_target clean --attack_label target"; do
     first=${DEFENSES%% *}
     test_defense $(flags_of "$first") --test_noise_var 0.05 $protocol "$@"       # disrupts the photos for all
-    beside "$SLOW_DEFENSES" $protocol "$@"
+    beside chain "$SLOW_DEFENSES" $protocol "$@"
     chain "${DEFENSES#"$first"}" $protocol "$@"
     joined
 done
@@ -61,8 +62,22 @@ done
 # 3. The attacker knows the purifier and aims at all domains at once: through one-step with the exact gradient, through ddpm with the
 #    backward pass approximated (--gradient full is the exact one, and costs more).
 adaptive="--attack_target clean --attack_label joint --attack_steps 20"
-beside ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit 16 "$@"
+beside chain ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit 16 "$@"
 chain one-step --attack_through one-step --gradient full --eot 4 $adaptive --limit 32 "$@"
+joined
+
+# 4. What it is for: detectors trained on all photos of B clean, disrupted and purified, tested on clean photos of C and clean fakes of them.
+train_detector() {
+    OMP_NUM_THREADS=$half launch "$here/train_detector.py" $data --gan_weights "$gan" --detector meso4 --epochs 15 --batch_size 16 \
+        --image_batch_size 8 --test_noise_var 0.05 --resume "$@"
+}
+train_detectors() {      # of each defence, one after the other
+    _list=$1; shift
+    for defense in $_list; do train_detector --condition purified $(flags_of "$defense") "$@"; done
+}
+train_detector --condition disrupted "$@"        # disrupts the photos for all
+beside train_detectors "$DETECTOR_DEFENSES" "$@"
+train_detector --condition clean "$@"
 joined
 
 case " $* " in *" --dry_run "*) exit 0 ;; esac

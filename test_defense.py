@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 import purify
-from attacks.cached import AttackedPhotos, folder_name
-from attacks.flags import add_attack_flags, attack_from_flags
+from attacks.cached import AttackedPhotos
+from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.through import ThroughDefence
-from common import checkpoint, cli, distributed, files, images, runs
+from common import cli, distributed, files, images, runs
 from common.cli import UserError
 from evaluation import record
 from evaluation.fid import load_extractor
@@ -29,9 +29,9 @@ from faces.flags import add_data_flags, dataset_name, open_judged
 from models.stargan.frozen import load_translator
 from models.stargan.labels import create_labels
 from purify.cached import PurifiedPhotos
-from purify.defences import DEFENCES
+from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags, purifier_from_flags
-from purify.trained import adversarial_translator_of, newest_translator, weights_of
+from purify.trained import default_translator, load_defence, trained_noise, weights_of
 
 SHOWN = 3      # domains in grid.png
 
@@ -63,27 +63,8 @@ def parse_args(argv=None):
     args.dataset = dataset_name(args)
     if args.attack_on == "self" and DEFENCES[args.defense_model_type].translator == "standard":
         p.error(f"--attack_on self is for adversarially trained translators; {args.defense_model_type} uses the standard one")
-    if args.gan_weights is None:
-        newest = newest_translator(args.result_dir, args.dataset)
-        if newest is None:
-            p.error("--gan_weights FILE is needed: the official 200000-G.ckpt, or train one (python -m models.stargan.train "
-                    f"--data_dir {args.data_dir} --image_size {args.image_size})")
-        args.gan_weights = str(newest)
+    args.gan_weights = args.gan_weights or default_translator(args)
     return args
-
-
-def load_defence(args, ctx):
-    """(purifier, weights file or None, standard translator, translator of the defence)."""
-    defence, c_dim = DEFENCES[args.defense_model_type], len(args.selected_attrs)
-    weights = args.defense_weights or weights_of(defence.purifier, args)
-    purifier = purifier_from_flags(args, weights, name=defence.purifier, device=ctx.device)
-    standard = load_translator(args.gan_weights, ctx.device, c_dim)
-    multiple = max(standard.size_multiple, purifier.size_multiple)
-    if args.image_size % multiple:
-        raise UserError(f"--image_size {args.image_size}: these networks take multiples of {multiple}, "
-                        f"{max(1, args.image_size // multiple) * multiple} for example")
-    translator = load_translator(adversarial_translator_of(args), ctx.device, c_dim) if defence.translator == "adversarial" else standard
-    return purifier, weights, standard, translator
 
 
 def attacked_generator(args, purifier, standard, translator, ctx):
@@ -97,19 +78,10 @@ def attacked_generator(args, purifier, standard, translator, ctx):
     return ThroughDefence(target, through, args.gradient, args.eot)
 
 
-def defence_folder(name, purifier):
-    """<defense+params>: the purifier's own folder name; behind the defence's name where they differ (both-ddpm-t10)."""
-    if purifier.name in (name, "none"):
-        return name if purifier.name == "none" else purifier.folder_name
-    return f"{name}-{purifier.folder_name}"
-
-
 def attack_folder(args, attack):
-    """<attack>-eps<eps>, with what differs from the default protocol."""
-    name = folder_name(attack, args.attack_label).removesuffix("-gray-original").removesuffix("-original")
-    blur = f"-{args.attack_blur}" if args.attack_blur != "none" else ""
+    """<attack>-eps<eps>, with what differs from the default protocol, the way through a defence too."""
     through = f"-through-{args.attack_through}" if args.attack_through else ""
-    return name + blur + through + ("-self" if args.attack_on == "self" else "")
+    return short_name(attack, args) + through + ("-self" if args.attack_on == "self" else "")
 
 
 def save_pictures(args, run, faces, attacked, purified, score, ctx):
@@ -185,12 +157,8 @@ def main(argv=None):
         of = lambda sources: lambda k: sources[k if len(sources) > 1 else 0].floats
         save_pictures(args, run, faces, of(attacked.caches), of(sets), score, ctx)
         seconds, nfe = sets[0].cost()
-        definition = attack.definition()
         config = {"gan": args.gan_type, "defense": args.defense_model_type, "defense_params": {**purifier.params, **sets[0].measured()}, "defense_noise": noise,
-                  "attack": args.attack_type, "eps": args.test_noise_var if args.attack_type != "none" else 0.0,
-                  "attack_steps": definition.get("steps"), "attack_step_size": definition.get("step_size"),
-                  "attack_target": definition.get("target"), "attack_label": args.attack_label, "attack_blur": args.attack_blur,
-                  "attack_on": args.attack_on, "perturbation": args.perturbation and Path(args.perturbation).name, "attack_through": args.attack_through,
+                  **attack_config(args, attack), "attack_on": args.attack_on, "attack_through": args.attack_through,
                   "attack_gradient": args.gradient if args.attack_through else None, "attack_eot": args.eot if args.attack_through else None,
                   "num_images": num_images, "num_pairs": num_pairs, "image_size": args.image_size,
                   "gan_training_data": args.gan_training_data or standard.meta.get("trained_on") or "unknown", "skipped": faces.skipped}
@@ -204,17 +172,6 @@ def main(argv=None):
         record.write(run.folder / record.FILE, found)
         ctx.print(summary(found))
         ctx.print(f"record: {run.folder / record.FILE}")
-
-
-def trained_noise(weights):
-    """The disruption that the weights were trained on: from their run folder, or from what the file says; `none` without weights."""
-    if weights is None:
-        return "none"
-    path = Path(weights)
-    if path.parent.parent.parent.name == "train":
-        return path.parent.parent.name
-    meta = checkpoint.read_weights(path)[1] if path.name != "last.pt" else {}
-    return f"{meta['attack']}-eps{meta['eps']:g}" if "attack" in meta else path.stem
 
 
 def summary(found):

@@ -1,8 +1,10 @@
 """The attack's flags, one spelling for every script that disrupts photos."""
 import argparse
+from pathlib import Path
 
 from attacks import ATTACKS, build
 from attacks.blur import MODES as BLURS
+from attacks.cached import folder_name
 from attacks.gradient import TARGETS
 from attacks.labels import RULES
 from attacks.through import GRADIENTS, ThroughDefence
@@ -74,3 +76,17 @@ def attack_from_flags(args, translator, eps=None, perturbation=None):
     return build(args.attack_type, translator, eps, steps=args.attack_steps, step_size=args.attack_step_size, target=args.attack_target,
                  label=args.attack_label, blur=args.attack_blur, precision=getattr(args, "precision", "fp32"),
                  perturbation=args.perturbation if perturbation is None else perturbation, fit=args.perturbation_fit)
+
+
+def short_name(attack, args):
+    """<attack>-eps<eps> for the folders of runs, with what differs from the published protocol (gray, original labels)."""
+    name = folder_name(attack, args.attack_label).removesuffix("-gray-original").removesuffix("-original")
+    return name + (f"-{args.attack_blur}" if args.attack_blur != "none" else "")
+
+
+def attack_config(args, attack):
+    """What a record says of the attack; eps 0 where there is none."""
+    definition = attack.definition()
+    return {"attack": args.attack_type, "eps": args.test_noise_var if args.attack_type != "none" else 0.0,
+            "attack_steps": definition.get("steps"), "attack_step_size": definition.get("step_size"), "attack_target": definition.get("target"),
+            "attack_label": args.attack_label, "attack_blur": args.attack_blur, "perturbation": args.perturbation and Path(args.perturbation).name}

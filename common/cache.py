@@ -2,11 +2,13 @@
 
 The folder's key is the sha256 of what defines one image's result, never of the file list, batch size, device or --limit.
 """
+import json
 from pathlib import Path
 
 import numpy as np
 
 from common import files, images
+from common.cli import UserError
 
 FORMAT_VERSION = 1
 
@@ -26,6 +28,20 @@ class ImageCache:
         self.folder = Path(root) / f"{name}-{self.key[:8]}"
         self.definition, self.sources = definition, sources
         self.listed = self.folder / "sources.tsv"        # stem and fingerprint of each image, appended when it is there
+        self._check_owner()
+
+    def _check_owner(self):
+        """Raises UserError if the folder says that its images were made otherwise: renamed, or copied from other weights."""
+        try:
+            there = json.loads((self.folder / "definition.json").read_text())
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as e:
+            raise UserError(f"{self.folder / 'definition.json'}: cannot be read ({' '.join(str(e).split())[:60]}); delete the folder, its images are made again")
+        mine, theirs = json.loads(json.dumps(self.definition)), there if isinstance(there, dict) else {}
+        changed = [f"{k}: {theirs.get(k)!s:.24}, expected {mine.get(k)!s:.24}" for k in {**mine, **theirs} if theirs.get(k) != mine.get(k)]
+        if changed:
+            raise UserError(f"{self.folder}: a cache that belongs to something else ({'; '.join(changed[:3])}); delete it, its images are made again")
 
     def path(self, name):
         return self.folder / f"{Path(name).stem}.png"

@@ -15,6 +15,7 @@ from common.cli import UserError
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")     # of normalisation layers: no parameters
 USES = {"stargan-generator": "--gan_weights", "diffusion": "--defense_weights of ddpm, diffpure and one-step-plain",
         "one-step": "--defense_weights of one-step", "dae": "--defense_weights of {name}", "classifier": "--classifier_weights",
+        "imagenet": "--weights of train_detector.py", "detector": "--detector_weights of python -m models.detector",
         "inception": "--inception_weights", "perturbation": "--perturbation of --attack_type universal"}
 
 
@@ -114,6 +115,8 @@ def _kind(state, meta, sha256):
         return "diffusion", "guided-diffusion"
     if mindiffusion.is_mindiffusion(state):
         return "diffusion", "minDiffusion (NaiveUnet)"
+    if "features.0.0.weight" in state or "layer1.0.conv1.weight" in state:
+        return "imagenet", "torchvision, ImageNet"
     if "Mixed_7c.branch1x1.conv.weight" in state or "Mixed_7c.branch_pool.conv.weight" in state:
         from evaluation.fid import INCEPTION_SHA
         standard = sha256.startswith(INCEPTION_SHA)
@@ -141,9 +144,15 @@ def _usable(kind, path, state, meta, name=""):
         elif kind == "classifier":
             from models.classifier.network import load_classifier
             load_classifier(path)
+        elif kind == "detector":
+            from models.detector.network import load_detector
+            load_detector(path)
         elif kind == "inception":
             from evaluation.fid import read_inception
             read_inception(path)
+        elif kind == "imagenet":
+            from models.detector.network import recognise
+            return {"used_as": USES[kind], "network": recognise(state, path)}
         elif kind == "stargan-discriminator":
             return {"not_usable": "a discriminator: the translator is the G of the pair; a training takes both from its last.pt (--init_from)"}
         else:

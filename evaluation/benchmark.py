@@ -5,6 +5,7 @@ attack     seconds per photo: one attack per photo, translator frozen, written t
 one-step   seconds per photo: one network evaluation                          | diffpure from t = 300, a network of the same size
 ddpm       seconds per photo: 10 reverse steps                                | diffpure from t = 300, the same network
 loading    seconds per epoch: crops from the cache, after the first epoch     | every photo decoded, cropped and resized again
+detector   seconds per epoch of a frozen mobilenet_v2's head: features kept   | the base evaluated again for every image
 
 The two sides take turns (A B A B), so that a slow minute of the machine meets both; the ratio is the median over the turns of reference /
 ours, with its smallest and largest value beside it.
@@ -23,20 +24,25 @@ import time
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 import attacks
 import purify
 from attacks.cached import AttackedPhotos
 from common import cli, distributed, files, runs, seeds
 from common.cli import UserError
+from common.training import descend
 from evaluation import record, reference
 from faces.celeba import FaceFolder
 from faces.procedural import draw_folder
+from models.detector.network import Detector
+from models.detector.samples import Samples
+from models.detector.train import both_ways
 from models.stargan.frozen import load_translator
 from models.stargan.labels import create_labels
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-AIMS = {"attack": 7, "attack-bf16": 7, "one-step": 30, "ddpm": 8, "loading": 10}
+AIMS = {"attack": 7, "attack-bf16": 7, "one-step": 30, "ddpm": 8, "loading": 10, "detector": 5}
 EPS, STEPS, STEP_SIZE = 0.05, 10, 0.01      # the published attack, [-1, 1] units
 
 
@@ -44,7 +50,7 @@ def parse_args(argv=None):
     p = cli.ArgumentParser(prog="evaluation.benchmark", description=__doc__)
     g = p.add_argument_group("what to time")
     g.add_argument("--num_images", type=cli.positive_int, default=8, metavar="N", help="photos that are attacked and purified, one batch")
-    g.add_argument("--num_decoded", type=cli.positive_int, default=256, metavar="N", help="photos of an epoch of loading")
+    g.add_argument("--num_decoded", type=cli.positive_int, default=256, metavar="N", help="photos of an epoch of loading, and of training a detector")
     g.add_argument("--repeats", type=cli.positive_int, default=3, metavar="R", help="turns of each side")
     g.add_argument("--diffpure_start", type=cli.positive_int, default=300, metavar="T", help="steps of the diffpure that is the reference")
     g = p.add_argument_group("data and weights")
@@ -164,6 +170,28 @@ def time_loading(args, faces, clock):
     return compare(times["ours"], times["reference"])
 
 
+def time_detector(args, faces, ctx, clock):
+    """One epoch of batches of 32, features from memory against the base in every batch; both train the same head on the same labels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        detector = Detector("mobilenet_v2", args.image_size, "frozen").to(ctx.device).train()
+    optimiser, pixels = torch.optim.Adam(detector.head.parameters(), 1e-3), faces.load(range(len(faces)))
+    labels = torch.arange(len(faces), device=ctx.device) % 2
+    samples = Samples(faces.names, [None] * len(faces), labels.cpu(), pixels)
+    features = both_ways(detector, samples, 32, ctx.device)[:, 0]
+    batches = [torch.arange(k, min(k + 32, len(faces))) for k in range(0, len(faces) - 1, 32)]
+
+    def epoch(features_of):
+        detector.train()
+        for rows in batches:
+            loss = F.cross_entropy(detector.head(features_of(rows)), labels[rows.to(ctx.device)])
+            descend(loss, detector.head, optimiser, 1e-3, ctx)
+    works = {"ours": lambda: epoch(lambda rows: features[rows.to(ctx.device)]),
+             "reference": lambda: epoch(lambda rows: detector.features(samples.floats(rows).to(ctx.device)))}
+    times = take_turns(works, args.repeats, clock)
+    return compare(times["ours"], times["reference"])
+
+
 def line(name, m):
     """One printed row."""
     text = f"{name:12s} {m['seconds']:9.4f}s {m['reference_seconds']:9.4f}s {m['ratio']:7.1f}x  "
@@ -191,7 +219,9 @@ def measure(args, ctx, translator, folder):
     with torch.no_grad():
         translator(found.x[:1], found.c[:1])
     yield time_attack(found, args, clock)
-    yield {"loading": time_loading(args, faces.subset(faces.names[:args.num_decoded]), clock)}
+    many = faces.subset(faces.names[:args.num_decoded])
+    yield {"loading": time_loading(args, many, clock)}
+    yield {"detector": time_detector(args, many, ctx, clock)}
     yield time_purifiers(args, found.x, some.names, ctx, clock)
 
 

@@ -58,13 +58,16 @@ class Row:
         low, high = _value(values[0][1], key + "_ci") or (None, None)
         return Cell(values[0][0], low, high)
 
+    def distance_of(self, side):
+        """(name, key) of the distance of a side of `metrics`: `fid` on the standard Inception weights, else `frechet (features)`."""
+        if self.get(f"metrics.{side}.fid") is not None:
+            return "fid", f"metrics.{side}.fid"
+        name = self.get("features.name")
+        return (f"frechet ({name})" if name else "frechet"), f"metrics.{side}.frechet"
+
     @property
     def distance(self):
-        """(name, key): `fid` on the standard Inception weights, else `frechet (features)`."""
-        if self.get("metrics.purified.fid") is not None:
-            return "fid", "metrics.purified.fid"
-        name = self.get("features.name")
-        return (f"frechet ({name})" if name else "frechet"), "metrics.purified.frechet"
+        return self.distance_of("purified")
 
 
 @dataclass
@@ -86,11 +89,18 @@ class Table:
     def attacks(self):
         return list(dict.fromkeys(row.attack for row in self.rows))
 
+    def mark(self, reasons):
+        """Give the rows in `reasons` {id(row): text} a footnote; equal texts share one."""
+        for row in self.rows:
+            if note := reasons.get(id(row)):
+                self.notes += [note] if note not in self.notes else []
+                row.marks = [self.notes.index(note) + 1]
+
 
 @dataclass
 class Comparison:
     tables: list                    # of kind defense
-    detectors: list                 # [Row] of kind detector
+    detectors: list                 # [evaluation.detectors.DetectorTable]
     others: list                    # [(path, Record)] of kinds that have no table here
     problems: list                  # one line per record.json that could not be read
     replaced: list                  # paths of older runs that a repeated run replaced
@@ -143,14 +153,18 @@ def attack_text(attack, eps=True):
     return ", ".join(words)
 
 
+def trained_on(config):
+    """What a learned defence was trained on, as an ending of its label; "" where that is no disruption."""
+    noise = str(config.get("defense_noise") or "none")
+    return "" if noise.startswith("none") else f" [trained on {noise}]"
+
+
 def defence_label(path, found):
     """The folder name with parameters where the run lies in the usual tree, else the record's name; with what else sets it apart."""
     parents = path.parents
     usual = len(parents) > 5 and parents[4].name == found.dataset
     label = (usual and parents[5].name) or found.name
-    if not str(found.config.get("defense_noise") or "none").startswith("none"):
-        label += f" [trained on {found.config['defense_noise']}]"
-    return label + (" (attacked itself)" if found.config.get("attack_on") == "self" else "")
+    return label + trained_on(found.config) + (" (attacked itself)" if found.config.get("attack_on") == "self" else "")
 
 
 def natural(label):
@@ -160,7 +174,7 @@ def natural(label):
     return (DEFENCES.index(family) if family else len(DEFENCES), [float(p) if i % 2 else p for i, p in enumerate(parts)])
 
 
-def _one_per_seed(runs, replaced):
+def one_per_seed(runs, replaced):
     """Split the runs of one configuration into rows with one run per seed; the newest of equal runs stays."""
     newest = {}
     for path, found in sorted(runs, key=lambda r: (str(r[1].provenance.get("finished") or ""), str(r[0]))):
@@ -183,7 +197,7 @@ def _rows(runs, replaced):
         c = found.config
         groups[(attack_of(c), defence_label(path, found), found.split, c["num_images"], c["num_pairs"], c["image_size"], c["gan_training_data"],
                 found.provenance.get("gan_sha256"), (found.features or {}).get("sha256"))].append((path, found))
-    return [Row(key[0], key[1] + suffix, mine) for key, group in groups.items() for mine, suffix in _one_per_seed(group, replaced)]
+    return [Row(key[0], key[1] + suffix, mine) for key, group in groups.items() for mine, suffix in one_per_seed(group, replaced)]
 
 
 def _main_attack(rows):
@@ -200,28 +214,36 @@ def _most(values):
     return Counter(values).most_common(1)[0][0] if values else None
 
 
-COMPARED = (      # (dotted keys that must agree, what a footnote says about a row that differs)
+# (dotted keys that must agree, what a footnote says about a row that differs)
+IMAGE_SIZE = (("config.image_size",), lambda v, w: f"image size {v[0]} (the others: {w[0]})")
+TRANSLATOR = (("provenance.gan_sha256",), lambda v, w: f"another translator, sha256 {str(v[0])[:8]} (the others: {str(w[0])[:8]})")
+SPLIT = (("split",), lambda v, w: f"split {v[0]} (the others: {w[0]})")
+COMPARED = (
     (("config.num_images", "config.num_pairs"), lambda v, w: f"{v[0]} photos in {v[1]} pairs (the others: {w[0]} in {w[1]})"),
-    (("config.image_size",), lambda v, w: f"image size {v[0]} (the others: {w[0]})"),
+    IMAGE_SIZE,
     (("features.name", "features.sha256"), lambda v, w: f"its distance uses the features {_short(v)} (the others: {_short(w)})"),
-    (("provenance.gan_sha256",), lambda v, w: f"another translator, sha256 {str(v[0])[:8]} (the others: {str(w[0])[:8]})"),
-    (("split",), lambda v, w: f"split {v[0]} (the others: {w[0]})"),
-)
+    TRANSLATOR, SPLIT)
 
 
 def _short(features):
     return "none" if features[0] is None else f"{features[0]} {str(features[1])[:8]}"
 
 
-def _why_not(row, table):
-    """Why a row must not be compared with the main block, or with the other rows of its own: the text of a footnote, or ""."""
-    main = sorted(table.block(table.main), key=lambda r: -(r.get("config.num_images") or 0))      # on a tie the larger run is the standard
+def differences(row, standard, compared):
+    """In what a row differs from most of the rows `standard` (on a tie from the first): texts of `compared`, in its order."""
     reasons = []
-    for keys, say in COMPARED:
-        usual = _most([tuple(r.get(k) for k in keys) for r in main])
+    for keys, say in compared:
+        usual = _most([tuple(r.get(k) for k in keys) for r in standard])
         mine = tuple(row.get(k) for k in keys)
         if mine != usual:
             reasons.append(say(mine, usual))
+    return reasons
+
+
+def _why_not(row, table):
+    """Why a row must not be compared with the main block, or with the other rows of its own: the text of a footnote, or ""."""
+    main = sorted(table.block(table.main), key=lambda r: -(r.get("config.num_images") or 0))      # on a tie the larger run is the standard
+    reasons = differences(row, main, COMPARED)
     if (gap := row.cell("metrics.clean_fake_to_standard.l2").value) is not None:
         reasons.append(f"its fakes of undisturbed photos lie l2 {gap:.4f} from the standard translator's")
     block = sorted(table.block(row.attack), key=lambda r: r.get("config.attack_on") == "self")
@@ -244,15 +266,13 @@ def table_of(dataset, gan, runs, replaced):
     reasons = {id(row): note for row in rows if (note := _why_not(row, table))}
     rows.sort(key=lambda r: (r.attack != table.main, "attack_through" in dict(r.attack), protocol_of(r.attack) != protocol,
                              attack_text(r.attack, eps=False), dict(r.attack).get("eps") or 0, id(r) in reasons, natural(r.defence)))
-    for row in rows:
-        if note := reasons.get(id(row)):
-            table.notes += [note] if note not in table.notes else []
-            row.marks = [table.notes.index(note) + 1]
+    table.mark(reasons)
     return table
 
 
 def compare(*folders):
     """Read every record below the folders.  Returns a Comparison; raises UserError if a folder has none or none can be read."""
+    from evaluation import detectors        # on use: its rows build on those of this file
     records, problems = {}, []
     for folder in folders:
         found, unread = record.read_all(folder)
@@ -269,9 +289,6 @@ def compare(*folders):
         datasets[(found.dataset or "?", found.config["gan"] or "?")].append((path, found))
     for (dataset, gan), runs in sorted(datasets.items()):
         tables.append(table_of(dataset, gan, runs, replaced))
-    detectors = defaultdict(list)
-    for path, found in by_kind.pop("detector", []):
-        detectors[(found.dataset, found.name, record.plain(found.config).__repr__())].append((path, found))
-    joined = [Row((), key[1] + suffix, mine) for key, group in sorted(detectors.items(), key=str) for mine, suffix in _one_per_seed(group, replaced)]
+    judged = detectors.tables_of(by_kind.pop("detector", []), tables, replaced)
     others = [pair for runs in by_kind.values() for pair in runs]
-    return Comparison(tables, joined, others, problems, replaced)
+    return Comparison(tables, judged, others, problems, replaced)

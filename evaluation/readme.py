@@ -5,28 +5,36 @@ Between a marker and `<!-- /table -->` stands what the marker asks for:
   <!-- table:DATASET [OPTION=VALUE ...] -->     the rows of a data set; several translators follow one another
   <!-- matrix:DATASET [OPTION=VALUE ...] -->    l2 of the purified fakes, a row per defence and a column per attack
   <!-- benchmark:DATASET -->                    the newest benchmark record
+  <!-- detectors:DATASET [OPTION=VALUE ...] --> what detectors learned from clean, disrupted, purified photos; one table per detector and attack
+  <!-- rates:DATASET [OPTION=VALUE ...] -->     accuracy of detectors, a row per kind of training photos and a column per poison rate
 
-Options leave some runs: photos=64 those on so many, gan=stargan those of one translator, under=demo_out those below a folder of that name,
-radius=0.05 those of one eps.
+Options leave some runs: photos=64 those on so many (of detectors: so many training photos), gan=stargan those of one translator, under=demo_out
+those below a folder of that name, radius=0.05 those of one eps; of detectors also detector=meso4, base=scratch, attack=pgd, target=gray, and rate=1
+those of one poison rate with the clean ones.
 """
 import re
 from collections import Counter
 from pathlib import Path
 
 from common.cli import UserError
-from evaluation import compare
-from evaluation.tables import DASH, LEGEND, alike, markdown_table, number, table_markdown
+from evaluation import compare, detectors
+from evaluation.tables import DASH, LEGEND, alike, detectors_markdown, markdown_table, number, rates_markdown, table_markdown
 
-MARKER = re.compile(r"<!--\s*(table|matrix|benchmark):(\S+)((?:\s+\w+=\S+)*)\s*-->")
+MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates):(\S+)((?:\s+\w+=\S+)*)\s*-->")
 END = "<!-- /table -->"
 BENCHMARKS = {"attack": "attack (reference: parameter gradients on, one attack per target domain)", "attack-bf16": "the same in bf16",
               "one-step": "`one-step` (reference: diffpure, {start} steps of a network of the same size)", "ddpm": "`ddpm`, 10 steps (same reference)",
               "loading": "an epoch of loading {decoded} photos from the crop cache (reference: decoding each time)"}
 
 
-def text_of(path, comparison):
+class NoRecords(UserError):
+    """A marker asks for what has no records."""
+
+
+def text_of(path, comparison, kept=None):
     """The Markdown file's text with everything between its markers rewritten.
 
+    Args:    kept  a list: markers that ask for what has no records are appended to it and keep their text; None: they are an error
     Raises:  UserError if the file cannot be read, holds no marker, or a marker has no end or asks for what has no records.
     """
     path = Path(path)
@@ -39,11 +47,15 @@ def text_of(path, comparison):
         end, following = text.find(END, found.end()), MARKER.search(text, found.end())
         if end < 0 or (following and following.start() < end):
             raise UserError(f"{path}: the marker {found[0]} has no {END} after it")
+        part, known = PARTS[found[1]]
         try:
-            body = PARTS[found[1]](comparison, found[2], options_of(found[3]))
+            body = f"\n{part(comparison, found[2], options_of(found[3], known))}\n"
         except UserError as e:
-            raise UserError(f"{path}: the marker {found[0]} {e}")
-        pieces += [text[at:found.end()], f"\n{body}\n"]
+            if kept is None or not isinstance(e, NoRecords):
+                raise UserError(f"{path}: the marker {found[0]} {e}")
+            kept.append(found[0])
+            body = text[found.end():end]
+        pieces += [text[at:found.end()], body]
         at = end
     if not pieces:
         raise UserError(f"{path}: holds no <!-- table:NAME --> marker")
@@ -56,14 +68,24 @@ OPTIONS = {      # (path, Record, value asked for) -> whether the run stays
     "radius": lambda path, found, eps: found.config["eps"] == eps,
     "under": lambda path, found, folder: folder in path.parts,
 }
+DETECTOR_OPTIONS = {
+    **OPTIONS,
+    "photos": lambda path, found, n: found.config["num_photos"] == n,
+    "detector": lambda path, found, name: found.config["detector"] == name,
+    "base": lambda path, found, name: found.config["base"] == name,
+    "attack": lambda path, found, name: found.config["attack"] == name,
+    "target": lambda path, found, name: found.config["attack_target"] == name,
+    "rate": lambda path, found, rate: found.config["poison_rate"] == rate or found.config["condition"] == "clean",
+}
+NUMBERS = {"photos", "radius", "rate"}
 
 
-def options_of(words):
-    """" photos=500 gan=stargan" -> {"photos": 500.0, "gan": "stargan"}.  Raises UserError for another key or a number that is none."""
+def options_of(words, known):
+    """" photos=500 gan=stargan" -> {"photos": 500.0, "gan": "stargan"}.  Raises UserError for a key not in `known`, or a number that is none."""
     options = dict(word.split("=", 1) for word in words.split())
-    if unknown := [key for key in options if key not in OPTIONS]:
-        raise UserError(f"has the unknown option {unknown[0]}; one of: {', '.join(OPTIONS)}")
-    for key in options.keys() & {"photos", "radius"}:
+    if unknown := [key for key in options if key not in known]:
+        raise UserError(f"has the unknown option {unknown[0]}; one of: {', '.join(known)}")
+    for key in options.keys() & NUMBERS:
         try:
             options[key] = float(options[key])
         except ValueError:
@@ -71,17 +93,27 @@ def options_of(words):
     return options
 
 
+def left_of(tables, dataset, options, known):
+    """[(table, its runs that the options leave)] of the data set, where some are left.  Raises NoRecords if nothing is."""
+    runs = [(t, [run for row in t.rows for run in row.runs if all(known[key](*run, value) for key, value in options.items())])
+            for t in tables if t.dataset == dataset]
+    if not any(mine for _, mine in runs):
+        names = ", ".join(dict.fromkeys(t.dataset for t in tables)) or "none"
+        raise NoRecords(f"asks for rows that no record has (data sets found: {names})")
+    return [(table, mine) for table, mine in runs if mine]
+
+
 def tables_of(comparison, dataset, options):
-    """The data set's tables, of the runs that the options leave.  Raises UserError if nothing is left."""
-    tables = []
-    for table in (t for t in comparison.tables if t.dataset == dataset):
-        runs = [run for row in table.rows for run in row.runs if all(OPTIONS[key](*run, value) for key, value in options.items())]
-        if runs:
-            tables.append(compare.table_of(dataset, table.gan, runs, []))
-    if not tables:
-        names = ", ".join(dict.fromkeys(t.dataset for t in comparison.tables)) or "none"
-        raise UserError(f"asks for rows that no record has (data sets found: {names})")
-    return tables
+    """The data set's tables of defences, of the runs that the options leave."""
+    return [compare.table_of(dataset, table.gan, runs, []) for table, runs in left_of(comparison.tables, dataset, options, OPTIONS)]
+
+
+def detectors_of(comparison, dataset, options):
+    """The data set's tables of detectors, of the runs that the options leave."""
+    left = [run for _, runs in left_of(comparison.detectors, dataset, options, DETECTOR_OPTIONS) for run in runs]
+    if "rate" in options and not any(found.config["poison_rate"] == options["rate"] for _, found in left):
+        raise NoRecords("asks for a poison rate that no record has")           # the clean ones alone are not meant
+    return detectors.tables_of(left, comparison.tables, [])
 
 
 def joined(tables, text_of_table):
@@ -111,7 +143,7 @@ def matrix_of(table):
     met = Counter(r.attack for r in rows)
     rows = [r for r in rows if met[r.attack] > 1]
     if not rows:
-        raise UserError("asks for attacks that several defences met, and there is none")
+        raise NoRecords("asks for attacks that several defences met, and there is none")
     attacks = list(dict.fromkeys(r.attack for r in rows))
     radii, usual = Counter(map(compare.protocol_of, attacks)), dict(table.main).get("eps")
     main = max(attacks, key=lambda a: (radii[compare.protocol_of(a)], a == table.main, dict(a).get("eps") == usual))     # the longest curve comes first
@@ -138,7 +170,7 @@ def _cell(cell, best):
 def benchmark_part(comparison, dataset, options):
     found = [(path, f) for path, f in comparison.others if f.kind == "benchmark" and f.dataset == dataset]
     if not found:
-        raise UserError("asks for a benchmark record, and there is none: python -m evaluation.benchmark --result_dir results")
+        raise NoRecords("asks for a benchmark record, and there is none: python -m evaluation.benchmark --result_dir results")
     _, newest = max(found, key=lambda pair: str(pair[1].provenance.get("finished")))
     config, cells = newest.config, []
     for name, m in newest.metrics.items():
@@ -150,4 +182,16 @@ def benchmark_part(comparison, dataset, options):
                                f"medians of {config['repeats']} turns, ratio with its range.")
 
 
-PARTS = {"table": table_part, "matrix": matrix_part, "benchmark": benchmark_part}
+def detectors_part(comparison, dataset, options):
+    return "\n\n".join(f"**{t.name}**\n\n{detectors_markdown(t)}" for t in detectors_of(comparison, dataset, options)) + f"\n\n{detectors.LEGEND}"
+
+
+def rates_part(comparison, dataset, options):
+    texts = {t.name: text for t in detectors_of(comparison, dataset, options) if (text := rates_markdown(t))}
+    if not texts:
+        raise NoRecords("asks for several poison rates, and no table of detectors has them")
+    return "\n\n".join(f"**{name}**\n\n{text}" for name, text in texts.items()) + f"\n\n{detectors.RATES_LEGEND}"
+
+
+PARTS = {"table": (table_part, OPTIONS), "matrix": (matrix_part, OPTIONS), "benchmark": (benchmark_part, OPTIONS),
+         "detectors": (detectors_part, DETECTOR_OPTIONS), "rates": (rates_part, DETECTOR_OPTIONS)}

@@ -30,6 +30,7 @@ def _scores(*keys):
 FAKES = {**_means("l1", "l2", "prop_dist", "l2_mask", "sr_mask", "psnr", "ssim"),
          "linf": NUMBER, "empty_masks": COUNT, "fid": NUMBER, "kid": NUMBER, "frechet": NUMBER}
 PHOTOS = {**_means("l2", "psnr", "ssim"), "linf": NUMBER}
+JUDGED = {**_means("accuracy"), **_scores("auc", "ap", "eer", "ece")}        # a detector on one test set
 FEATURES = {"name": TEXT, "sha256": TEXT, "resize": TEXT, "backend": TEXT}
 PROVENANCE = {"commit": TEXT, "command": TEXT, "versions": DICT, "started": (TEXT, NUMBER), "finished": (TEXT, NUMBER)}
 COST = {"device": TEXT}
@@ -45,11 +46,14 @@ SCHEMAS = {
         "per_group": {"domain": DICT},
         "cost": {**COST, "nfe": NUMBER, "attack_s_per_image": NUMBER, "purify_s_per_image": NUMBER, "peak_memory_mb": NUMBER},
         "provenance": {**PROVENANCE, "gan_sha256": TEXT, "defense_sha256": TEXT, "attacked_key": TEXT}},
-    "detector": {       # fake = 1, real = 0; trained on fakes of poisoned or purified photos, tested on clean ones
-        "config": {"detector": TEXT, "condition": TEXT, "gan": TEXT, "defense": TEXT, "attack": TEXT, "eps": NUMBER,
-                   "num_train": COUNT, "num_test": COUNT, "image_size": COUNT},
-        "metrics": {**_means("accuracy"), **_scores("auc", "ap", "eer", "ece")},
-        "per_group": {}, "cost": COST, "provenance": {**PROVENANCE, "detector_sha256": TEXT}},
+    "detector": {       # fake = 1, real = 0; one training seed, tested on clean photos of C and clean fakes, beside it on disrupted and purified ones
+        "config": {"detector": TEXT, "base": TEXT, "pretrained": TEXT, "condition": TEXT, "gan": TEXT, "defense": TEXT, "defense_params": DICT,
+                   "defense_noise": TEXT, "attack": TEXT, "eps": NUMBER, "attack_steps": COUNT, "attack_step_size": NUMBER, "attack_target": TEXT,
+                   "attack_label": TEXT, "poison_rate": NUMBER, "num_photos": COUNT, "num_train": COUNT, "num_validation": COUNT, "num_test": COUNT,
+                   "image_size": COUNT, "epochs": COUNT, "kept": TEXT, "gan_training_data": TEXT},
+        "metrics": {**JUDGED, "disrupted": JUDGED, "purified": JUDGED, "validation": {"accuracy": NUMBER, "loss": NUMBER}},
+        "per_group": {"domain": DICT}, "cost": {**COST, "train_s": NUMBER, "epoch_s": NUMBER, "peak_memory_mb": NUMBER},
+        "provenance": {**PROVENANCE, "detector_sha256": TEXT, "gan_sha256": TEXT, "defense_sha256": TEXT, "attacked_key": TEXT}},
     "dadfi": {          # a trained perturbation generator against several translators; per_group holds one entry for each
         "config": {"translators": LIST, "eps": NUMBER, "num_images": COUNT, "image_size": COUNT},
         "metrics": _means("l2", "prop_dist", "l2_mask", "sr_mask", "psnr", "ssim"),

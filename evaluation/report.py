@@ -5,10 +5,11 @@ from html import escape
 
 from PIL import Image
 
-from evaluation import plots, tables
+from evaluation import detector_plots, detectors, plots, tables
 from evaluation.compare import attack_text
 
 GRID_WIDTH = 900      # pixels; wider grids are scaled down
+TRAINING_PICTURES = ("curves.png", "roc.png", "predictions.png")      # of a detector, beside its record
 
 STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --text: #1c1e21; --quiet: #5b6068; --line: #d9dce1; --band: #f4f6f8; --best: #0b6b34; }
@@ -20,7 +21,7 @@ body { margin: 0 auto; max-width: 1560px; padding: 1.5rem 1.6rem 4rem; backgroun
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.3rem; margin: 2.6rem 0 .8rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.8rem 0 .6rem; }
 p, li { max-width: 60rem; } .quiet, figcaption, .notes { color: var(--quiet); font-size: .88rem; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+.narrow { width: fit-content; max-width: 100%; } .trainings td.left { white-space: normal; min-width: 11rem; } .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-size: .81rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .34rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { background: var(--band); font-weight: 600; white-space: normal; vertical-align: bottom; }
@@ -85,8 +86,11 @@ def _table(table):
             rest = "".join(_cell(t, left=c == 1, best=best and c == purified) for c, t in enumerate(texts) if c)
             lines.append(f'<tr{" class=marked" if row.marks else ""}>{first}{rest}</tr>')
         body.append(f'<tbody class=block>{"".join(lines)}</tbody>')
-    notes = "".join(f"<div>†{i} {escape(note)}.</div>" for i, note in enumerate(table.notes, 1))
-    return f"<div class=scroll><table>{_header(headings, 2)}{''.join(body)}</table></div><div class=notes>{notes}</div>"
+    return f"<div class=scroll><table>{_header(headings, 2)}{''.join(body)}</table></div>{_notes(table)}"
+
+
+def _notes(table):
+    return "<div class=notes>" + "".join(f"<div>†{i} {escape(note)}.</div>" for i, note in enumerate(table.notes, 1)) + "</div>"
 
 
 def _grids(table):
@@ -103,32 +107,56 @@ def _grids(table):
     return f"<h3>Photo, disrupted, purified, and the fake of each</h3><div class=grids>{''.join(shown)}</div>{more}"
 
 
-def _legend():
-    """The Markdown legend as HTML: its *emphasis* and **bold** words."""
-    text = escape(tables.LEGEND)
+def _detectors(table):
+    """A table of detectors, with that of poison rates where there are several."""
+    headings, cells = tables.detector_grid(table)
+    share = headings.index("recovered")
+    lines = ["".join(_cell(t, left=c == 0, best=c == share and row.better and t != tables.DASH) for c, t in enumerate(texts))
+             for row, texts in zip(table.rows, cells)]
+    body = "".join(f'<tr{" class=marked" if row.marks else ""}>{line}</tr>' for row, line in zip(table.rows, lines))
+    parts = [f"<div class=\"scroll trainings\"><table>{_header(headings, 1)}<tbody>{body}</tbody></table></div>", _notes(table)]
+    if rates := tables.rates_grid(table):
+        body = "".join("<tr>" + "".join(_cell(t, left=c == 0) for c, t in enumerate(texts)) + "</tr>" for texts in rates[1])
+        parts += [_legend(detectors.RATES_LEGEND), f"<div class=\"scroll narrow\"><table>{_header(rates[0], 1)}<tbody>{body}</tbody></table></div>"]
+    return "".join(parts)
+
+
+def _trainings(table):
+    """The pictures beside the first record of each row, folded away."""
+    found = [(row, row.dirs[0] / name) for row in table.rows for name in TRAINING_PICTURES]
+    shown = [_figure(_image(data, "jpeg", f"{path.stem} of {row.label}"), f"{row.label} | poison rate {row.rate:g} | {path}")
+             for row, path in found if (data := grid_picture(path))]
+    return f"<details><summary>{len(shown)} pictures of the trainings</summary><div class=plots>{''.join(shown)}</div></details>" if shown else ""
+
+
+def _plots(drawn, captions, wide=()):
+    """The section of plots {name: PNG bytes}; "" where there are none."""
+    figures = [_figure(_image(data, "png", captions[name]), captions[name], wide=name in wide) for name, data in drawn.items()]
+    return f"<h3>Plots</h3><div class=plots>{''.join(figures)}</div>" if figures else ""
+
+
+def _legend(text):
+    """A Markdown legend as HTML: its *emphasis* and **bold** words."""
+    text = escape(text)
     for sign, tag in (("**", "strong"), ("*", "em")):
         parts = text.split(sign)
         text = "".join(p if i % 2 == 0 else f"<{tag}>{p}</{tag}>" for i, p in enumerate(parts))
     return f"<p class=quiet>{text}</p>"
 
 
-def html(comparison, pictures):
+def html(comparison, pictures, detector_pictures):
     """The page as text.
 
-    Args:  comparison  of evaluation.compare.compare;  pictures  {index of the table: {plot name: PNG bytes}}
+    Args:  comparison  of evaluation.compare.compare;  pictures, detector_pictures  {index of the table: {plot name: PNG bytes}}
     """
     parts = ["<h1>Disrupt, purify, fake: comparison of the runs</h1>", f"<p class=quiet>{sum(len(t.rows) for t in comparison.tables)} rows in "
              f"{len(comparison.tables)} tables of defences, {len(comparison.detectors)} of detectors.</p>"]
-    parts += [_legend()] if comparison.tables else []
+    parts += [_legend(tables.LEGEND)] if comparison.tables else []
     for i, table in enumerate(comparison.tables):
-        parts += [f"<h2>{escape(table.name)}</h2>", _table(table)]
-        drawn = [_figure(_image(data, "png", plots.CAPTIONS[name]), plots.CAPTIONS[name], wide=name in plots.WIDE) for name, data in pictures.get(i, {}).items()]
-        parts += [f"<h3>Plots</h3><div class=plots>{''.join(drawn)}</div>"] if drawn else []
-        parts.append(_grids(table))
-    if comparison.detectors:
-        headings, cells = tables.detector_grid(comparison.detectors)
-        body = "".join("<tr>" + "".join(_cell(t, left=c < 4) for c, t in enumerate(texts)) + "</tr>" for texts in cells)
-        parts += ["<h2>Detectors</h2>", f"<div class=scroll><table>{_header(headings, 4)}<tbody>{body}</tbody></table></div>"]
+        parts += [f"<h2>{escape(table.name)}</h2>", _table(table), _plots(pictures.get(i, {}), plots.CAPTIONS, plots.WIDE), _grids(table)]
+    parts += ["<h2>Detectors</h2>", _legend(detectors.LEGEND)] if comparison.detectors else []
+    for i, table in enumerate(comparison.detectors):
+        parts += [f"<h3>{escape(table.name)}</h3>", _detectors(table), _plots(detector_pictures.get(i, {}), detector_plots.CAPTIONS), _trainings(table)]
     for title, text in zip(*[iter(tables.remarks(comparison))] * 2):
         items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in text.splitlines())
         parts += [f"<h2>{escape(title.removeprefix('## '))}</h2><ul>{items}</ul>"]

@@ -3,9 +3,11 @@ import csv
 import io
 from dataclasses import dataclass
 
+from evaluation import detectors
 from evaluation.compare import attack_text
 
 DASH = "–"
+DECIMALS = {"share": 2, "decibel": 1, "points": 1, "ssim": 3}
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,19 @@ COLUMNS = (
     Column("s/photo", "cost.purify_s_per_image", "seconds"),
 )
 DETECTOR_COLUMNS = (
-    Column("train photos", "config.num_train", "count"),
-    Column("test photos", "config.num_test", "count"),
-    Column("accuracy", "metrics.accuracy", "ssim", spread=True),
-    Column("AUC", "metrics.auc", "ssim", spread=True),
+    Column("poison rate", "config.poison_rate", "short"),
+    Column("l2", "l2", "small"),
+    Column("distance", "distance", "distance"),
+    Column("nfe", "nfe", "short"),
+    Column("s/photo", "s_per_photo", "short"),
+    Column("accuracy", detectors.ACCURACY, "ssim", spread=True),
+    Column("AUC", "metrics.auc", "ssim"),
+    Column("EER", "metrics.eer", "ssim"),
+    Column("ECE", "metrics.ece", "ssim"),
+    Column("on disrupted", "metrics.disrupted.accuracy", "ssim"),
+    Column("on purified", "metrics.purified.accuracy", "ssim"),
+    Column("lost, points", "lost", "points", spread=True),
+    Column("recovered", "share", "share", spread=True),
 )
 LEGEND = ("All l2 are mean squared errors in [-1, 1]. *l2 disrupted*, *purified*, *undisturbed*: fakes of the disrupted, the purified and the "
           "purified undisturbed photo against fakes of the photo itself; *prop_dist*: share of purified pairs with l2 > 0.05. *photo*: the "
@@ -45,6 +56,10 @@ CSV_KEYS = ([f"metrics.{side}.{key}" for side in ("disrupted", "purified", "clea
              for key in ("l1", "l2", "prop_dist", "linf", "l2_mask", "sr_mask", "psnr", "ssim", "fid", "kid", "frechet")]
             + [f"metrics.input.{side}.{key}" for side in ("disrupted", "purified", "clean_purified") for key in ("l2", "linf", "psnr", "ssim")]
             + ["cost.nfe", "cost.attack_s_per_image", "cost.purify_s_per_image"])
+DETECTOR_CONFIG = ("condition", "poison_rate", "pretrained", "num_photos", "num_train", "num_validation", "num_test", "image_size", "epochs")
+DETECTOR_CSV_KEYS = (["l2", "distance", "nfe", "s_per_photo", "lost", "gain", "share"]
+                     + [f"metrics.{side}{key}" for side in ("", "disrupted.", "purified.") for key in ("accuracy", "auc", "ap", "eer", "ece")]
+                     + ["metrics.validation.accuracy", "metrics.validation.loss", "cost.train_s", "cost.epoch_s"])
 
 
 def number(value, style="small"):
@@ -53,8 +68,8 @@ def number(value, style="small"):
         return DASH
     if style == "count":
         return f"{value:.0f}"
-    if style in ("share", "decibel", "ssim"):
-        return f"{value:.{ {'share': 2, 'decibel': 1, 'ssim': 3}[style]}f}"
+    if style in DECIMALS:
+        return f"{value:z.{DECIMALS[style]}f}"
     if value == 0:
         return "0"
     if style in ("short", "seconds"):
@@ -71,7 +86,7 @@ def number(value, style="small"):
 def alike(value, text):
     """A spread with as many decimals as the figure `text` that it belongs to."""
     decimals = len(text.partition(".")[2])
-    return f"{value:.1e}" if "e" in text else f"{value:.{decimals or 4}f}"
+    return f"{value:.1e}" if "e" in text else f"{value:z.{decimals or 4}f}"
 
 
 def figure(row, column, table=None):
@@ -129,10 +144,32 @@ def grid(table):
     return headings, cells, [(r, id(r) in best) for r in table.rows]
 
 
-def detector_grid(rows):
-    headings = ["dataset", "detector", "defence", "attack"] + [c.heading for c in DETECTOR_COLUMNS] + ["seeds"]
-    return headings, [[r.first.dataset or DASH, r.defence, str(r.get("config.defense") or DASH), str(r.get("config.attack") or DASH),
-                       *(figure(r, c) for c in DETECTOR_COLUMNS), ", ".join(map(str, r.seeds))] for r in rows]
+def detector_grid(table):
+    """(headings, rows of cell texts) of a table of detectors."""
+    devices = {r.source.get("cost.device") for r in table.rows if r.source}
+    headings = ["training photos"] + [heading(c, table) for c in DETECTOR_COLUMNS] + ["seeds"]
+    cells = [[r.label + mark(r), *(figure(r, c, table) for c in DETECTOR_COLUMNS), ", ".join(map(str, r.seeds))] for r in table.rows]
+    seconds = headings.index("s/photo")
+    for row, texts in zip(table.rows, cells):
+        if row.source and len(devices) > 1 and row.condition == "purified" and texts[seconds] != DASH:
+            texts[seconds] += f" ({row.source.get('cost.device') or 'unknown device'})"
+    return headings, cells
+
+
+def rates_grid(table):
+    """(headings, rows of cell texts): accuracy of every kind of training photos at every poison rate; None where there are not two above 0."""
+    if len(table.rates) < 2:
+        return None
+    by_rate = table.by_rate()
+    rates = [0, *table.rates] if any(0 in rows for rows in by_rate.values()) else table.rates
+    label = lambda name: "disrupted (at 0: clean)" if name == "disrupted" and 0 in by_rate[name] else name
+    return ["training photos"] + [f"{rate:g}" for rate in rates], [[label(name), *(_deviation(rows.get(rate)) for rate in rates)] for name, rows in by_rate.items()]
+
+
+def _deviation(row):
+    cell = row.cell(detectors.ACCURACY) if row else None
+    text = number(cell and cell.value, "ssim")
+    return text + (f" ± {alike(cell.std, text)}" if cell and cell.std is not None else "")
 
 
 def markdown_table(headings, cells, left):
@@ -146,19 +183,43 @@ def markdown_table(headings, cells, left):
     return [line(texts[0]), rule, *map(line, texts[1:])]
 
 
+def bold(text):
+    """The figure of a cell in bold, its spread as it is."""
+    value, _, spread = text.partition(" ")
+    return f"**{value}**" + (f" {spread}" if spread else "")
+
+
+def footnotes(table):
+    return [""] + [f"†{i} {note}.  " for i, note in enumerate(table.notes, 1)] if table.notes else []
+
+
 def table_markdown(table):
     """One table of defences with its footnotes."""
     headings, cells, rows = grid(table)
     purified = 2 + [c.key for c in COLUMNS].index("metrics.purified.l2")
     for texts, (_, best) in zip(cells, rows):
         if best:
-            value, _, spread = texts[purified].partition(" ")
-            texts[purified] = f"**{value}**" + (f" {spread}" if spread else "")
+            texts[purified] = bold(texts[purified])
     for (before, _), (row, _), texts in zip(rows, rows[1:], cells[1:]):
         if row.attack == before.attack:
             texts[0] = ""                           # an attack is named once, in its first row
-    lines = markdown_table(headings, cells, left=2)
-    return "\n".join(lines + ([""] + [f"†{i} {note}.  " for i, note in enumerate(table.notes, 1)] if table.notes else []))
+    return "\n".join(markdown_table(headings, cells, left=2) + footnotes(table))
+
+
+def detectors_markdown(table):
+    """One table of detectors with its footnotes."""
+    headings, cells = detector_grid(table)
+    share = headings.index("recovered")
+    for row, texts in zip(table.rows, cells):
+        if row.better and texts[share] != DASH:
+            texts[share] = bold(texts[share])
+    return "\n".join(markdown_table(headings, cells, left=1) + footnotes(table))
+
+
+def rates_markdown(table):
+    """Accuracy against poison rate; "" where there are no two."""
+    grid = rates_grid(table)
+    return "\n".join(markdown_table(*grid, left=1)) if grid else ""
 
 
 def markdown(comparison):
@@ -168,15 +229,19 @@ def markdown(comparison):
         parts += [f"## {table.name}", table_markdown(table)]
     if comparison.tables:
         parts.append(LEGEND)
-    if comparison.detectors:
-        parts += ["## Detectors", "\n".join(markdown_table(*detector_grid(comparison.detectors), left=4))]
+    parts += ["## Detectors"] if comparison.detectors else []
+    for table in comparison.detectors:
+        rates = rates_markdown(table)
+        parts += [f"### {table.name}", detectors_markdown(table), *([detectors.RATES_LEGEND, rates] if rates else [])]
+    parts += [detectors.LEGEND] if comparison.detectors else []
     parts += remarks(comparison)
     return "\n\n".join(parts) + "\n"
 
 
 def remarks(comparison):
-    """What else was found: records without a table, replaced runs, unreadable files; Markdown lists."""
+    """What else was found: records without a table, gaps, replaced runs, unreadable files; Markdown lists."""
     found = (("Other records", [f"{f.kind}: {f.name} ({path})" for path, f in comparison.others]),
+             ("Missing from the tables of detectors", [line for table in comparison.detectors for line in detectors.gaps(table)]),
              ("Older runs, replaced by a repetition", [str(p) for p in comparison.replaced]),
              ("Not read", comparison.problems))
     return [part for title, lines in found if lines for part in (f"## {title}", "\n".join(f"- {line}" for line in lines))]
@@ -187,13 +252,35 @@ def csv_text(comparison):
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["dataset", "gan", "attack", "attack_type", "eps", "defence", "photos", "pairs", "image_size", "seeds", "not_comparable",
-                     "features"] + [k.removeprefix("metrics.") + end for k in CSV_KEYS for end in ("", "_low", "_high", "_seed_std")])
+                     "features"] + _csv_headings(CSV_KEYS))
     for table in comparison.tables:
         for row in table.rows:
             a = dict(row.attack)
-            figures = [row.cell(k) for k in CSV_KEYS]
             writer.writerow([table.dataset, table.gan, attack_text(row.attack), a["attack"], a.get("eps"), row.defence,
                              row.get("config.num_images"), row.get("config.num_pairs"), row.get("config.image_size"),
                              " ".join(map(str, row.seeds)), "; ".join(table.notes[i - 1] for i in row.marks), row.get("features.name")]
-                            + [v for c in figures for v in (c.value, c.low, c.high, c.std)])
+                            + _csv_figures(row, CSV_KEYS))
     return out.getvalue()
+
+
+def detectors_csv_text(comparison):
+    """Every row of every table of detectors, each figure with its interval or deviation; *lost* and *gain* in points."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["dataset", "gan", "detector", "base", "attack", "attack_type", "eps", "training_photos", *DETECTOR_CONFIG, "seeds", "not_comparable",
+                     "distance_name", *_csv_headings(DETECTOR_CSV_KEYS)])
+    for table in comparison.detectors:
+        a = dict(table.main)
+        for row in table.rows:
+            writer.writerow([table.dataset, table.gan, table.detector, table.base, attack_text(table.main), a["attack"], a.get("eps"), row.label,
+                             *(row.get(f"config.{key}") for key in DETECTOR_CONFIG), " ".join(map(str, row.seeds)),
+                             "; ".join(table.notes[i - 1] for i in row.marks), row.distance[0] if row.source else None, *_csv_figures(row, DETECTOR_CSV_KEYS)])
+    return out.getvalue()
+
+
+def _csv_headings(keys):
+    return [key.removeprefix("metrics.") + end for key in keys for end in ("", "_low", "_high", "_seed_std")]
+
+
+def _csv_figures(row, keys):
+    return [v for key in keys for c in (row.cell(key),) for v in (c.value, c.low, c.high, c.std)]

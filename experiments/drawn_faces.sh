@@ -26,4 +26,10 @@ esac
 TRAIN_DATA=dataset/recipe/split DATA=$OUT/drawn GAN=$here/models/stargan/demo.safetensors DIFFUSION=$here/models/diffusion/demo.safetensors
 ONE_STEP=$here/models/one_step/demo.safetensors AUTOENCODER=$here/models/dae/demo.safetensors
 export AUTOENCODER UNSEEN_DEFENSES TRANSFER_DEFENSES TRAIN_DATA GAN_STEPS DATA RESULTS NUM CURVE_NUM CURVE_DEFENSES EPSILONS STEPS GAN DIFFUSION ONE_STEP
+case " $STEPS " in *" purified "*|*" detectors "*)      # on more faces, a data set of its own
+    "$PYTHON" -m faces.procedural --out "$OUT/photos-2000" -n 2000 --seed 2
+    DATA=$OUT/drawn-2000
+    "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photos-2000/images" --attr_path "$OUT/photos-2000/list_attr_celeba.txt" \
+        --output_dir "$DATA" --ratios 0.1 0.6 0.3 ;;
+esac
 exec sh "$here/experiments/real_faces.sh" "$@"

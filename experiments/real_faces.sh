@@ -1,18 +1,19 @@
 #!/bin/sh
-# The main job on real faces at 64 x 64: a translator, its judge, the purifiers, then every defence against the same disrupted photos.
+# The main job on real faces at 64 x 64: a translator, its judge, the purifiers, then every defence against the same disrupted photos,
+# and detectors trained on disrupted and on purified ones.
 # Every step resumes: the same command again continues, finished runs are no-ops.
 #
 # reads   --data DIR (images/ or img_align_celeba/ and list_attr_celeba.txt; only the split needs it), $PERTURBATION (optional)
 # writes  $DATA/images_{a,b,c}, $RESULTS/{stargan,classifier,ddpm,one-step,...}/real-faces/train/..., one record.json a test, $RESULTS/comparison.md
 #
-# Purifiers learn from A and are judged on B. `tune` shows the parameters of the baselines on A (as data set real-faces-a); the lists
+# Purifiers learn from A and are judged on B; detectors learn from B and are judged on C. `tune` shows the parameters of the baselines on A (as data set real-faces-a); the lists
 # below name each at its default and at its best on A.
 #
 #   sh experiments/real_faces.sh --data /path/to/CelebA        STEPS="table compare" sh experiments/real_faces.sh --num_workers 1
 set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON and launch (torchrun when GPUS > 1)
 : "${STEPS:=split gan classifier diffusion one-step autoencoders adversarial-gan one-step-ablated other-gan \
-tune table curve seeds unseen ablations transfer adaptive compare}"
+tune table curve seeds unseen ablations transfer adaptive purified detectors compare}"
 : "${DATA:=dataset/real-faces}" "${RESULTS:=results}"
 : "${GAN_STEPS:=4000}" "${ADVERSARIAL_STEPS:=2000}" "${DIFFUSION_STEPS:=1500}" "${ONE_STEP_STEPS:=2400}" "${AUTOENCODER_STEPS:=2000}"    # for two CPU cores
 : "${GAN_BATCH:=16}" "${DIFFUSION_BATCH:=16}" "${ONE_STEP_BATCH:=8}"
@@ -23,6 +24,11 @@ tune table curve seeds unseen ablations transfer adaptive compare}"
 : "${UNSEEN_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step}"
 : "${TRANSFER_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed defensive-model-2-fixed-pgd ddpm-20 \
 one-step one-step-noise0.45}"
+: "${DETECTOR_DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-2-fixed ddpm-20 one-step diffpure-300-30}"
+: "${SWEEP:=defensive-model-2-fixed one-step}" "${RATES:=0.25 0.5 1}"    # defences at every rate of disrupted photos and at 0; the others at the last
+: "${DETECTORS:=meso4 mobilenet_v2}" "${IMAGENET:=}"                     # mobilenet_v2's weights; default: torchvision's where they are on this machine
+: "${DETECTOR_EPOCHS:=}" "${DETECTOR_LIMIT:=2000}"                       # default: meso4 8, else the tutorial's 20; photos of B, and of C
+: "${DETECTOR_PROTOCOL:=--attack_target gray --attack_label original}"
 : "${SEEDS:=0 1 2}" "${SEED_DEFENSES:=none jpeg-50 jpeg-75 defensive-model-2-fixed ddpm-20 one-step}"
 : "${GAN:=}" "${DIFFUSION:=}" "${ONE_STEP:=}" "${AUTOENCODER:=}"    # weights to test instead of those trained here; the last of defensive-model-2-fixed
 : "${PERTURBATION:=}"          # a universal perturbation, .pt or .npy, for `unseen`; default: one crafted on 128 photos of A
@@ -187,6 +193,28 @@ adaptive() {         # the attacker knows the purifier; bpda: forward through it
     test_defense defensive-model-2-fixed --attack_through defensive-model-2-fixed --gradient full --attack_steps 20 --limit 64 --test_noise_var 0.05 $bound "$@"
     test_defense ddpm-10 --attack_through ddpm --gradient bpda --eot 4 --attack_steps 20 --limit 32 --test_noise_var 0.05 $bound "$@"
 }
+purified() {         # what each defence of the detectors' table does to the fakes of B
+    for defense in none $DETECTOR_DEFENSES; do
+        test_defense "$defense" --limit "$CURVE_NUM" --test_noise_var 0.05 $DETECTOR_PROTOCOL "$@"
+    done
+}
+train_detector() {   # train_detector DETECTOR FLAGS...
+    case $1 in meso4) _weights= _epochs=8 ;; *) _weights=${IMAGENET:+--weights $IMAGENET} _epochs=20 ;; esac
+    _detector=$1; shift
+    launch "$here/train_detector.py" $data --gan_weights "$(gan)" --detector "$_detector" $_weights --epochs "${DETECTOR_EPOCHS:-$_epochs}" --seeds $SEEDS \
+        --limit "$DETECTOR_LIMIT" --batch_size 32 --image_batch_size 8 --test_noise_var 0.05 $DETECTOR_PROTOCOL --resume "$@"
+}
+detectors() {        # on clean, disrupted and purified photos of B, tested on C
+    last=${RATES##* }
+    for detector in $DETECTORS; do
+        train_detector "$detector" --condition clean "$@"
+        for rate in $RATES; do train_detector "$detector" --condition disrupted --poison_rate "$rate" "$@"; done
+        for defense in $DETECTOR_DEFENSES; do
+            rates=$last; case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
+            for rate in $rates; do train_detector "$detector" --condition purified --poison_rate "$rate" $(flags_of "$defense") "$@"; done
+        done
+    done
+}
 compare() { case " $* " in *" --dry_run "*) ;; *) "$PYTHON" "$here/compare_results.py" "$RESULTS" ;; esac; }
 
 for step in $STEPS; do
@@ -196,8 +224,8 @@ for step in $STEPS; do
         adversarial-gan) adversarial_gan_training "$@" ;;
         one-step-ablated) one_step_ablated "$@" ;;
         other-gan) other_gan "$@" ;;
-        split|classifier|diffusion|autoencoders|tune|table|curve|seeds|unseen|ablations|transfer|adaptive|compare) "$step" "$@" ;;
+        split|classifier|diffusion|autoencoders|tune|table|curve|seeds|unseen|ablations|transfer|adaptive|purified|detectors|compare) "$step" "$@" ;;
         *) echo "error: STEPS names $step; one of: split gan classifier diffusion one-step autoencoders adversarial-gan one-step-ablated other-gan" \
-            "tune table curve seeds unseen ablations transfer adaptive compare" >&2; exit 2 ;;
+            "tune table curve seeds unseen ablations transfer adaptive purified detectors compare" >&2; exit 2 ;;
     esac
 done

@@ -44,11 +44,15 @@ class Batches:
         n = len(self.faces)
         return torch.stack([self._order(p // n)[p % n] for p in self.positions(step).tolist()])
 
+    def mirrored(self, positions):
+        """(b,) bool: which samples are seen mirrored, half of them."""
+        return torch.tensor([seeds.derive(self.seed, "flip", p) & 1 for p in positions.tolist()], dtype=torch.bool)
+
     def get(self, step):
         """x float32 (b, 3, H, W) in [-1, 1] and labels (b, C) on this process's device, positions (b,) int64 on the CPU."""
         positions, rows = self.positions(step), self.rows(step)
         x = self.faces.floats(rows.numpy())
         if self.flip:
-            mirrored = torch.tensor([seeds.derive(self.seed, "flip", p) & 1 for p in positions.tolist()], dtype=torch.bool)
+            mirrored = self.mirrored(positions)
             x[mirrored] = x[mirrored].flip(-1)
         return x.to(self.ctx.device), self.faces.labels[rows].to(self.ctx.device), positions

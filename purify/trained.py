@@ -1,9 +1,12 @@
 """Which weights a defence uses when none are named: the newest finished training of it, else one line with the command that makes them."""
 from pathlib import Path
 
-from common import runs
+from common import checkpoint, runs
 from common.cli import UserError
+from models.stargan.frozen import load_translator
 from purify import trained_by
+from purify.defences import DEFENCES
+from purify.flags import purifier_from_flags
 
 TRAINED_AS = {"ddpm": "ddpm", "diffpure": "ddpm", "one-step-plain": "ddpm", "one-step": "one-step", "defensive-model-1": "defensive-model-1",
               "defensive-model-2": "defensive-model-2", "defensive-model-1-fixed": "defensive-model-1-fixed",
@@ -60,3 +63,37 @@ def adversarial_translator_of(args):
                         f"--adversarial both --init_from .../last.pt --data_dir {args.data_dir} --image_size {args.image_size}`, or give "
                         "--adv_gan_weights FILE")
     return str(found)
+
+
+def default_translator(args):
+    """The newest finished training of an ordinary translator.  Raises UserError naming the command that trains one."""
+    newest = newest_translator(args.result_dir, args.dataset)
+    if newest is None:
+        raise UserError("--gan_weights FILE is needed: the official 200000-G.ckpt, or train one (python -m models.stargan.train "
+                        f"--data_dir {args.data_dir} --image_size {args.image_size})")
+    return str(newest)
+
+
+def load_defence(args, ctx):
+    """(purifier, weights file or None, standard translator, translator of the defence)."""
+    defence, c_dim = DEFENCES[args.defense_model_type], len(args.selected_attrs)
+    weights = args.defense_weights or weights_of(defence.purifier, args)
+    purifier = purifier_from_flags(args, weights, name=defence.purifier, device=ctx.device)
+    standard = load_translator(args.gan_weights, ctx.device, c_dim)
+    multiple = max(standard.size_multiple, purifier.size_multiple)
+    if args.image_size % multiple:
+        raise UserError(f"--image_size {args.image_size}: these networks take multiples of {multiple}, "
+                        f"{max(1, args.image_size // multiple) * multiple} for example")
+    translator = load_translator(adversarial_translator_of(args), ctx.device, c_dim) if defence.translator == "adversarial" else standard
+    return purifier, weights, standard, translator
+
+
+def trained_noise(weights):
+    """The disruption that the weights were trained on: from their run folder, or from what the file says; `none` without weights."""
+    if weights is None:
+        return "none"
+    path = Path(weights)
+    if path.parent.parent.parent.name == "train":
+        return path.parent.parent.name
+    meta = checkpoint.read_weights(path)[1] if path.name != "last.pt" else {}
+    return f"{meta['attack']}-eps{meta['eps']:g}" if "attack" in meta else path.stem

@@ -10,7 +10,7 @@ import compare_results
 from common.cli import UserError
 
 synthetic = runpy.run_path(str(Path(__file__).parent / "evaluation" / "synthetic.py"))
-defense, save = synthetic["defense"], synthetic["save"]
+defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
 
 
 @pytest.fixture
@@ -69,6 +69,27 @@ def test_wrong_markers_write_nothing(results, tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         compare_results.main([str(results), "--readme", str(readme)])
     assert readme.read_text() == content and files_of(results) == []
+
+
+def test_detectors_have_files_of_their_own(tmp_path, capsys):
+    for name, rate in (("clean", 0.0), ("disrupted", 0.5), ("disrupted", 1.0), ("one-step", 1.0)):
+        for base in ("scratch", "finetuned"):
+            save(tmp_path / "results", detector(name, rate=rate, base=base))
+    compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
+    assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_detectors.csv"] + [
+        f"detectors_{plot}-drawn-stargan-meso4{base}.png" for plot in ("accuracy", "rate") for base in ("-finetuned", "")] + ["report.html"]
+    assert "comparison_detectors.csv" in capsys.readouterr().out
+
+
+def test_parts_of_a_readme_without_records_are_kept_and_named(results, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare_results.plots, "draw", lambda table: {})
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:drawn -->\n<!-- /table -->\n<!-- detectors:CelebA rate=1 -->\nkept table\n<!-- /table -->\n")
+    compare_results.main([str(results), "--readme", str(readme), "--keep_missing"])
+    assert "| one-step" in readme.read_text() and readme.read_text().endswith("<!-- detectors:CelebA rate=1 -->\nkept table\n<!-- /table -->\n")
+    assert f"kept as they are in {readme}, no records here: <!-- detectors:CelebA rate=1 -->" in capsys.readouterr().out
+    with pytest.raises(UserError, match="give --readme FILE with it"):
+        compare_results.main([str(results), "--keep_missing"])
 
 
 def test_missing_and_empty_folders(tmp_path):

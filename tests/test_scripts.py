@@ -23,7 +23,7 @@ RECORDER = """#!/bin/sh
 line=$(printf '%s\\037' "$@"); printf '%s\\n' "$line" >> "$RECORD"      # one write: two scripts may record at once
 case " $* " in *" --dry_run "*) exit "${DRY_RUN_CODE:-0}" ;; esac
 """
-TRAINERS = ("train_defense", "test_defense", "models.stargan.train", "models.classifier.train")
+TRAINERS = ("train_defense", "test_defense", "train_detector", "models.stargan.train", "models.classifier.train")
 
 
 def ids(path):
@@ -151,7 +151,31 @@ def test_test_script_runs_all_defences_in_both_protocols_then_compares(workplace
     assert "40" in commands[1] and commands[1][-1] == "--dry_run"
 
 
-@pytest.mark.parametrize("name", ["train_CelebA.sh", "test_CelebA.sh", "experiments/real_faces.sh"])
+def conditions(commands):
+    """[(condition, defence, poison rate)] of the train_detector command lines."""
+    words = [w for module, w in map(target, commands) if module == "train_detector"]
+    value = lambda w, flag: w[w.index(flag) + 1] if flag in w else None
+    return [(value(w, "--condition"), value(w, "--defense_model_type"), value(w, "--poison_rate")) for w in words]
+
+
+def test_detector_script_trains_every_condition_then_compares(workplace):
+    script = ROOT / "train_detector_CelebA.sh"
+    commands, _ = run(script, workplace, GAN="G.ckpt", GAN_DATA="all of it", WEIGHTS="mobilenet.pth")
+    assert target(commands[-1])[0] == "compare_results"
+    found = conditions(commands)
+    assert found[:4] == [("clean", None, None)] + [("disrupted", None, rate) for rate in ("0.25", "0.5", "1")]
+    assert len([f for f in found if f[0] == "purified" and f[2] == "1"]) == 9
+    assert [f[2] for f in found if f[1] == "one-step"] == ["0", "0.25", "0.5", "1"] and len(found) == 4 + 9 + 3
+    assert all(target(argv)[1][:6:2] == ["--data_dir", "--result_dir", "--image_size"] and "mobilenet.pth" in argv for argv in commands[:-1])
+    assert all(argv[argv.index("--gan_training_data") + 1] == "all of it" for argv in commands[:-1])
+    commands, _ = run(script, workplace, "--dry_run", CONDITIONS="filtered", KEPT="kept.txt", RATES="0.1 0.3", DETECTORS="meso4 resnet18")
+    assert conditions(commands) == [("filtered", None, "0.3")] * 2 and "kept.txt" in commands[0]
+    for environment, message in (({"CONDITIONS": "filtered"}, "KEPT=FILE"), ({"CONDITIONS": "nonsense"}, "CONDITIONS names nonsense")):
+        commands, said = run(script, workplace, code=2, **environment)
+        assert commands == [] and message in said
+
+
+@pytest.mark.parametrize("name", ["train_CelebA.sh", "test_CelebA.sh", "train_detector_CelebA.sh", "experiments/real_faces.sh"])
 def test_several_gpus_launch_only_what_passed_a_dry_run(workplace, name):
     script = ROOT / name
     environment = {**environment_of(script), "DEFENSES": "ddpm" if "train" in name else "ddpm-10", "STEPS": "diffusion", "GPUS": "2"}
@@ -172,11 +196,13 @@ def test_real_faces_steps_and_data(workplace, monkeypatch):
     assert gan[1][-4:] == ["--num_workers", "1", "--seed", "3"]
     args = parse(commands[1], monkeypatch)
     assert args.g_conv_dim == 32 and args.decay_steps < args.num_steps
-    for step, count in {"curve": 5 * 11, "seeds": 3 * 6, "adaptive": 3, "unseen": 1 + 9 * 2, "tune": 19, "transfer": 10, "ablations": 3 * 6}.items():
+    for step, count in {"curve": 5 * 11, "seeds": 3 * 6, "adaptive": 3, "unseen": 1 + 9 * 2, "tune": 19, "transfer": 10, "ablations": 3 * 6, "purified": 8}.items():
         commands, _ = run(script, workplace, STEPS=step)
         assert len(commands) == count
         parsed = [parse(argv, monkeypatch) for argv in commands]
         assert {args.split for args in parsed if hasattr(args, "split")} == {"a" if step == "tune" else "b"}
+    found = conditions(run(script, workplace, STEPS="detectors", DETECTORS="meso4")[0])
+    assert len(found) == 4 + 7 + 2 * 3 and found[0] == ("clean", None, None) and ("purified", "one-step", "0") in found
     assert len(run(script, workplace, STEPS="unseen", PERTURBATION="perturbation.pt")[0]) == 9 * 3
     tests = list(map(target, run(script, workplace, STEPS="table")[0]))
     assert len(tests) == 2 * (20 + 3) and sum("self" in words for _, words in tests) == 2 * 3

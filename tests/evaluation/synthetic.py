@@ -42,12 +42,29 @@ def defense(name="jpeg-q75", l2=0.003, seed=0, dataset="drawn", images=64, size=
                     "gan_sha256": gan, "defense_sha256": None, "attacked_key": key})
 
 
-def detector(name="purified", accuracy=0.91, seed=0, **config):
-    metrics = {**mean(accuracy, "accuracy"), **{k: v for key in ("auc", "ap", "eer", "ece") for k, v in mean(0.95, key).items()}}
-    settings = {"detector": "mobilenet_v2", "condition": name, "gan": "stargan", "defense": "one-step", "attack": "pgd", "eps": 0.05,
-                "num_train": 100, "num_test": 50, "image_size": 64, **config}
-    return record.Record("detector", name, "drawn", "images_c", seed, settings, metrics, {}, None, {"device": "cpu"},
-                         {"commit": None, "command": None, "versions": {}, "started": None, "finished": None, "detector_sha256": None})
+def judged(accuracy, half=0.01):
+    """Figures of a detector on one test set; `half` of the 95% interval of each."""
+    return {key: value for name, v in (("accuracy", accuracy), ("auc", accuracy + 0.02), ("ap", accuracy + 0.01), ("eer", 1 - accuracy), ("ece", 0.03))
+            for key, value in ((name, v), (name + "_ci", [v - half, v + half]))} | {"accuracy_std": 0.3}
+
+
+def detector(name="clean", accuracy=0.95, rate=None, seed=0, dataset="drawn", half=0.01, noise="none", photos=400, size=64, disrupted=0.8, purified=0.85,
+             sha=None, gan="b" * 64, split="c", finished="2024-05-01T10:00:00", **config):
+    """A record of kind detector; a name other than clean, disrupted, filtered is a purifier's. Keywords that are not listed change its config."""
+    condition = name if name in ("clean", "disrupted", "filtered") else "purified"
+    settings = {"detector": "meso4", "base": "scratch", "pretrained": None, "condition": condition, "gan": "stargan",
+                "defense": name.split("-")[0] if condition == "purified" else "none", "defense_params": {}, "defense_noise": noise, "attack": "pgd", "eps": 0.05,
+                "attack_steps": 10, "attack_step_size": 0.01, "attack_target": "gray", "attack_label": "original", "attack_blur": "none", "perturbation": None,
+                "poison_rate": float(condition != "clean") if rate is None else rate, "num_photos": photos, "num_train": photos * 9 // 5,
+                "num_validation": photos // 5, "num_test": 200, "image_size": size, "epochs": 20, "kept": "kept.txt" if condition == "filtered" else None,
+                "gan_training_data": None, **config}
+    metrics = {**judged(accuracy, half), "disrupted": judged(disrupted), "purified": judged(purified) if condition == "purified" else None,
+               "validation": {"accuracy": accuracy, "loss": 0.1}}
+    return record.Record(
+        "detector", name, dataset, split, seed, settings, metrics, {"domain": {"Male": {**judged(accuracy), "num_photos": 30}}}, None,
+        {"device": "cpu", "train_s": 60.0, "epoch_s": 3.0, "peak_memory_mb": 500},
+        {"commit": None, "command": None, "versions": {}, "started": finished, "finished": finished, "detector_sha256": "d" * 64, "gan_sha256": gan,
+         "defense_sha256": sha, "attacked_key": "a" * 64})
 
 
 def save(folder, found, number=0, grid=False):

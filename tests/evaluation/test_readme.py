@@ -8,7 +8,7 @@ from common.cli import UserError
 from evaluation import compare, readme, record
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, save = synthetic["defense"], synthetic["save"]
+defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
 
 
 def write(tmp_path, text, *records):
@@ -91,7 +91,61 @@ def test_the_newest_benchmark_is_shown(tmp_path):
     ("<!-- table:drawn photos=many -->", "photos=many: expected a number"),
     ("<!-- table:drawn split=b -->", "unknown option split; one of: photos, gan, radius, under"),
     ("<!-- matrix:drawn photos=64 -->", "asks for attacks that several defences met"),
-    ("<!-- benchmark:drawn -->", "asks for a benchmark record")])
+    ("<!-- benchmark:drawn -->", "asks for a benchmark record"),
+    ("<!-- detectors:drawn -->", r"asks for rows that no record has \(data sets found: none\)"),
+    ("<!-- detectors:drawn rate=all -->", "rate=all: expected a number"),
+    ("<!-- table:drawn rate=1 -->", "unknown option rate; one of: photos, gan, radius, under"),
+    ("<!-- rates:drawn split=b -->", "unknown option split; one of: photos, gan, radius, under, detector, base, attack, target, rate")])
 def test_a_marker_that_asks_for_what_is_not_there_is_one_line(tmp_path, marker, message):
     with pytest.raises(UserError, match=message):
         write(tmp_path, f"{marker}<!-- /table -->", defense("none"))
+
+
+def trainings(**config):
+    """Records of a clean, a disrupted and a purified training."""
+    return [detector("clean", 0.95, **config), *(detector(name, accuracy, rate=rate, **config) for name, accuracy, rate in
+                                                 (("disrupted", 0.85, 0.5), ("disrupted", 0.75, 1.0), ("one-step", 0.90, 1.0), ("one-step", 0.93, 0.0)))]
+
+
+def test_detectors_are_joined_with_all_defences_of_the_data_set(tmp_path):
+    text = write(tmp_path, "<!-- detectors:drawn rate=1 --><!-- /table -->", *trainings(), *trainings(photos=100), defense("one-step", l2=0.0077))
+    small = write(tmp_path, "<!-- detectors:drawn photos=100 --><!-- /table -->")
+    assert "**drawn, stargan, meso4 (scratch): pgd, eps 0.05" in text and "A detector learns" in text and "**0.75** [" in text and "†1 100 photos" in text
+    assert "of undisturbed photos |" not in text and "| clean " in text and "0.0077" in text and text.count("| disrupted ") == 2
+    assert "†1" not in small and lines(small)["one-step of undisturbed photos"][5].startswith("0.930") and lines(small)["one-step"][-2].startswith("**0.75**")
+
+
+@pytest.mark.parametrize("option, figure", [("detector=mobilenet_v2", "0.111"), ("base=finetuned", "0.222"), ("target=clean", "0.333"), ("attack=fgsm", "0.444"),
+                                            ("radius=0.1", "0.555"), ("gan=other", "0.666")])
+def test_detectors_are_chosen_by_options(tmp_path, option, figure):
+    settings = ({}, {"detector": "mobilenet_v2"}, {"base": "finetuned"}, {"attack_target": "clean"}, {"attack": "fgsm"}, {"eps": 0.1}, {"gan": "other"})
+    records = [detector("clean", 0.111 * i) for i in range(len(settings))]
+    for found, changed in zip(records, settings):
+        found.config.update(changed)
+    text = write(tmp_path, f"<!-- detectors:drawn {option} --><!-- /table -->", *records)
+    assert text.count("| clean ") == 1 and lines(text)["clean"][5].startswith(figure)
+
+
+def test_rates_have_a_column_per_poison_rate(tmp_path):
+    text = write(tmp_path, "<!-- rates:drawn --><!-- /table -->", *trainings(), *trainings(detector="mobilenet_v2", base="frozen"))
+    assert text.count("| training photos ") == 2 and lines(text)["disrupted (at 0: clean)"] == ["0.950", "0.850", "0.750"]
+    assert lines(text)["one-step"] == ["0.930", "–", "0.900"] and text.count("Accuracy on clean photos of C") == 1
+    with pytest.raises(UserError, match="asks for several poison rates"):
+        write(tmp_path, "<!-- rates:drawn rate=1 --><!-- /table -->")
+    with pytest.raises(UserError, match="asks for a poison rate that no record has"):
+        write(tmp_path, "<!-- detectors:drawn rate=0.25 --><!-- /table -->")
+
+
+def test_parts_without_records_are_kept_where_that_is_asked_for(tmp_path):
+    save(tmp_path / "results", defense("none", l2=0.2222))
+    (tmp_path / "README.md").write_text("<!-- table:drawn -->\nstale\n<!-- /table -->\n<!-- rates:real -->\nlong ago\n<!-- /table -->\n"
+                                        "<!-- benchmark:drawn -->\nfast\n<!-- /table -->\n")
+    kept, comparison = [], compare.compare(tmp_path / "results")
+    text = readme.text_of(tmp_path / "README.md", comparison, kept)
+    assert kept == ["<!-- rates:real -->", "<!-- benchmark:drawn -->"] and "0.2222" in text and "stale" not in text
+    assert text.endswith("<!-- rates:real -->\nlong ago\n<!-- /table -->\n<!-- benchmark:drawn -->\nfast\n<!-- /table -->\n")
+    with pytest.raises(UserError, match="rates:real --> asks for rows"):
+        readme.text_of(tmp_path / "README.md", comparison)
+    (tmp_path / "README.md").write_text("<!-- table:drawn photos=many -->\nstale\n<!-- /table -->")
+    with pytest.raises(UserError, match="expected a number"):              # a mistake in the marker stays one
+        readme.text_of(tmp_path / "README.md", comparison, [])

@@ -64,6 +64,20 @@ def test_problems_are_named(tmp_path, change, expected):
         record.read(tmp_path / "record.json")
 
 
+@pytest.mark.parametrize("change, expected", [
+    (lambda d: d["config"].pop("poison_rate"), "config.poison_rate: missing"),
+    (lambda d: d["metrics"]["disrupted"].pop("auc_ci"), "metrics.disrupted.auc_ci: missing"),
+    (lambda d: d["metrics"]["purified"].update(ece="low"), "metrics.purified.ece: expected number or null"),
+    (lambda d: d["metrics"].pop("purified"), "metrics.purified: missing"),
+    (lambda d: d["provenance"].pop("defense_sha256"), "provenance.defense_sha256: missing")])
+def test_a_detectors_test_sets_are_checked_where_there_are_any(tmp_path, change, expected):
+    whole = as_dict(save(tmp_path, detector("one-step")))
+    assert record.validate(whole) == [] and record.validate(as_dict(save(tmp_path, detector("clean", purified=None)))) == []
+    change(whole)
+    (problem,) = record.validate(whole)
+    assert expected in problem
+
+
 def test_not_measured_and_unforeseen_values_are_fine(tmp_path):
     found = as_dict(save(tmp_path, defense()))
     found["metrics"]["clean_purified"] = None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation import compare, plots, report
+from evaluation import compare, detector_plots, plots, report
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
 defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
@@ -71,11 +71,11 @@ def test_a_table_without_figures_draws_nothing(tmp_path):
     save(tmp_path, found)
     empty = compare.compare(tmp_path)
     assert plots.draw(empty.tables[0]) == {}
-    assert "jpeg-q75" in report.html(empty, {0: {}})
+    assert "jpeg-q75" in report.html(empty, {0: {}}, {})
 
 
 def test_the_page_is_self_contained(comparison):
-    page = report.html(comparison, {0: plots.draw(comparison.tables[0])})
+    page = report.html(comparison, {0: plots.draw(comparison.tables[0])}, {})
     assert not re.search(r"https?://", page) and "<script" not in page and "<link" not in page and "@import" not in page and "url(" not in page
     sources = re.findall(r'src="([^"]{0,30})', page)
     assert len(sources) == 4 + 4 and all(s.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for s in sources)
@@ -83,10 +83,25 @@ def test_the_page_is_self_contained(comparison):
 
 
 def test_the_page_shows_rows_detectors_marks_and_problems(comparison):
-    page = report.html(comparison, {0: {}})
-    for text in ("drawn, stargan", "one-step", "through one-step", "Detectors", "0.910", "Not read", "bad/record.json", "<b>0.00080</b>"):
+    page = report.html(comparison, {0: {}}, {})
+    for text in ("drawn, stargan", "one-step", "through one-step", "Detectors", "0.950", "Not read", "bad/record.json", "<b>0.00080</b>"):
         assert text in page
     assert "prefers-color-scheme: dark" in page
+
+
+def test_detectors_have_a_section_with_tables_plots_and_the_pictures_of_their_first_seed(tmp_path):
+    for name, accuracy, rate in (("clean", 0.95, 0.0), ("disrupted", 0.75, 1.0), ("disrupted", 0.85, 0.5), ("one-step", 0.90, 1.0)):
+        folder = save(tmp_path, detector(name, accuracy, rate)).parent
+        save(tmp_path, detector(name, accuracy, rate, seed=1))
+        Image.new("RGB", (1200, 600), "red").save(folder / "roc.png")
+    save(tmp_path, detector("jpeg-q75", 0.6, photos=8))
+    found = compare.compare(tmp_path)
+    page = report.html(found, {}, {0: detector_plots.draw(found.detectors[0])})
+    for text in ("<h2>Detectors</h2>", "<h3>drawn, stargan, meso4 (scratch): pgd", "<b>0.75</b>", "at 0: clean", "†1 8 photos", "4 pictures of the trainings",
+                 "<em>training photos</em>", "Missing from the tables of detectors"):
+        assert text in page
+    assert "<b>–</b>" not in page and len(re.findall("data:image/jpeg", page)) == 4 and len(re.findall("data:image/png", page)) == 2
+    assert "<b>" not in page.split("†1")[1].split("</tr>")[0] and "1 of detectors" in page
 
 
 def test_grids_are_scaled_down(tmp_path):

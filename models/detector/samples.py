@@ -1,0 +1,73 @@
+"""Labelled images in memory: real photos (0) and their fakes (1), 8 bits each."""
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common import images
+from common.cli import UserError
+from models.detector.network import CLASSES
+
+REAL, FAKE = range(len(CLASSES))
+
+
+@dataclass
+class Samples:
+    """names[i] is the photo that image i is, or is a fake of; domains[i] the fake's target attribute, None for a real photo.
+
+    pixels  uint8 (N, H, W, 3);  labels  int64 (N,), fake = 1
+    """
+    names: list
+    domains: list
+    labels: torch.Tensor
+    pixels: np.ndarray
+
+    def __len__(self):
+        return len(self.names)
+
+    def floats(self, rows):
+        """(n, 3, H, W) in [-1, 1]."""
+        return images.to_float(self.pixels[np.asarray(rows, np.int64)])
+
+    def batches(self, batch_size):
+        """All images in their order."""
+        return (self.floats(range(k, min(k + batch_size, len(self)))) for k in range(0, len(self), batch_size))
+
+    def subset(self, keep):
+        """The images at the positions `keep`, in that order."""
+        return Samples([self.names[i] for i in keep], [self.domains[i] for i in keep], self.labels[list(keep)], self.pixels[list(keep)])
+
+
+def join(parts):
+    """Several Samples as one, in the order of (name, label), whatever the order they come in."""
+    names, domains = [n for p in parts for n in p.names], [d for p in parts for d in p.domains]
+    whole = Samples(names, domains, torch.cat([p.labels for p in parts]), np.concatenate([p.pixels for p in parts]))
+    return whole.subset(sorted(range(len(whole)), key=lambda i: (names[i], int(whole.labels[i]))))
+
+
+def sample_id(name, label):
+    """A sample's name in a file of kept samples: real/000001.jpg or fake/000001.jpg."""
+    return f"{CLASSES[label]}/{name}"
+
+
+def read_kept(path, names):
+    """Ids of the samples that a filter has kept: a line each, a bare name stands for the photo and its fake.
+
+    Raises UserError for a file that is missing, is no text, names a photo that is not in `names`, or keeps nothing.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"--kept_names {path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})")
+    known, kept = {sample_id(name, label) for name in names for label in (REAL, FAKE)}, set()
+    for number, line in enumerate(lines, 1):
+        word = line.strip()
+        ids = [word] if "/" in word else [sample_id(word, REAL), sample_id(word, FAKE)]
+        if word and not word.startswith("#"):
+            if ids[0] not in known:
+                raise UserError(f"--kept_names {path}: line {number} names {word!r:.60}, which is no sample here; expected lines like {min(known)}")
+            kept.update(ids)
+    if not kept:
+        raise UserError(f"--kept_names {path}: keeps no sample, so there is nothing to train on")
+    return kept

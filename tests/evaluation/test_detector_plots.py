@@ -1,0 +1,65 @@
+"""Pictures of detectors hold what the records say."""
+import io
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evaluation import compare, detector_plots, plots
+
+synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
+detector, save = synthetic["detector"], synthetic["save"]
+
+
+def table_of(folder, *records):
+    for found in records:
+        save(folder, found)
+    (table,) = compare.compare(folder).detectors
+    return table
+
+
+@pytest.fixture
+def table(tmp_path):
+    return table_of(tmp_path, detector("clean", 0.95), *(detector("disrupted", 0.95 - 0.2 * rate, rate=rate) for rate in (0.5, 1.0)),
+                    *(detector("one-step", 0.94 - 0.02 * rate, rate=rate) for rate in (0.0, 0.5, 1.0)), detector("jpeg-q75", 0.9, rate=0.5),
+                    detector("filtered", 0.45, rate=1.0), detector("ddpm-t20", 0.6, photos=100))
+
+
+def test_bars_stand_between_chance_and_the_accuracies_of_the_common_rate(table):
+    (axes,) = detector_plots.accuracy(table).axes
+    assert table.common_rate == 1 and [t.get_text() for t in axes.get_yticklabels()] == ["clean", "disrupted", "one-step", "filtered [kept.txt]"]
+    assert [round(bar.get_x(), 6) for bar in axes.patches] == [0.5] * 4 and [round(bar.get_width(), 6) for bar in axes.patches] == [0.45, 0.25, 0.42, -0.05]
+    assert {line.get_label(): line.get_xdata()[0] for line in axes.lines if not line.get_label().startswith("_")} == {"clean": 0.95, "disrupted": 0.75, "chance": 0.5}
+    assert axes.patches[2].get_facecolor()[:3] == plots.styles(table)["one-step"].color == detector_plots.styles(table)["one-step"].color
+    low, high = axes.get_xlim()
+    assert low < 0.44 and high > 0.96
+
+
+def test_the_common_rate_is_the_highest_that_most_rows_have(tmp_path):
+    table = table_of(tmp_path, *(detector(name, rate=rate) for name in ("disrupted", "jpeg-q75") for rate in (0.25, 0.5)), detector("jpeg-q75", rate=1.0))
+    assert table.common_rate == 0.5 and table_of(tmp_path / "a", detector()).common_rate is None
+
+
+def test_curves_run_over_the_poison_rate_from_the_clean_row_or_the_control(table):
+    (axes,) = detector_plots.by_rate(table).axes
+    found = {box.get_label(): (list(box.lines[0].get_xdata()), list(box.lines[0].get_ydata())) for box in axes.containers}
+    assert list(found) == ["disrupted (at 0: clean)", "jpeg-q75", "one-step", "filtered [kept.txt]", "chance"]
+    assert found["disrupted (at 0: clean)"][0] == pytest.approx([0, 0.5, 1], abs=0.02) and found["disrupted (at 0: clean)"][1] == pytest.approx([0.95, 0.85, 0.75])
+    assert found["one-step"][1] == pytest.approx([0.94, 0.93, 0.92]) and len(found["jpeg-q75"][1]) == 1
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "0.5", "1"]
+
+
+def test_chance_is_left_out_of_curves_far_above_it(tmp_path):
+    (axes,) = detector_plots.by_rate(table_of(tmp_path, *(detector("disrupted", 0.9, rate=rate) for rate in (0.5, 1.0)))).axes
+    assert axes.get_ylim()[0] > 0.85 and [box.get_label() for box in axes.containers] == ["disrupted"]
+
+
+def test_what_can_be_drawn_is_drawn_and_can_be_opened(table, tmp_path):
+    pictures = detector_plots.draw(table)
+    assert list(pictures) == list(detector_plots.PLOTS) == list(detector_plots.CAPTIONS)
+    for data in pictures.values():
+        image = Image.open(io.BytesIO(data))
+        assert image.format == "PNG" and min(image.size) > 150 and len(image.convert("RGB").getcolors(1 << 24)) > 10
+    assert list(detector_plots.draw(table_of(tmp_path / "once", detector(), detector("disrupted", 0.8)))) == ["detectors_accuracy"]
+    assert detector_plots.draw(table_of(tmp_path / "one", detector())) == {}

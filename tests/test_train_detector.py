@@ -1,0 +1,251 @@
+"""The detectors' engine, run whole on tiny splits B and C: what is trained on, what is tested on, what is refused."""
+import csv
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train_detector as script
+from common import distributed, images
+from common.cli import UserError
+from evaluation import detector_output
+from models.detector.network import load_detector
+
+tiny = runpy.run_path(str(Path(__file__).with_name("weights.py")))
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(detector_output, "RESAMPLES", 20)
+    monkeypatch.setattr(detector_output, "FEWER", 10)
+
+
+@pytest.fixture
+def stage(tmp_path, face_folder):
+    """(flags, results): 20 photos of B and 12 of C under other names, a translator, and the flags that all runs share."""
+    for part, first, count in (("b", 0, 20), ("c", 20, 12)):
+        whole = face_folder(32, tmp_path / "all")
+        folder = tmp_path / "data" / f"images_{part}"
+        folder.mkdir(parents=True)
+        lines = (whole / "list_attr_celeba.txt").read_text().splitlines()
+        rows = lines[2 + first:2 + first + count]
+        (folder / "list_attr_celeba.txt").write_text("\n".join([str(count), lines[1], *rows]) + "\n")
+        for row in rows:
+            shutil.copy(whole / row.split()[0], folder)
+    gan = tiny["translator"](tmp_path / "gan.safetensors")
+    flags = f"--data_dir {tmp_path}/data --dataset toy --result_dir {tmp_path}/results --image_size 32 --celeba_crop_size 40 --gan_weights {gan} " \
+            "--attack_steps 2 --detector meso4 --epochs 2 --batch_size 8 --seeds 0 --device cpu --num_workers 0"
+    return flags, tmp_path / "results"
+
+
+def run(flags, more=""):
+    script.main(f"{flags} {more}".split())
+
+
+def records(results):
+    return [json.loads(p.read_text()) for p in sorted(results.rglob("record.json"))]
+
+
+def only(results):
+    (record,) = records(results)
+    return record
+
+
+def opened(flags, more):
+    args = script.parse_args(f"{flags} {more}".split())
+    return script.Stage(args, distributed.Context(0, 1, torch.device("cpu")))
+
+
+def test_the_run_leaves_weights_scores_pictures_and_a_record(stage):
+    flags, results = stage
+    run(flags, "--condition disrupted --attack_target clean --seeds 0 1")
+    folders = sorted(p.parent for p in results.rglob("record.json"))
+    assert [str(f.relative_to(results)) for f in folders] == [f"detector/toy/stargan/meso4/disrupted/pgd-eps0.05-clean/seed{s}/000" for s in (0, 1)]
+    for folder in folders:
+        there = {p.name for p in folder.iterdir()}
+        assert {"options.yaml", "log.jsonl", "weights.safetensors", "scores.csv", "curves.png", "roc.png", "predictions.png", "record.json"} <= there
+    found = records(results)[0]
+    assert found["config"]["num_photos"] == 20 and found["config"]["num_train"] == 36 and found["config"]["num_validation"] == 4
+    assert found["config"]["num_test"] == 24 and found["config"]["poison_rate"] == 1 and found["split"] == "c"
+    rows = list(csv.DictReader((folders[0] / "scores.csv").open()))
+    clean = [r for r in rows if r["test_set"] == "clean"]
+    assert len(rows) == 48 and len(clean) == 24 and {r["label"] for r in clean} == {"real", "fake"}
+    right = [(float(r["probability_fake"]) >= 0.5) == (r["label"] == "fake") for r in clean]
+    assert found["metrics"]["accuracy"] == pytest.approx(sum(right) / 24)
+    assert load_detector(folders[0] / "weights.safetensors").sha256 == found["provenance"]["detector_sha256"]
+    assert records(results)[1]["provenance"]["detector_sha256"] != found["provenance"]["detector_sha256"]
+
+
+def test_no_test_photo_and_no_fake_of_one_is_trained_on(stage):
+    flags, _ = stage
+    opened_stage = opened(flags, "--condition disrupted --poison_rate 0.5")
+    training, validation = opened_stage.training()
+    tests = opened_stage.tests()
+    seen = set(training.names) | set(validation.names)
+    assert seen == set(opened_stage.b.names) and not set(training.names) & set(validation.names)
+    for samples in tests.values():
+        assert set(samples.names) == set(opened_stage.c.names) and not set(samples.names) & seen
+    bytes_of = lambda s: {image.tobytes() for image in s.pixels}
+    assert not (bytes_of(training) | bytes_of(validation)) & bytes_of(tests["clean"])
+
+
+def test_labels_and_domains_belong_to_the_images(stage):
+    flags, _ = stage
+    opened_stage = opened(flags, "--condition clean")
+    clean = opened_stage.tests()["clean"]
+    for name, domain, label, image in zip(clean.names, clean.domains, clean.labels.tolist(), clean.pixels):
+        position = opened_stage.c.names.index(name)
+        photo = opened_stage.c.load([position])[0]
+        assert (label == 0) == np.array_equal(image, photo) == (domain is None)
+        if domain:
+            own, target = opened_stage.c.labels[position], opened_stage.args.selected_attrs.index(domain)
+            changed = own.clone()
+            changed[target] = 1 - own[target] if target > 2 else 1
+            if target <= 2:
+                changed[[k for k in range(3) if k != target]] = 0
+            assert not torch.equal(changed, own)
+            fake = opened_stage.standard(images.to_float(photo)[None], changed[None])
+            assert np.abs(images.to_uint8(fake.clamp(-1, 1))[0].astype(int) - image).max() <= 1
+
+
+def test_a_poison_rate_disrupts_that_share_and_a_higher_one_adds_to_it(stage):
+    flags, _ = stage
+    pixels = {}
+    for rate in ("0", "0.25", "1"):
+        condition = "clean" if rate == "0" else f"disrupted --poison_rate {rate}"
+        samples = script.join(opened(flags, f"--condition {condition}").training())
+        pixels[rate] = {(n, l): image.tobytes() for n, l, image in zip(samples.names, samples.labels.tolist(), samples.pixels)}
+    changed = {rate: {key for key in pixels["0"] if pixels[rate][key] != pixels["0"][key]} for rate in ("0.25", "1")}
+    assert len({n for n, label in changed["0.25"] if label == 0}) == 5 and len({n for n, label in changed["1"] if label == 0}) == 20
+    assert all(pixels["0.25"][key] == pixels["1"][key] for key in changed["0.25"])
+
+
+def test_purified_means_all_photos_and_the_caches_are_those_of_test_defense(stage):
+    import test_defense
+    flags, results = stage
+    plain = script.join(opened(flags, "--condition clean").training())
+    for rate in ("0", "0.5"):
+        samples = script.join(opened(flags, f"--condition purified --defense_model_type jpeg --poison_rate {rate}").training())
+        assert samples.names == plain.names and all((a != b).any() for a, b in zip(samples.pixels, plain.pixels))
+    made = {p: p.stat().st_mtime_ns for p in [*(results / "attacked").rglob("*.png"), *(results / "purified").rglob("*.png")]}
+    shared = [w for w in flags.split("--") if w.split(" ")[0] in ("data_dir", "dataset", "result_dir", "image_size", "celeba_crop_size", "gan_weights",
+                                                                  "attack_steps", "device", "num_workers")]
+    test_defense.main(("--" + "--".join(shared) + " --defense_model_type jpeg --features none").split())
+    assert len(list((results / "attacked" / "toy").iterdir())) == 1 and len(list((results / "purified" / "toy").iterdir())) == 2
+    assert {p: p.stat().st_mtime_ns for p in made} == made
+
+
+def test_images_are_made_once_and_a_finished_run_is_left_alone(stage, capsys):
+    flags, results = stage
+    run(flags, "--condition disrupted --resume")
+    made = {p: p.stat().st_mtime_ns for p in results.rglob("*.png")}
+    run(flags, "--condition disrupted --resume")
+    assert "finished" in capsys.readouterr().out and {p: p.stat().st_mtime_ns for p in results.rglob("*.png")} == made
+    run(flags, "--condition disrupted --resume --seeds 0 1")        # another seed trains that seed alone
+    assert len(records(results)) == 2 and all(p.stat().st_mtime_ns == t for p, t in made.items())
+
+
+def test_equal_seeds_give_equal_detectors(stage, tmp_path):
+    flags, results = stage
+    for _ in range(2):
+        run(flags, "--condition clean")
+    a, b = records(results)
+    assert a["provenance"]["detector_sha256"] == b["provenance"]["detector_sha256"] and a["metrics"] == b["metrics"]
+
+
+def test_a_filter_leaves_only_what_it_kept(stage, tmp_path):
+    flags, results = stage
+    names = opened(flags, "--condition clean").b.names
+    kept = tmp_path / "kept.txt"
+    kept.write_text("# kept\n" + "\n".join(names[:15]) + f"\nreal/{names[16]}\n")
+    opened_stage = opened(flags, f"--condition filtered --kept_names {kept}")
+    whole = script.join(opened_stage.training())
+    assert set(whole.names) == {*names[:15], names[16]} and len(whole) == 31
+    run(flags, f"--condition filtered --kept_names {kept}")
+    assert only(results)["config"]["kept"] == "kept.txt" and only(results)["config"]["num_train"] + only(results)["config"]["num_validation"] == 31
+
+
+@pytest.mark.parametrize("more, message", [
+    ("--condition purified", "--defense_model_type"),
+    ("--condition disrupted --defense_model_type jpeg", "purifies nothing"),
+    ("--condition clean --poison_rate 0.5", "is --condition disrupted"),
+    ("--condition disrupted --poison_rate 0", "is --condition clean"),
+    ("--condition disrupted --poison_rate 1.5", "from 0 to 1"),
+    ("--condition disrupted --attack_type none", "disrupts nothing"),
+    ("--condition disrupted --attack_label target", "a scraped photo carries one"),
+    ("--condition filtered", "--kept_names"),
+    ("--condition clean --seeds 1 1", "each seed once"),
+    ("--condition clean --batch_size 1", "two images"),
+    ("--condition clean --weights imagenet", "no ImageNet weights of meso4"),
+    ("--condition clean --base frozen", "needs ImageNet weights"),
+    ("--condition disrupted --detectr meso4", "did you mean --detector"),
+])
+def test_flags_that_cannot_be_trained_are_one_line(stage, more, message):
+    with pytest.raises(UserError, match=message):
+        script.parse_args(f"{stage[0]} {more}".split())
+
+
+def kept_of(names, what):
+    return {"nothing": "", "unknown": "000099.png\n", "one class": "\n".join(f"real/{n}" for n in names)}[what]
+
+
+@pytest.mark.parametrize("what, message", [("nothing", "keeps no sample"), ("unknown", "line 1 names '000099.png'"), ("one class", "0 fakes, expected both")])
+def test_a_filter_that_leaves_nothing_to_learn_is_one_line(stage, tmp_path, what, message):
+    flags, results = stage
+    kept = tmp_path / "kept.txt"
+    kept.write_text(kept_of([f"{i + 1:06d}.png" for i in range(20)], what))
+    with pytest.raises(UserError, match=message):
+        run(flags, f"--condition filtered --kept_names {kept}")
+    assert not results.exists()
+
+
+def test_bad_data_is_one_line_and_leaves_nothing(stage, tmp_path):
+    flags, results = stage
+    with pytest.raises(UserError, match="found 9 photos, expected 10"):
+        run(flags, "--condition clean --limit 9")
+    with pytest.raises(UserError, match="no such weight file"):
+        run(flags.replace("--detector meso4", "--detector mobilenet_v2"), f"--condition clean --weights {tmp_path / 'none.pth'}")
+    with pytest.raises(UserError, match="not torchvision's weights of mobilenet_v2"):
+        run(flags.replace("--detector meso4", "--detector mobilenet_v2"), f"--condition clean --weights {tmp_path / 'gan.safetensors'}")
+    shutil.rmtree(tmp_path / "data" / "images_c")
+    shutil.copytree(tmp_path / "data" / "images_b", tmp_path / "data" / "images_c")
+    with pytest.raises(UserError, match="20 of its photos are also in"):
+        run(flags, "--condition clean")
+    assert not results.exists()
+
+
+def test_a_cache_of_other_weights_is_refused(stage):
+    flags, results = stage
+    run(flags, "--condition clean")
+    folder = next((results / "fakes" / "toy").iterdir())
+    definition = json.loads((folder / "definition.json").read_text())
+    (folder / "definition.json").write_text(json.dumps({**definition, "translator": "0" * 64}))
+    with pytest.raises(UserError, match=r"belongs to something else \(translator: 0000"):
+        run(flags, "--condition disrupted --poison_rate 0.5")
+
+
+def test_dry_run_checks_everything_and_writes_nothing(stage, capsys):
+    flags, results = stage
+    run(flags, "--condition purified --defense_model_type jpeg --dry_run")
+    assert not results.exists() and '"lr_schedule": "linear"' in capsys.readouterr().out
+
+
+def test_from_scratch_is_said_loudly(stage, capsys):
+    run(stage[0].replace("--detector meso4", "--detector mobilenet_v2"), "--condition clean --weights none --dry_run")
+    assert "FROM SCRATCH" in capsys.readouterr().out
+
+
+def test_the_second_columns_are_disrupted_and_purified_photos_of_c(stage):
+    flags, results = stage
+    run(flags, "--condition purified --defense_model_type jpeg --jpeg_quality 50")
+    metrics = only(results)["metrics"]
+    assert metrics["disrupted"]["accuracy"] is not None and metrics["purified"]["accuracy"] is not None
+    assert only(results)["name"] == "jpeg-q50" and only(results)["config"]["defense_params"] == {"quality": 50}
+    opened_stage = opened(flags, "--condition purified --defense_model_type jpeg --jpeg_quality 50")
+    sets = opened_stage.tests()
+    assert (sets["disrupted"].pixels != sets["clean"].pixels).any() and (sets["purified"].pixels != sets["disrupted"].pixels).any()
+    assert sets["disrupted"].labels.tolist() == sets["clean"].labels.tolist() and sets["disrupted"].domains == sets["clean"].domains
