@@ -15,8 +15,9 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${DETECTORS:=mobilenet_v2}" # meso4 mobilenet_v2 resnet18 efficientnet_b0
 : "${CONDITIONS:=clean disrupted purified}"                   # and filtered, with KEPT=FILE
 : "${KEPT:=}"                  # the samples that a filter has kept
-: "${RATES:=0.25 0.5 1}"       # shares of B's photos that are disrupted
-: "${SWEEP:=one-step}"         # defences at every rate and at rate 0 (the control); the others at the last rate alone
+: "${RATES:=0.25 0.5 0.75 0.9 1}"    # shares of B's photos that are disrupted
+: "${SWEEP=one-step}"         # defences at every rate and at 0, the control
+: "${CONTROLS:=jpeg-75 defensive-model-2-fixed}"              # defences at rate 0 too; all of them at the last rate
 : "${DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step diffpure-300-30}"
 : "${SEEDS:=0 1 2}" "${EPS:=0.05}"                            # radius of the disruption in [-1,1] units = 6 grey levels
 : "${PROTOCOL:=--attack_target gray --attack_label original}" # --attack_target clean --attack_label joint is stronger
@@ -50,7 +51,9 @@ for detector in $DETECTORS; do
                 train_detector --condition filtered --kept_names "$KEPT" --poison_rate "$last" --detector "$detector" "$@" ;;
             purified)
                 for defense in $DEFENSES; do
-                    rates=$last; case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
+                    rates=$last
+                    case " $CONTROLS " in *" $defense "*) rates="0 $last" ;; esac
+                    case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
                     for rate in $rates; do train_detector --condition purified $(flags_of "$defense") --poison_rate "$rate" --detector "$detector" "$@"; done
                 done ;;
             *) echo "error: CONDITIONS names $condition; one of: clean disrupted purified filtered" >&2; exit 2 ;;

@@ -40,6 +40,13 @@ def save_pictures(run, tests, found):
         files.write_atomic(run.folder / f"{name}.png", plots.png(figure))
 
 
+def epoch_seconds(epochs):
+    """Mean seconds of an epoch with its validation, of those since the training was last resumed: its clock begins anew then."""
+    clock = [e["seconds"] for e in epochs]
+    resumed = max((i for i in range(1, len(clock)) if clock[i] < clock[i - 1]), default=0)
+    return clock[-1] / (len(clock) - resumed)
+
+
 def make_record(args, name, stage, seed, run, sets, tests, found, seconds, started, ctx):
     """The Record of one training.
 
@@ -62,6 +69,6 @@ def make_record(args, name, stage, seed, run, sets, tests, found, seconds, start
     provenance = {"commit": runs.commit(), "command": runs.command(), "versions": runs.versions(), "gan_sha256": stage.standard.sha256,
                   "defense_sha256": stage.purifier.sha256, "attacked_key": stage.attacked_key,
                   "detector_sha256": files.sha256(run.folder / "weights.safetensors"), "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%S")}
-    cost = {"device": str(ctx.device), "train_s": seconds, "epoch_s": epochs[-1]["seconds"] / len(epochs), "peak_memory_mb": memory}
+    cost = {"device": str(ctx.device), "train_s": seconds, "epoch_s": epoch_seconds(epochs), "peak_memory_mb": memory}
     groups = {"domain": detection.by_domain(clean.labels.numpy(), found["clean"], clean.names, clean.domains, args.seed, FEWER)}
     return record.Record("detector", name, args.dataset, "c", seed, config, metrics, groups, None, cost, provenance)

@@ -25,7 +25,8 @@ tune table curve seeds unseen ablations transfer adaptive purified detectors com
 : "${TRANSFER_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed defensive-model-2-fixed-pgd ddpm-20 \
 one-step one-step-noise0.45}"
 : "${DETECTOR_DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-2-fixed ddpm-20 one-step diffpure-300-30}"
-: "${SWEEP:=defensive-model-2-fixed one-step}" "${RATES:=0.25 0.5 1}"    # defences at every rate of disrupted photos and at 0; the others at the last
+: "${RATES:=0.25 0.5 0.75 0.9 1}"                 # shares of disrupted photos; defences at the last of them, and
+: "${CONTROLS:=jpeg-75 defensive-model-2-fixed one-step}" "${SWEEP=one-step}"    # these at 0 as well, these at all
 : "${DETECTORS:=meso4 mobilenet_v2}" "${IMAGENET:=}"                     # mobilenet_v2's weights; default: torchvision's where they are on this machine
 : "${DETECTOR_EPOCHS:=}" "${DETECTOR_LIMIT:=2000}"                       # default: meso4 8, else the tutorial's 20; photos of B, and of C
 : "${DETECTOR_PROTOCOL:=--attack_target gray --attack_label original}"
@@ -210,7 +211,9 @@ detectors() {        # on clean, disrupted and purified photos of B, tested on C
         train_detector "$detector" --condition clean "$@"
         for rate in $RATES; do train_detector "$detector" --condition disrupted --poison_rate "$rate" "$@"; done
         for defense in $DETECTOR_DEFENSES; do
-            rates=$last; case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
+            rates=$last
+            case " $CONTROLS " in *" $defense "*) rates="0 $last" ;; esac
+            case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
             for rate in $rates; do train_detector "$detector" --condition purified --poison_rate "$rate" $(flags_of "$defense") "$@"; done
         done
     done

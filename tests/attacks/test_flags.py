@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from attacks.flags import add_attack_flags, attack_from_flags
+from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.through import ThroughDefence
 from common import cli
 from common.cli import UserError
@@ -56,3 +57,44 @@ def test_attacks_without_a_gradient_cannot_go_through_a_defence(name):
         name, params, sha256, stochastic, size_multiple = "p", {}, None, False, 1
     with pytest.raises(UserError, match="uses no gradient"):
         attack_from_flags(parse("--attack_type", name), ThroughDefence(None, Purifier()))
+
+
+@pytest.mark.parametrize("words, name", [
+    ("", "pgd-eps0.05"), ("--attack_type fgsm --test_noise_var 0.1", "fgsm-eps0.1"), ("--attack_target clean", "pgd-eps0.05-clean"),
+    ("--attack_label joint", "pgd-eps0.05-gray-joint"), ("--attack_target input --attack_label target", "pgd-eps0.05-input-target"),
+    ("--attack_blur spread", "pgd-eps0.05-spread"), ("--attack_target clean --attack_blur eot", "pgd-eps0.05-clean-eot"),
+    ("--attack_type gaussian --test_noise_var 0.001", "gaussian-eps0.001"), ("--attack_type none --test_noise_var 0.1", "none-eps0"),
+])
+def test_folders_name_what_differs_from_the_published_protocol(words, name):
+    args = parse(*words.split())
+    assert short_name(attack_from_flags(args, None), args) == name
+
+
+def test_two_attacks_have_two_names():
+    found = set()
+    for words in ("", "--attack_target clean", "--attack_target input", "--attack_label joint", "--attack_label iterative", "--attack_blur eot",
+                  "--attack_blur spread", "--attack_type bim", "--test_noise_var 0.06", "--attack_type gaussian"):
+        args = parse(*words.split())
+        found.add(short_name(attack_from_flags(args, None), args))
+    assert len(found) == 10
+
+
+def test_records_say_what_the_attack_was():
+    args = parse("--attack_type", "mim", "--test_noise_var", "0.1", "--attack_steps", "7", "--attack_step_size", "0.02", "--attack_target", "input",
+                 "--attack_label", "joint", "--attack_blur", "eot")
+    assert attack_config(args, attack_from_flags(args, None)) == {
+        "attack": "mim", "eps": 0.1, "attack_steps": 7, "attack_step_size": 0.02, "attack_target": "input", "attack_label": "joint", "attack_blur": "eot",
+        "perturbation": None}
+
+
+def test_records_say_only_what_an_attack_has(tmp_path):
+    def said(*words):
+        args = parse(*words)
+        found = attack_config(args, attack_from_flags(args, None))
+        return [found[k] for k in ("attack", "eps", "attack_steps", "attack_step_size", "attack_target", "perturbation")]
+    torch.save(torch.full((3, 8, 8), 0.05), tmp_path / "p.pt")
+    assert said("--attack_type", "none") == ["none", 0.0, None, None, None, None]
+    assert said("--attack_type", "gaussian", "--test_noise_var", "0.1") == ["gaussian", 0.1, None, None, None, None]
+    assert said("--attack_type", "fgsm")[:2] == ["fgsm", 0.05] and said("--attack_type", "fgsm")[4] == "gray"
+    # a record tells no folders of this machine
+    assert said("--attack_type", "universal", "--perturbation", str(tmp_path / "p.pt")) == ["universal", 0.05, None, None, None, "p.pt"]

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from common import cache, images
+from common import cache, files, images
 from common.cache import ImageCache
 from common.cli import UserError
 
@@ -85,3 +85,41 @@ def test_a_root_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         ImageCache(tmp_path / "file", "pgd", DEFINITION).save(["a.jpg"], pictures(1))
+
+
+def test_a_folder_of_other_weights_is_refused_and_the_difference_named(tmp_path):
+    """Renamed or copied: the readable name and the key in it are those of this cache, what is inside is another's."""
+    mine, theirs = ({**DEFINITION, "weights": letter * 64} for letter in "ab")
+    other = ImageCache(tmp_path, "pgd", theirs)
+    other.save(["a.jpg"], pictures(1))
+    folder = tmp_path / f"pgd-{files.key_of({'cache_format': cache.FORMAT_VERSION, **mine})[:8]}"
+    other.folder.rename(folder)
+    with pytest.raises(UserError, match=rf"{folder.name}: .* belongs to something else \(weights: b{{24}}, expected a{{24}}\); delete it"):
+        ImageCache(tmp_path, "pgd", mine)
+    (folder / "definition.json").write_text(json.dumps({"cache_format": cache.FORMAT_VERSION, **mine, "eps": 0.1, "blur": "eot"}))
+    with pytest.raises(UserError, match=r"\(eps: 0.1, expected 0.05; blur: eot, expected None\)"):
+        ImageCache(tmp_path, "pgd", mine)
+    assert sorted(os.listdir(folder)) == ["a.png", "definition.json"]                    # nothing is deleted for the user
+
+
+@pytest.mark.parametrize("text, words", [("{", "definition.json: cannot be read"), ("", "cannot be read"), (b"\xff\xfe", "cannot be read"),
+                                         ("[]", "belongs to something else"), ("null", "belongs to something else"), ("{}", "belongs to something else")])
+def test_a_damaged_definition_is_one_line(tmp_path, text, words):
+    store = ImageCache(tmp_path, "pgd", DEFINITION)
+    store.save(["a.jpg"], pictures(1))
+    (store.folder / "definition.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=words) as e:
+        ImageCache(tmp_path, "pgd", DEFINITION)
+    assert "\n" not in str(e.value) and str(store.folder) in str(e.value)
+
+
+def test_a_definition_is_its_own_again_after_json(tmp_path):
+    """Tuples become lists, 1.0 equals 1; a folder whose definition is not written yet belongs to whoever fills it."""
+    definition = {"attributes": ("Male", "Young"), "params": {"start": 10, "sigma": 1.5}, "weights": None, "eps": 1.0}
+    ImageCache(tmp_path, "pgd", definition).save(["a.jpg"], pictures(1))
+    again = ImageCache(tmp_path, "pgd", {**definition, "attributes": ["Male", "Young"]})
+    assert again.missing(["a.jpg"]) == []
+    (again.folder / "definition.json").unlink()
+    again = ImageCache(tmp_path, "pgd", definition)
+    again.save(["b.jpg"], pictures(1))
+    assert (again.folder / "definition.json").exists() and again.missing(["a.jpg", "b.jpg"]) == []

@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from common import seeds
 from common.cli import UserError
 from common.distributed import Context
 from faces.celeba import FaceFolder
@@ -77,3 +78,22 @@ def test_a_batch_that_cannot_be_divided_is_refused(ten):
         Batches(ten, 15, 0, Context(0, 4, CPU))
     with pytest.raises(UserError, match="no photos"):
         Batches(ten.subset([]), 4, 0, Context(0, 1, CPU))
+
+
+def test_what_is_mirrored_depends_on_seed_and_position_alone(ten):
+    """The coin of position p is the lowest bit of the seed derived from (seed, "flip", p); about half are heads."""
+    batches = Batches(ten, 4, 3, Context(0, 1, CPU), flip=False)
+    found = batches.mirrored(torch.arange(400))
+    assert found.dtype == torch.bool and found.tolist() == [bool(seeds.derive(3, "flip", p) % 2) for p in range(400)]
+    assert 160 <= int(found.sum()) <= 240
+    assert batches.mirrored(torch.tensor([250, 7])).tolist() == [bool(found[250]), bool(found[7])]
+    assert not torch.equal(found, Batches(ten, 4, 4, Context(0, 1, CPU)).mirrored(torch.arange(400)))
+    assert torch.equal(found, Batches(ten.subset(ten.names[:3]), 2, 3, Context(1, 2, CPU)).mirrored(torch.arange(400)))
+
+
+def test_a_batch_mirrors_what_mirrored_says(ten):
+    plain, flipped = (Batches(ten, 8, 0, Context(1, 2, CPU), flip=flip) for flip in (False, True))
+    for step in range(4):
+        (x, _, positions), (y, _, _) = plain.get(step), flipped.get(step)
+        told = flipped.mirrored(positions)
+        assert torch.equal(y, torch.where(told[:, None, None, None], x.flip(-1), x)) and not torch.equal(x, x.flip(-1))

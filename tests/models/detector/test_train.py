@@ -93,7 +93,7 @@ def test_the_history_is_of_whole_epochs(tmp_path, sets, monkeypatch):
     losses, rates, descend = [], [], train.training.descend
 
     def noted(loss, network, optimiser, lr, ctx):
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         rates.append(lr)
         descend(loss, network, optimiser, lr, ctx)
     monkeypatch.setattr(train.training, "descend", noted)
@@ -152,6 +152,18 @@ def test_equal_seeds_give_equal_weights_and_others_others(tmp_path, sets, whole)
     assert weights(fit(tmp_path, sets)) == weights(whole)
     assert weights(fit(tmp_path, sets, seed=1)) != weights(whole)
     assert weights(fit(tmp_path, sets, data_augmentation="none")) != weights(whole)
+
+
+def test_dropout_draws_from_seed_and_step_alone(tmp_path, sets):
+    def drawn(state, seed):
+        net, found = detector(), []
+        net.head.register_forward_pre_hook(lambda m, x: found.append(float(torch.rand(()))) if m.training else None)
+        with torch.random.fork_rng():
+            torch.manual_seed(state)                                     # of the process, which is nobody's business
+            fit(tmp_path, sets, net, epochs=2, seed=seed)
+        return found
+    first = drawn(1, 0)
+    assert len(set(first)) == 10 and drawn(2, 0) == first and not set(drawn(1, 1)) & set(first)
 
 
 def test_the_weights_are_the_last_epochs_and_the_detector_is_left_with_them(tmp_path, sets):
