@@ -34,7 +34,7 @@ from faces.celeba import held_out
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.detector import network as networks
 from models.detector.samples import FAKE, REAL, Samples, join, read_kept, sample_id
-from models.detector.train import score, steps_per_epoch, train
+from models.detector.train import both_ways, features_of, score, steps_per_epoch, train
 from models.stargan.cached import FakePhotos, random_domains
 from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags
@@ -59,7 +59,7 @@ def parse_args(argv=None):
                    help="frozen: the weights stay; finetuned: they are trained on (default: frozen, without weights scratch)")
     g.add_argument("--seeds", type=cli.natural_int, nargs="+", default=[0, 1, 2], metavar="S",
                    help="one training each; --seed draws what they share: attack, who is disrupted, domains, validation")
-    g.add_argument("--epochs", type=cli.positive_int, default=20, help="passes over the training set; fixed, nothing is selected")
+    g.add_argument("--epochs", type=cli.positive_int, default=20, help="passes over the training set, rounded up to whole batches; fixed, nothing is selected")
     g.add_argument("--lr", type=cli.positive_float, default=1e-3, help="Adam's learning rate in epoch 0")
     g.add_argument("--lr_schedule", choices=["tutorial", "linear"], default=None,
                    help="tutorial: a tenth from epoch 3, a hundredth from 16; linear: towards 0 (default: tutorial, from scratch linear)")
@@ -73,7 +73,8 @@ def parse_args(argv=None):
     add_purifier_flags(p, DEFENCES, default="none")
     g.add_argument("--defense_noise", default=None, metavar="ATTACK", help="without --defense_weights: the disruption that the purifier was trained on")
     add_attack_flags(p, through=False)
-    g = cli.add_run_flags(p, batch_size=64, limit=True, resume=True)
+    g = cli.add_run_flags(p, batch_size=64, resume=True)
+    g.add_argument("--limit", type=cli.positive_int, default=None, metavar="N", help="use the first N photos of B, and of C")
     g.add_argument("--image_batch_size", type=cli.positive_int, default=16, help="photos at a time that are disrupted, purified and translated; 8 suits a CPU")
     return resolve(p, p.parse_args(argv))
 
@@ -88,6 +89,8 @@ def resolve(p, args):
         p.error(f"--condition {args.condition} purifies nothing; drop --defense_model_type {args.defense_model_type}, or give --condition purified")
     if args.condition == "filtered" and args.kept_names is None:
         p.error("--condition filtered needs --kept_names FILE, the samples that a filter has kept")
+    if args.condition != "filtered" and args.kept_names is not None:
+        p.error(f"--condition {args.condition} filters nothing; drop --kept_names, or give --condition filtered")
     clean = args.condition == "clean"
     if args.poison_rate is None:
         args.poison_rate = 0.0 if clean else 1.0
@@ -101,9 +104,11 @@ def resolve(p, args):
         p.error("--batch_size 1: batch normalisation needs two images or more")
     if len(set(args.seeds)) < len(args.seeds):
         p.error(f"--seeds {' '.join(map(str, args.seeds))}: each seed once")
+    if args.resume not in (None, "auto") and len(args.seeds) > 1:
+        p.error("--resume RUN continues one training: name its seed with --seeds, or give --resume alone")
     args.dataset = dataset_name(args)
     args.gan_weights = args.gan_weights or default_translator(args)
-    weights = networks.find_imagenet_weights(args.detector, args.weights)
+    weights = networks.find_imagenet_weights(args.detector, args.weights, download=not args.dry_run)
     args.weights = str(weights) if weights else None
     if args.base is None:
         args.base = "frozen" if weights else "scratch"
@@ -125,6 +130,11 @@ class Stage:
             raise UserError(f"{self.c.folder}: {len(shared)} of its photos are also in {self.b.folder} ({shared[0]}, ...); a test set shares no photo with "
                             "the training set: split again")
         detection.check_test_size(len(self.c))
+        if args.poison_rate and not disrupted_names(self.b.names, args.poison_rate, args.seed):
+            raise UserError(f"--poison_rate {args.poison_rate:g} of {len(self.b)} photos is none of them; give a higher rate, or more photos")
+        self.domains = {}
+        for faces in (self.b, self.c):
+            self.domains |= zip(faces.names, random_domains(faces.names, faces.labels, args.selected_attrs, args.seed))
         self.kept = read_kept(args.kept_names, self.b.names) if args.kept_names else None
         self.attack = attack_from_flags(args, self.standard)
         self.root, self.attacked_key = Path(args.result_dir), None
@@ -155,16 +165,15 @@ class Stage:
             self.attacked_key = attacked.key
         scraped = Scraped(faces, attacked, hit, self.purifier if purified else None, self.root / "purified" / args.dataset, args.seed, args.precision)
         scraped.fill(self.ctx, size)
-        domains = dict(zip(faces.names, random_domains(faces.names, faces.labels, args.selected_attrs, args.seed)))
         labels, sources = dict(zip(faces.names, faces.labels)), faces.fingerprints()
         for part in scraped.parts:
-            fakes = FakePhotos(translator, args.gan_type, args.selected_attrs, part.key, part.floats, labels, {n: domains[n] for n in part.names},
+            fakes = FakePhotos(translator, args.gan_type, args.selected_attrs, part.key, part.floats, labels, {n: self.domains[n] for n in part.names},
                                self.root / "fakes" / args.dataset, sources, args.precision)
             fakes.fill(part.names, self.ctx, size)
             n = len(part.names)
             reals = [images.to_uint8(part.floats(part.names[k:k + size])) for k in range(0, n, size)]
             found += [Samples(part.names, [None] * n, torch.full((n,), REAL), np.concatenate(reals)),
-                      Samples(part.names, [args.selected_attrs[domains[name]] for name in part.names], torch.full((n,), FAKE), fakes.load(part.names))]
+                      Samples(part.names, [args.selected_attrs[self.domains[name]] for name in part.names], torch.full((n,), FAKE), fakes.load(part.names))]
         return join(found)
 
     def training(self):
@@ -204,36 +213,42 @@ def with_seed(args, seed):
     return mine
 
 
-def train_one(args, stage, seed, sets, tests, ctx):
-    """One training, its test and its record; a finished one is left alone.  Returns the Record or None."""
-    mine = with_seed(args, seed)
-    run = runs.open_run(run_folder(args, stage, seed), mine, ctx)
-    if run.finished:
-        ctx.print(f"this run is finished: {run.folder / record.FILE}")
-        return record.read(run.folder / record.FILE)
-    started, began = time.strftime("%Y-%m-%dT%H:%M:%S"), time.perf_counter()
-    samples, validation = sets
+def new_detector(args, seed, device):
+    """The untrained detector of a seed, with the ImageNet weights that the flags name."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "detector"))
         detector = networks.Detector(args.detector, args.image_size, args.base)
-    if args.weights:
-        networks.load_imagenet(detector, args.weights)
-    detector = detector.to(ctx.device)
+    return (networks.load_imagenet(detector, args.weights) if args.weights else detector).to(device)
+
+
+def frozen_features(args, sets, tests, device):
+    """{set: features} of a frozen base, which is the same for every seed: each image is put through it once, a training image and its mirror image."""
+    if args.base != "frozen":
+        return {}
+    detector = new_detector(args, 0, device)
+    found = {"training": both_ways(detector, sets[0], 256, device)}
+    return found | {name: features_of(detector, samples, 256, device) for name, samples in {"validation": sets[1], **tests}.items()}
+
+
+def train_one(args, stage, seed, run, sets, tests, features, ctx):
+    """One training, its test and its record."""
+    started, began = time.strftime("%Y-%m-%dT%H:%M:%S"), time.perf_counter()
+    samples, validation = sets
+    detector = new_detector(args, seed, ctx.device)
     steps = steps_per_epoch(len(samples), args.batch_size)
-    how = argparse.Namespace(**vars(mine), num_steps=steps * args.epochs, save_step=steps, log_step=steps)
+    how = argparse.Namespace(**vars(with_seed(args, seed)), num_steps=steps * args.epochs, save_step=steps, log_step=steps)
     how.seed = seed
     meta = {"kind": "detector", "options": detector.options, "image_size": args.image_size, "classes": list(networks.CLASSES), "condition": args.condition,
             "defense": args.defense_model_type, "trained_on": args.dataset, "epochs": args.epochs, "seed": seed}
-    train(how, run, ctx, detector, samples, validation, meta)
+    train(how, run, ctx, detector, samples, validation, meta, features)
     seconds = time.perf_counter() - began
-    found = {name: score(detector, s, 256, ctx.device) for name, s in tests.items()}
+    found = {name: score(detector, s, 256, ctx.device, features.get(name)) for name, s in tests.items()}
     write_scores(run.folder / "scores.csv", tests, found)
     save_pictures(run, tests, found)
     made = make_record(args, condition_name(args, stage), stage, seed, run, sets, tests, found, seconds, started, ctx)
     record.write(run.folder / record.FILE, made)
     m = made.metrics
     ctx.print(f"seed {seed}: accuracy {m['accuracy']:.4f} {m['accuracy_ci']}, AUC {m['auc']:.4f} on clean photos of C; record: {run.folder / record.FILE}")
-    return made
 
 
 def main(argv=None):
@@ -241,9 +256,11 @@ def main(argv=None):
     with distributed.session(args.device) as ctx:
         files.check_writable(args.result_dir)
         stage = Stage(args, ctx)
-        if args.weights:
-            networks.load_imagenet(networks.Detector(args.detector, args.image_size, args.base), args.weights)
+        if args.weights and Path(args.weights).exists() or not args.dry_run:
+            new_detector(args, 0, ctx.device)       # weights of another network are told before any work
         args.defense_weights, args.ddpm_start_num = stage.defense_weights, stage.purifier.params.get("start")
+        if args.kept_names:
+            args.kept_sha256 = files.sha256(args.kept_names)        # another list under the same name is another training
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.base == "scratch" and args.detector != "meso4":
             ctx.print(f"NOTE: {args.detector} is trained FROM SCRATCH, without ImageNet weights: expect a weak detector on few photos "
@@ -251,10 +268,17 @@ def main(argv=None):
         if args.dry_run:
             return
         alone = distributed.Context(0, 1, ctx.device)       # a training belongs to one process; several processes share the seeds
+        mine = {seed: runs.open_run(run_folder(args, stage, seed), with_seed(args, seed), alone) for seed in ctx.shard(args.seeds)}
+        for run in mine.values():
+            if run.finished:
+                print(f"this run is finished: {run.folder / record.FILE}", flush=True)
+        if all(ctx.gather([run.finished for run in mine.values()])):
+            return
         sets, tests = stage.training(), stage.tests()
-        for seed in ctx.shard(args.seeds):
-            train_one(args, stage, seed, sets, tests, alone)
-        ctx.barrier()
+        features = frozen_features(args, sets, tests, ctx.device)
+        for seed, run in mine.items():
+            if not run.finished:
+                train_one(args, stage, seed, run, sets, tests, features, alone)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${DATA:=dataset/CelebA}" "${RESULTS:=results}"
 : "${GAN:=}"                   # a translator; default: the official 200000-G.ckpt where it is, else the newest one trained here
 : "${GAN_DATA:=}"              # what it was trained on, for the record; default: what its file says
-: "${WEIGHTS:=}"               # ImageNet weights of mobilenet_v2, resnet18 or efficientnet_b0; default: torchvision's where it has them on this machine
+: "${WEIGHTS:=}"               # ImageNet weights of the one network in DETECTORS that takes them, or imagenet: torchvision's own, downloaded;
+                               # default: those where torchvision has them on this machine, else none
 : "${DETECTORS:=mobilenet_v2}" # meso4 mobilenet_v2 resnet18 efficientnet_b0
 : "${CONDITIONS:=clean disrupted purified}"                   # and filtered, with KEPT=FILE
 : "${KEPT:=}"                  # the samples that a filter has kept
 : "${RATES:=0.25 0.5 0.75 0.9 1}"    # shares of B's photos that are disrupted
 : "${SWEEP=one-step}"         # defences at every rate and at 0, the control
-: "${CONTROLS:=jpeg-75 defensive-model-2-fixed}"              # defences at rate 0 too; all of them at the last rate
+: "${CONTROLS=jpeg-75 defensive-model-2-fixed}"               # defences at rate 0 too; all of them at the last rate
 : "${DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step diffpure-300-30}"
 : "${SEEDS:=0 1 2}" "${EPS:=0.05}"                            # radius of the disruption in [-1,1] units = 6 grey levels
 : "${PROTOCOL:=--attack_target gray --attack_label original}" # --attack_target clean --attack_label joint is stronger
@@ -35,26 +36,28 @@ flags_of() {
         *)            echo "--defense_model_type $1" ;;
     esac
 }
-train_detector() {
+train_detector() {             # train_detector DETECTOR FLAGS...
+    case $1 in meso4) _weights= ;; *) _weights=${WEIGHTS:+--weights $WEIGHTS} ;; esac
+    _detector=$1; shift
     launch "$here/train_detector.py" --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 ${GAN:+--gan_weights "$GAN"} \
-        ${WEIGHTS:+--weights "$WEIGHTS"} --test_noise_var "$EPS" $PROTOCOL --seeds $SEEDS --resume "$@"
+        --detector "$_detector" $_weights --test_noise_var "$EPS" $PROTOCOL --seeds $SEEDS --resume "$@"
 }
 last=${RATES##* }
 
 for detector in $DETECTORS; do
     for condition in $CONDITIONS; do
         case $condition in
-            clean) train_detector --condition clean --detector "$detector" "$@" ;;
-            disrupted) for rate in $RATES; do train_detector --condition disrupted --poison_rate "$rate" --detector "$detector" "$@"; done ;;
+            clean) train_detector "$detector" --condition clean "$@" ;;
+            disrupted) for rate in $RATES; do train_detector "$detector" --condition disrupted --poison_rate "$rate" "$@"; done ;;
             filtered)
                 if [ -z "$KEPT" ]; then echo "error: CONDITIONS names filtered: give the samples that a filter has kept, KEPT=FILE" >&2; exit 2; fi
-                train_detector --condition filtered --kept_names "$KEPT" --poison_rate "$last" --detector "$detector" "$@" ;;
+                train_detector "$detector" --condition filtered --kept_names "$KEPT" --poison_rate "$last" "$@" ;;
             purified)
                 for defense in $DEFENSES; do
                     rates=$last
                     case " $CONTROLS " in *" $defense "*) rates="0 $last" ;; esac
                     case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
-                    for rate in $rates; do train_detector --condition purified $(flags_of "$defense") --poison_rate "$rate" --detector "$detector" "$@"; done
+                    for rate in $rates; do train_detector "$detector" --condition purified $(flags_of "$defense") --poison_rate "$rate" "$@"; done
                 done ;;
             *) echo "error: CONDITIONS names $condition; one of: clean disrupted purified filtered" >&2; exit 2 ;;
         esac

@@ -35,7 +35,7 @@ class AttackedPhotos:
         """Attack what is missing, sharded over the processes.  Returns the number of photos attacked by this process."""
         index = {name: i for i, name in enumerate(self.faces.names)}
         todo = [(k, name) for k, cached in enumerate(self.caches) for name in cached.missing(self.faces.names)]
-        mine = ctx.shard(todo)
+        mine = ctx.shard(ctx.broadcast(todo))
         with progress.bar(len(mine), what, show=ctx.is_main) as bar:
             for k, cached in enumerate(self.caches):
                 names = [name for j, name in mine if j == k]

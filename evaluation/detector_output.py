@@ -40,13 +40,6 @@ def save_pictures(run, tests, found):
         files.write_atomic(run.folder / f"{name}.png", plots.png(figure))
 
 
-def epoch_seconds(epochs):
-    """Mean seconds of an epoch with its validation, of those since the training was last resumed: its clock begins anew then."""
-    clock = [e["seconds"] for e in epochs]
-    resumed = max((i for i in range(1, len(clock)) if clock[i] < clock[i - 1]), default=0)
-    return clock[-1] / (len(clock) - resumed)
-
-
 def make_record(args, name, stage, seed, run, sets, tests, found, seconds, started, ctx):
     """The Record of one training.
 
@@ -58,17 +51,21 @@ def make_record(args, name, stage, seed, run, sets, tests, found, seconds, start
     epochs, clean = history(run), tests["clean"]
     metrics = {**of["clean"], "disrupted": of.get("disrupted"), "purified": of.get("purified"),
                "validation": {"accuracy": epochs[-1]["val_accuracy"], "loss": epochs[-1]["val_loss"]}}
-    config = {"detector": args.detector, "base": args.base, "pretrained": args.weights and Path(args.weights).name, "condition": args.condition,
-              "gan": args.gan_type, "defense": args.defense_model_type, "defense_params": stage.purifier.params,
-              "defense_noise": trained_noise(stage.defense_weights), **attack_config(args, stage.attack), "poison_rate": args.poison_rate,
-              "num_photos": len(stage.b), "num_train": len(sets[0]), "num_validation": len(sets[1]), "num_test": len(clean), "image_size": args.image_size,
-              "epochs": args.epochs, "lr": args.lr, "lr_schedule": args.lr_schedule, "batch_size": args.batch_size,
-              "data_augmentation": args.data_augmentation, "data_seed": args.seed, "kept": args.kept_names and Path(args.kept_names).name, "skipped": stage.b.skipped + stage.c.skipped,
+    config = {"detector": args.detector, "base": args.base, "pretrained": args.weights and Path(args.weights).name,
+              "pretrained_sha256": args.weights and files.sha256(args.weights), "condition": args.condition, "gan": args.gan_type,
+              "defense": args.defense_model_type, "defense_params": stage.purifier.params, "defense_noise": trained_noise(stage.defense_weights),
+              **attack_config(args, stage.attack), "poison_rate": args.poison_rate, "data_seed": args.seed, "num_photos": len(stage.b),
+              "num_train": len(sets[0]), "num_validation": len(sets[1]), "num_test": len(clean), "image_size": args.image_size,
+              "celeba_crop_size": args.celeba_crop_size, "epochs": args.epochs, "lr": args.lr, "lr_schedule": args.lr_schedule,
+              "batch_size": args.batch_size, "data_augmentation": args.data_augmentation, "precision": args.precision,
+              "kept": args.kept_names and Path(args.kept_names).name, "kept_sha256": getattr(args, "kept_sha256", None),
+              "skipped": stage.b.skipped + stage.c.skipped,
               "gan_training_data": args.gan_training_data or stage.standard.meta.get("trained_on") or "unknown"}
     memory = torch.cuda.max_memory_allocated() / 1e6 if ctx.device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     provenance = {"commit": runs.commit(), "command": runs.command(), "versions": runs.versions(), "gan_sha256": stage.standard.sha256,
-                  "defense_sha256": stage.purifier.sha256, "attacked_key": stage.attacked_key,
+                  "training_gan_sha256": stage.translator.sha256, "defense_sha256": stage.purifier.sha256, "attacked_key": stage.attacked_key,
                   "detector_sha256": files.sha256(run.folder / "weights.safetensors"), "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%S")}
-    cost = {"device": str(ctx.device), "train_s": seconds, "epoch_s": epoch_seconds(epochs), "peak_memory_mb": memory}
+    of_whole = {"train_s": None, "epoch_s": None} if run.resumed else {"train_s": seconds, "epoch_s": epochs[-1]["seconds"] / len(epochs)}
+    cost = {"device": str(ctx.device), **of_whole, "peak_memory_mb": memory}
     groups = {"domain": detection.by_domain(clean.labels.numpy(), found["clean"], clean.names, clean.domains, args.seed, FEWER)}
     return record.Record("detector", name, args.dataset, "c", seed, config, metrics, groups, None, cost, provenance)

@@ -11,7 +11,7 @@ from sklearn.metrics import auc
 
 from common import images as image_forms
 from evaluation.detection import THRESHOLD, equal_error_rate, roc
-from evaluation.plots import _figure, _grid
+from evaluation.plots import light_grid, new_figure
 
 BLUE, ORANGE, GREY = "#1f6fc4", "#e8850c", "#777777"
 RIGHT, WRONG, UNKNOWN = "#00734d", "#c2330a", "#222222"      # bluish green and vermilion, of unlike lightness: told apart by colour-blind eyes
@@ -33,7 +33,7 @@ def training_curves(history):
     runs = {seed: rows for seed, rows in (history.items() if isinstance(history, dict) else [(None, history)]) if rows}
     if not runs:
         return None
-    figure = _figure(10.4, 4.0)
+    figure = new_figure(10.4, 4.0)
     changes = _rate_changes(max(runs.values(), key=len))
     every = [row["epoch"] for rows in runs.values() for row in rows]
     for axes, key, seen in zip(figure.subplots(1, 2), ("loss", "accuracy"), ((0,), (0.5, 1))):      # loss from 0, accuracy from chance to 1 at least
@@ -51,7 +51,7 @@ def training_curves(history):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.update_datalim([(every[0], value) for value in seen])
         axes.autoscale_view(scalex=False)
-        _grid(axes)
+        light_grid(axes)
     _training_legend(figure, runs, changes)
     return figure
 
@@ -78,7 +78,7 @@ def roc_curves(sets):
     """
     if not sets:
         return None
-    figure = _figure(5.4, 5.2)
+    figure = new_figure(5.4, 5.2)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="chance: AUC 0.500, EER 0.500")
     others = iter(OTHER_COLORS * len(sets))
@@ -91,7 +91,7 @@ def roc_curves(sets):
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="real photos taken for fakes (false positive rate)",
              ylabel="fakes found (true positive rate)")
     axes.legend(loc="lower right", fontsize=9, edgecolor="none")
-    _grid(axes)
+    light_grid(axes)
     return figure
 
 
@@ -134,7 +134,7 @@ def prediction_grid(images, names, labels, p, columns=4):
     columns = min(columns, len(names))
     lines = -(-len(names) // columns)
     head = 0.48 if any(label is not None for label in labels) else 0.34            # inches of text above a photo
-    figure = _figure(CELL * columns, (CELL * images.shape[-2] / images.shape[-1] + head) * lines)
+    figure = new_figure(CELL * columns, (CELL * images.shape[-2] / images.shape[-1] + head) * lines)
     cells = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in cells[len(names):]:
         axes.set_visible(False)

@@ -25,7 +25,7 @@ def _measured(rows):
 
 def _limits(cells, room, far=1.0):
     """Ends of an accuracy axis that holds all spreads, and chance unless all lie above `far`; `room` beyond the highest is a share of the whole."""
-    low, high = min(c.value - plots._spread(c)[0] for c in cells), max(c.value + plots._spread(c)[1] for c in cells)
+    low, high = min(c.value - plots.spread_of(c)[0] for c in cells), max(c.value + plots.spread_of(c)[1] for c in cells)
     low, high = low if low > far else min(low, CHANCE), max(high, CHANCE + 0.05)
     return low - 0.04 * (high - low), high + room * (high - low)
 
@@ -35,11 +35,11 @@ def accuracy(table):
     rows = _measured(row for row in table.unmarked if row.condition == "clean" or row.rate == table.common_rate)
     if len(rows) < 2:
         return None
-    look, figure = styles(table), plots._figure(8.6, 0.36 * len(rows) + 1.9)
+    look, figure = styles(table), plots.new_figure(8.6, 0.36 * len(rows) + 1.9)
     axes = figure.add_subplot()
     for y, row in enumerate(rows):
         cell, s = row.cell(ACCURACY), look[row.defence]
-        low, high = plots._spread(cell)
+        low, high = plots.spread_of(cell)
         axes.barh(y, cell.value - CHANCE, left=CHANCE, color=s.color, height=0.7)
         axes.errorbar(cell.value, y, xerr=[[low], [high]], color="#111111", elinewidth=1.1, capsize=3)
         axes.annotate(number(cell.value, "ssim"), (max(cell.value + high, CHANCE), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5,
@@ -51,8 +51,8 @@ def accuracy(table):
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(LABEL)
-    plots._title(axes, f"{table.name}, poison rate {table.common_rate:g}" if table.common_rate else table.name, 76)
-    plots._grid(axes)
+    plots.panel_title(axes, f"{table.name}, poison rate {table.common_rate:g}" if table.common_rate else table.name, 76)
+    plots.light_grid(axes)
     axes.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
@@ -62,13 +62,13 @@ def by_rate(table):
     """Accuracy against the poison rate, a line per kind of training photos; None where there are no two rates above 0."""
     if len(table.rates) < 2:
         return None
-    look, figure = styles(table), plots._figure(8.6, 4.6)
+    look, figure = styles(table), plots.new_figure(8.6, 4.6)
     axes = figure.add_subplot()
     lines = {name: found for name, rows in table.by_rate().items() if (found := sorted(_measured(rows.values()), key=lambda row: row.rate))}
     shown = sorted(lines, key=lambda name: (name == "filtered", name != "disrupted", natural(name)))
     for i, name in enumerate(shown):
         s, cells = look.get(name, REFERENCES["disrupted"]), [row.cell(ACCURACY) for row in lines[name]]
-        low, high = zip(*map(plots._spread, cells))
+        low, high = zip(*map(plots.spread_of, cells))
         aside = 0.006 * (i - (len(shown) - 1) / 2)          # whiskers side by side
         axes.errorbar([row.rate + aside for row in lines[name]], [c.value for c in cells], yerr=(low, high), color=s.color, marker=s.marker,
                       linestyle=s.line, markersize=5, linewidth=1.6, elinewidth=0.9, capsize=2,
@@ -80,8 +80,8 @@ def by_rate(table):
     axes.set_xticks(ticks := sorted({row.rate for rows in lines.values() for row in rows}), [f"{rate:g}" for rate in ticks])
     axes.set_xlabel("poison rate (share of the training photos that was disrupted)")
     axes.set_ylabel(LABEL)
-    plots._title(axes, table.name, 62)
-    plots._grid(axes)
+    plots.panel_title(axes, table.name, 62)
+    plots.light_grid(axes)
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     return figure
 

@@ -23,6 +23,7 @@ COMPARED = (
     (("config.epochs",), lambda v, w: f"{v[0]} epochs (the others: {w[0]})"),
     (("config.lr", "config.lr_schedule", "config.batch_size", "config.data_augmentation"),
      lambda v, w: f"trained with lr {v[0]} {v[1]}, batches of {v[2]}, augmentation {v[3]} (the others: {w[0]} {w[1]}, {w[2]}, {w[3]})"),
+    (("config.precision",), lambda v, w: f"in {v[0]} (the others: {w[0]})"),
     (("config.data_seed",), lambda v, w: f"photos disrupted and domains drawn with seed {v[0]} (the others: {w[0]})"),
     (("config.pretrained",), lambda v, w: f"begun from {v[0] or 'no weights'} (the others: {w[0] or 'no weights'})"), compare.TRANSLATOR, compare.SPLIT)
 
@@ -189,9 +190,9 @@ def _points(cell):
 
 def _join(row, defences):
     """Fill in what the defence's record says of such photos: that with most photos of those whose translator, attack and defence are the same."""
-    same = [d for d in defences if d.dataset == row.first.dataset and compare.attack_of(d.config) == row.attack and d.config.get("attack_on") != "self"
-            and (d.config["gan"], d.provenance.get("gan_sha256"), d.config["image_size"])
-            == tuple(map(row.get, ("config.gan", "provenance.gan_sha256", "config.image_size")))]
+    same = [d for d in defences if d.dataset == row.first.dataset and d.split == "b" and compare.attack_of(d.config) == row.attack
+            and d.config.get("attack_on") != "self" and (d.config["gan"], d.config["image_size"]) == (row.get("config.gan"), row.get("config.image_size"))
+            and d.provenance.get("gan_sha256") == (row.get("provenance.training_gan_sha256") or row.get("provenance.gan_sha256"))]
     if row.condition == "purified":
         same = [d for d in same if d.name == row.first.name and d.provenance.get("defense_sha256") == row.get("provenance.defense_sha256")]
     found = max(same, key=lambda d: (d.config["num_images"] or 0, str(d.provenance.get("finished"))), default=None)
@@ -222,9 +223,10 @@ def table_of(dataset, gan, detector, base, attack, runs, defences, replaced):
     """The DetectorTable of some runs [(path, Record)], with figures of the `defences` [Record]; replaced: see compare.table_of."""
     groups = defaultdict(list)
     for path, found in runs:
-        kept = f" [{found.config['kept']}]" if found.config["kept"] else ""
+        kept = " [" + "@".join([found.config["kept"], *filter(None, [(found.config.get("kept_sha256") or "")[:6]])]) + "]" if found.config["kept"] else ""
         row = DetectorRow(attack, found.name + compare.trained_on(found.config) + kept, [(path, found)])
-        groups[(row.defence, row.rate, row.condition, *row.protocol.values())].append((path, found))
+        groups[(row.defence, row.rate, row.condition, found.config.get("kept_sha256"), found.provenance.get("training_gan_sha256"),
+                *row.protocol.values())].append((path, found))
     rows = [DetectorRow(attack, key[0] + suffix, mine) for key, group in groups.items() for mine, suffix in compare.one_per_seed(group, replaced)]
     for row in rows:
         _join(row, defences)

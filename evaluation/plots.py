@@ -41,7 +41,8 @@ def styles(table):
     return found
 
 
-def _figure(width, height):
+def new_figure(width, height):
+    """An empty white Figure, inches."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     figure.set_facecolor("white")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, hspace=0.04)
@@ -55,11 +56,13 @@ def _legend(figure, look, labels, line=True):
     figure.legend(handles, list(labels.values()), loc="outside right upper", fontsize=9, frameon=False)
 
 
-def _title(axes, text, width=54):
+def panel_title(axes, text, width=54):
+    """A title on the left, broken after `width` characters."""
     axes.set_title("\n".join(textwrap.wrap(text, width)), fontsize=10, loc="left")
 
 
-def _grid(axes):
+def light_grid(axes):
+    """Pale lines behind the data, no frame on top and on the right."""
     axes.grid(True, which="major", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -80,7 +83,7 @@ def _log(axis, values):
         axis.axes.set_ylim(low / 1.5, high * 1.5)
 
 
-def _spread(cell):
+def spread_of(cell):
     """Lengths below and above the value: the 95% interval, or one standard deviation over seeds."""
     if cell.std is not None:
         return min(cell.std, cell.value * 0.999), cell.std       # a log axis has no room below zero
@@ -120,21 +123,21 @@ def l2_by_eps(table):
         return None
     look, columns = styles(table), min(2, len(panels))
     lines = -(-len(panels) // columns)
-    figure = _figure(5.4 * columns + 2.4, 4.3 * lines)
+    figure = new_figure(5.4 * columns + 2.4, 4.3 * lines)
     for i, (protocol, by_defence) in enumerate(panels.items()):
         axes = figure.add_subplot(lines, columns, i + 1)
         for defence in sorted(by_defence, key=natural):
             if not (points := by_defence[defence]):
                 continue
             s = look[defence]
-            low, high = zip(*(_spread(cell) for _, cell in points))
+            low, high = zip(*(spread_of(cell) for _, cell in points))
             axes.errorbar([p[0] for p in points], [p[1].value for p in points], yerr=(low, high), color=s.color,
                           marker=s.marker, linestyle=s.line, markersize=5, linewidth=1.6, elinewidth=0.9, capsize=2)
         _log(axes.yaxis, [c.value for points in by_defence.values() for _, c in points])
-        _title(axes, attack_text(protocol, eps=False))
+        panel_title(axes, attack_text(protocol, eps=False))
         axes.set_xlabel("eps reached (L-inf, [-1,1] units; 0 = undisturbed)")
         axes.set_ylabel(L2)
-        _grid(axes)
+        light_grid(axes)
     shown = sorted({d for by_defence in panels.values() for d, points in by_defence.items() if points}, key=natural)
     _legend(figure, look, {d: d for d in shown})
     return figure
@@ -158,18 +161,18 @@ def l2_by_defence(table):
     blocks = [_measured(table, a) for a in attacks]
     longest = [max(map(len, blocks[i:i + columns])) for i in range(0, len(blocks), columns)]      # bars of equal height in all panels of a line
     lines, heights = len(longest), [0.32 * n + 1.1 for n in longest]
-    figure = _figure(7.4 * columns, sum(heights))
+    figure = new_figure(7.4 * columns, sum(heights))
     panels = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights}).ravel()
     for axes in panels[len(attacks):]:
         axes.set_visible(False)
     all_cells = [r.cell("metrics.purified.l2") for rows in blocks for r in rows]
     positive = [c.value for c in all_cells if c.value > 0] or [1e-6]
-    left, right = min(positive) / 3, max(c.value + _spread(c)[1] for c in all_cells) * 4
+    left, right = min(positive) / 3, max(c.value + spread_of(c)[1] for c in all_cells) * 4
     for i, (axes, attack, rows) in enumerate(zip(panels, attacks, blocks)):
         pale = 0.45 if any(not r.marks for r in rows) else 1
         for y, row in enumerate(rows):
             cell = row.cell("metrics.purified.l2")
-            low, high = _spread(cell)
+            low, high = spread_of(cell)
             axes.barh(y, max(cell.value, left), color=look[row.defence].color, alpha=pale if row.marks else 1, height=0.7)
             if cell.value > 0:
                 axes.errorbar(cell.value, y, xerr=[[low], [high]], color="#111111", elinewidth=1.1, capsize=3)
@@ -178,9 +181,9 @@ def l2_by_defence(table):
         axes.set_xlim(left, max(right, left * 10))
         axes.set_yticks(range(len(rows)), [r.defence + mark(r) for r in rows])
         axes.set_ylim(longest[i // columns] - 0.5, -0.5)
-        _title(axes, attack_text(attack))
+        panel_title(axes, attack_text(attack))
         axes.set_xlabel(L2 + " (log scale)")
-        _grid(axes)
+        light_grid(axes)
         axes.grid(False, axis="y")
     return figure
 
@@ -190,12 +193,12 @@ def _scatter(table, x_key, x_label, log_x):
             and (v := r.cell(x_key).value) is not None and (v > 0 or not log_x)]
     if len(rows) < 2:
         return None
-    look, figure = styles(table), _figure(7.8, 4.6)
+    look, figure = styles(table), new_figure(7.8, 4.6)
     axes = figure.add_subplot()
     values = [r.cell(x_key).value for r in rows]
     for i, row in enumerate(rows):
         cell, s, x = row.cell("metrics.purified.l2"), look[row.defence], values[i]
-        low, high = _spread(cell)
+        low, high = spread_of(cell)
         if not log_x:                                   # several defences share a whole number: side by side
             side = values[:i].count(x) - (values.count(x) - 1) / 2
             x = x + 0.1 * side if x < 1 else x * 1.07 ** side
@@ -212,8 +215,8 @@ def _scatter(table, x_key, x_label, log_x):
     _log(axes.yaxis, [r.cell("metrics.purified.l2").value for r in rows])
     axes.set_xlabel(x_label)
     axes.set_ylabel(L2)
-    _title(axes, attack_text(table.main), 40)      # the legend leaves these axes less room
-    _grid(axes)
+    panel_title(axes, attack_text(table.main), 40)      # the legend leaves these axes less room
+    light_grid(axes)
     _legend(figure, look, {r.defence: r.defence + mark(r) for r in rows}, line=False)
     return figure
 

@@ -24,7 +24,8 @@ MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates):(\S+)((?:\
 END = "<!-- /table -->"
 BENCHMARKS = {"attack": "attack (reference: parameter gradients on, one attack per target domain)", "attack-bf16": "the same in bf16",
               "one-step": "`one-step` (reference: diffpure, {start} steps of a network of the same size)", "ddpm": "`ddpm`, 10 steps (same reference)",
-              "loading": "an epoch of loading {decoded} photos from the crop cache (reference: decoding each time)"}
+              "loading": "an epoch of loading {decoded} photos from the crop cache (reference: decoding each time)",
+              "detector": "an epoch of a frozen `mobilenet_v2`'s head over {decoded} photos (reference: its base evaluated each time)"}
 
 
 class NoRecords(UserError):
@@ -177,7 +178,7 @@ def benchmark_part(comparison, dataset, options):
         label = BENCHMARKS.get(name, name).format(start=config["diffpure_start"], decoded=config["num_decoded"])
         cells.append([label, number(m["seconds"], "short"), number(m["reference_seconds"], "short"),
                       f"{m['ratio']:.1f} ({m['ratio_low']:.1f} - {m['ratio_high']:.1f})"])
-    lines = markdown_table(["seconds per photo (loading: per epoch)", "ours", "reference", "ratio"], cells, left=1)
+    lines = markdown_table(["seconds per photo, or per epoch", "ours", "reference", "ratio"], cells, left=1)
     return "\n".join(lines) + (f"\n\n{newest.cost.get('device', DASH)}; {config['num_images']} photos of {config['image_size']} x {config['image_size']}, "
                                f"medians of {config['repeats']} turns, ratio with its range.")
 

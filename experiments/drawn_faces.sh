@@ -27,6 +27,11 @@ TRAIN_DATA=dataset/recipe/split DATA=$OUT/drawn GAN=$here/models/stargan/demo.sa
 ONE_STEP=$here/models/one_step/demo.safetensors AUTOENCODER=$here/models/dae/demo.safetensors
 export AUTOENCODER UNSEEN_DEFENSES TRANSFER_DEFENSES TRAIN_DATA GAN_STEPS DATA RESULTS NUM CURVE_NUM CURVE_DEFENSES EPSILONS STEPS GAN DIFFUSION ONE_STEP
 case " $STEPS " in *" purified "*|*" detectors "*)      # on more faces, a data set of its own
+    for step in $STEPS; do
+        case $step in purified|detectors|compare) ;; *)
+            echo "error: STEPS names $step beside purified or detectors, which use other faces (drawn-2000): run them apart" >&2; exit 2 ;;
+        esac
+    done
     "$PYTHON" -m faces.procedural --out "$OUT/photos-2000" -n 2000 --seed 2
     DATA=$OUT/drawn-2000
     "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photos-2000/images" --attr_path "$OUT/photos-2000/list_attr_celeba.txt" \

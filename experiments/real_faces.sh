@@ -26,7 +26,7 @@ tune table curve seeds unseen ablations transfer adaptive purified detectors com
 one-step one-step-noise0.45}"
 : "${DETECTOR_DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-2-fixed ddpm-20 one-step diffpure-300-30}"
 : "${RATES:=0.25 0.5 0.75 0.9 1}"                 # shares of disrupted photos; defences at the last of them, and
-: "${CONTROLS:=jpeg-75 defensive-model-2-fixed one-step}" "${SWEEP=one-step}"    # these at 0 as well, these at all
+: "${CONTROLS=jpeg-75 defensive-model-2-fixed one-step}" "${SWEEP=one-step}"    # these at 0 as well, these at all
 : "${DETECTORS:=meso4 mobilenet_v2}" "${IMAGENET:=}"                     # mobilenet_v2's weights; default: torchvision's where they are on this machine
 : "${DETECTOR_EPOCHS:=}" "${DETECTOR_LIMIT:=2000}"                       # default: meso4 8, else the tutorial's 20; photos of B, and of C
 : "${DETECTOR_PROTOCOL:=--attack_target gray --attack_label original}"

@@ -60,6 +60,7 @@ class FaceFolder:
             self._rows = self._rows[~bad]
             if not len(self._rows):
                 raise UserError(f"{folder}: all {len(bad)} photos are damaged, the first is {self.skipped[0]}")
+        self._prints = {}            # found so far, shared with subsets
         self.names = [names[r] for r in self._rows]
         self.labels = labels[[row_of[name] for name in self.names]]         # float32 (N, C) in {0, 1}
 
@@ -88,7 +89,10 @@ class FaceFolder:
     def fingerprints(self):
         """{name: 16 hex digits of the sha256 of its crop}: tells a photo from another one under the same name."""
         self.prepare()
-        return {name: hashlib.sha256(self.load([i]).tobytes()).hexdigest()[:16] for i, name in enumerate(self.names)}
+        for i, name in enumerate(self.names):
+            if name not in self._prints:
+                self._prints[name] = hashlib.sha256(self.load([i]).tobytes()).hexdigest()[:16]
+        return {name: self._prints[name] for name in self.names}
 
     def prepare(self, show=False):
         """Decode every photo that is not in the crop cache yet; damaged ones are left for load() to name."""

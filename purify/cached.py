@@ -27,7 +27,7 @@ class PurifiedPhotos:
         """Purify what is missing, sharded over the processes, and note what it cost."""
         if self.purifier.name == "none":
             return
-        mine = ctx.shard(self.cache.missing(names))
+        mine = ctx.shard(ctx.broadcast(self.cache.missing(names)))
         spent = 0.0
         self.purifier.reset_count()
         with progress.bar(len(mine), what, show=ctx.is_main) as bar:

@@ -1,8 +1,11 @@
 """The detectors' engine, run whole on tiny splits B and C: what is trained on, what is tested on, what is refused."""
 import csv
 import json
+import os
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from common.cli import UserError
 from evaluation import detector_output
 from models.detector.network import load_detector
 
+ROOT = Path(__file__).resolve().parents[1]
 tiny = runpy.run_path(str(Path(__file__).with_name("weights.py")))
 
 
@@ -178,6 +182,8 @@ def test_a_filter_leaves_only_what_it_kept(stage, tmp_path):
     ("--condition disrupted --attack_type none", "disrupts nothing"),
     ("--condition disrupted --attack_label target", "a scraped photo carries one"),
     ("--condition filtered", "--kept_names"),
+    ("--condition disrupted --kept_names kept.txt", "filters nothing"),
+    ("--condition clean --seeds 0 1 --resume results/000", "name its seed"),
     ("--condition clean --seeds 1 1", "each seed once"),
     ("--condition clean --batch_size 1", "two images"),
     ("--condition clean --weights imagenet", "no ImageNet weights of meso4"),
@@ -203,8 +209,39 @@ def test_a_filter_that_leaves_nothing_to_learn_is_one_line(stage, tmp_path, what
     assert not results.exists()
 
 
+def test_another_list_under_the_same_name_is_another_training(stage, tmp_path):
+    flags, results = stage
+    names = [f"{i + 1:06d}.png" for i in range(20)]
+    kept = tmp_path / "kept.txt"
+    for count in (15, 18, 18):
+        kept.write_text("\n".join(names[:count]))
+        run(flags, f"--condition filtered --kept_names {kept} --resume")
+    assert [r["config"]["num_train"] + r["config"]["num_validation"] for r in records(results)] == [30, 36]
+
+
+def test_the_grid_shows_the_rows_that_the_scores_name(stage, monkeypatch):
+    flags, results = stage
+    shown = {}
+    whole = detector_output.detector_pictures.prediction_grid
+    monkeypatch.setattr(detector_output.detector_pictures, "prediction_grid", lambda *a: shown.update(zip(("x", "names", "labels", "p"), a)) or whole(*a))
+    run(flags, "--condition clean")
+    rows = list(csv.DictReader(next(results.rglob("scores.csv")).open()))
+    told = {(r["name"], r["label"]): float(r["probability_fake"]) for r in rows if r["test_set"] == "clean"}
+    assert len(shown["names"]) == 16 and sorted(shown["labels"]) == [0] * 8 + [1] * 8
+    clean = opened(flags, "--condition clean").tests()["clean"]
+    for name, label, p, x in zip(shown["names"], shown["labels"], shown["p"], shown["x"]):
+        assert told[name, ("real", "fake")[label]] == pytest.approx(p, abs=1e-6)
+        row = [i for i in range(len(clean)) if clean.names[i] == name and int(clean.labels[i]) == label]
+        assert np.array_equal(images.to_uint8(x), clean.pixels[row[0]])
+
+
 def test_bad_data_is_one_line_and_leaves_nothing(stage, tmp_path):
     flags, results = stage
+    with pytest.raises(UserError, match="0.01 of 20 photos is none of them"):
+        run(flags, "--condition disrupted --poison_rate 0.01")
+    single = tiny["translator"](tmp_path / "one.safetensors", c_dim=1)
+    with pytest.raises(UserError, match="none of the target domains Black_Hair changes its labels"):
+        run(flags, f"--condition clean --gan_weights {single} --selected_attrs Black_Hair --dry_run")
     with pytest.raises(UserError, match="found 9 photos, expected 10"):
         run(flags, "--condition clean --limit 9")
     with pytest.raises(UserError, match="no such weight file"):
@@ -249,3 +286,18 @@ def test_the_second_columns_are_disrupted_and_purified_photos_of_c(stage):
     sets = opened_stage.tests()
     assert (sets["disrupted"].pixels != sets["clean"].pixels).any() and (sets["purified"].pixels != sets["disrupted"].pixels).any()
     assert sets["disrupted"].labels.tolist() == sets["clean"].labels.tolist() and sets["disrupted"].domains == sets["clean"].domains
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_seeds_and_find_what_one_finds(stage, tmp_path):
+    flags, results = stage
+    found = {}
+    for world, where in ((1, "one"), (2, "two")):
+        launch = [sys.executable] if world == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        words = flags.replace("--seeds 0", "--seeds 0 1 2").replace(f"--result_dir {results}", f"--result_dir {tmp_path / where}").split()
+        subprocess.run([*launch, str(ROOT / "train_detector.py"), *words, "--condition", "disrupted"], check=True, capture_output=True, cwd=ROOT,
+                       env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+        found[where] = {r["seed"]: r["metrics"] for r in records(tmp_path / where)}
+    assert set(found["one"]) == {0, 1, 2} and found["two"].keys() == found["one"].keys()
+    for seed, metrics in found["one"].items():
+        assert found["two"][seed]["accuracy"] == pytest.approx(metrics["accuracy"], abs=0.05)      # a pixel of an attack may differ by rounding

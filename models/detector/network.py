@@ -123,10 +123,10 @@ def hub_file(name):
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name, weights.url
 
 
-def find_imagenet_weights(name, asked=None):
+def find_imagenet_weights(name, asked=None, download=True):
     """The file of a base's weights: `asked`, or what torchvision has on this machine; None = from scratch.
 
-    Args:    asked  a path, "imagenet" (torchvision's own, loaded from its address if need be), "none", or None = torchvision's own if it is here
+    Args:    asked  a path, "imagenet" (torchvision's own, loaded from its address if need be and `download`), "none", or None = torchvision's own if it is here
     Raises:  UserError for Meso4, which has none, and when the address does not answer
     """
     if name == "meso4" or asked == "none":
@@ -138,8 +138,8 @@ def find_imagenet_weights(name, asked=None):
     path, url = hub_file(name)
     if path.is_file():
         return path
-    if asked is None:
-        return None
+    if asked is None or not download:
+        return path if asked else None
     files.make_folder(path.parent)
     try:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
@@ -197,7 +197,10 @@ def load_detector(path, device="cpu"):
 
 @torch.no_grad()
 def probabilities(detector, batches, device="cpu"):
-    """Probability of fake, (N,) float64 on the CPU, of an iterable of images (n, 3, H, W) in [-1, 1].  Leaves the mode as it was."""
+    """Probability of fake, (N,) float64 on the CPU, of an iterable of images (n, 3, H, W) in [-1, 1], or of what a detector's head takes.
+
+    Leaves the mode as it was.
+    """
     training = detector.training
     detector.eval()
     found = [detector(x.to(device)).double().softmax(1)[:, 1].cpu() for x in batches]

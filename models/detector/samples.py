@@ -41,9 +41,11 @@ class Samples:
 
 def join(parts):
     """Several Samples as one, in the order of (name, label), whatever the order they come in."""
-    names, domains = [n for p in parts for n in p.names], [d for p in parts for d in p.domains]
-    whole = Samples(names, domains, torch.cat([p.labels for p in parts]), np.concatenate([p.pixels for p in parts]))
-    return whole.subset(sorted(range(len(whole)), key=lambda i: (names[i], int(whole.labels[i]))))
+    where = sorted((name, label, k, i) for k, p in enumerate(parts) for i, (name, label) in enumerate(zip(p.names, p.labels.tolist())))
+    pixels = np.empty((len(where), *parts[0].pixels.shape[1:]), np.uint8)       # row by row: at full size a second copy would not fit
+    for row, (_, _, k, i) in enumerate(where):
+        pixels[row] = parts[k].pixels[i]
+    return Samples([name for name, *_ in where], [parts[k].domains[i] for _, _, k, i in where], torch.tensor([label for _, label, *_ in where]), pixels)
 
 
 def sample_id(name, label):
@@ -57,7 +59,7 @@ def read_kept(path, names):
     Raises UserError for a file that is missing, is no text, names a photo that is not in `names`, or keeps nothing.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"--kept_names {path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})")
     known, kept = {sample_id(name, label) for name in names for label in (REAL, FAKE)}, set()
@@ -66,7 +68,8 @@ def read_kept(path, names):
         ids = [word] if "/" in word else [sample_id(word, REAL), sample_id(word, FAKE)]
         if word and not word.startswith("#"):
             if ids[0] not in known:
-                raise UserError(f"--kept_names {path}: line {number} names {word!r:.60}, which is no sample here; expected lines like {min(known)}")
+                raise UserError(f"--kept_names {path}: line {number} names {word!r:.60}, which is none of the {len(names)} photos here (after --limit "
+                                "and --skip_damaged); expected lines like " + min(known))
             kept.update(ids)
     if not kept:
         raise UserError(f"--kept_names {path}: keeps no sample, so there is nothing to train on")

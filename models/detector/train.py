@@ -32,27 +32,34 @@ class Epoch:
 
 
 @torch.no_grad()
-def both_ways(detector, samples, batch_size, device):
-    """A frozen base's features of every image and of its mirror image, (N, 2, num_features) on the device."""
+def features_of(detector, samples, batch_size, device, mirror=False):
+    """A frozen base's features of every image, or of its mirror image, (N, num_features) on the device."""
     detector.eval()
-    rows = [torch.stack([detector.features(x.to(device)), detector.features(x.flip(-1).to(device))], 1) for x in samples.batches(batch_size)]
-    return torch.cat(rows)
+    return torch.cat([detector.features((x.flip(-1) if mirror else x).to(device)) for x in samples.batches(batch_size)])
+
+
+def both_ways(detector, samples, batch_size, device):
+    """features_of every image and of its mirror image, (N, 2, num_features) on the device."""
+    return torch.stack([features_of(detector, samples, batch_size, device, mirror) for mirror in (False, True)], 1)
 
 
 def steps_per_epoch(count, batch_size):
     return -(-count // batch_size)
 
 
-def train(args, run, ctx, detector, samples, validation, meta):
+def train(args, run, ctx, detector, samples, validation, meta, features=None):
     """Minimise the cross-entropy of real and fake; the weights of the last epoch stay, nothing is selected.
 
     Args:   args      epochs, batch_size, lr, lr_schedule, seed, precision, data_augmentation; num_steps, save_step and log_step, all of an epoch's steps
             detector  models.detector.network.Detector on ctx.device;  samples, validation  models.detector.samples.Samples
+            features  of a frozen base, where they are known: {"training": (N, 2, D) of both_ways, "validation": (M, D) of features_of}
     Writes: run.folder / log.jsonl: a line for each epoch's training and one for its validation; last.pt, weights.safetensors
     """
     frozen, steps = detector.base == "frozen", args.save_step
-    features = both_ways(detector, samples, args.batch_size, ctx.device) if frozen else None
-    judged = both_ways(detector, validation, args.batch_size, ctx.device)[:, 0] if frozen else None
+    if frozen:
+        known = features or {"training": both_ways(detector, samples, args.batch_size, ctx.device),
+                             "validation": features_of(detector, validation, args.batch_size, ctx.device)}
+        features, judged = known["training"], known["validation"]
     learned = detector.head if frozen else detector
     optimiser = torch.optim.Adam([p for p in learned.parameters() if p.requires_grad], args.lr)
     batches, epoch = Batches(samples, args.batch_size, args.seed, ctx, flip=False), Epoch(torch.zeros(3, device=ctx.device))
@@ -114,6 +121,8 @@ def history(run):
     return [{**values, "epoch": int(values["epoch"])} for _, values in sorted(found.items()) if "epoch" in values]
 
 
-def score(detector, samples, batch_size, device):
-    """Probability of fake of every image, (N,) float64 array."""
+def score(detector, samples, batch_size, device, features=None):
+    """Probability of fake of every image, (N,) float64 array; from the features of a frozen base where they are known."""
+    if features is not None:
+        return probabilities(detector.head, [features], device).numpy()
     return probabilities(detector, samples.batches(batch_size), device).numpy()

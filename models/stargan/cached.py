@@ -1,7 +1,9 @@
 """Fakes from the shared cache: one of each photo, in a target domain that changes its label, and none is made twice."""
+import numpy as np
 import torch
 
 from common import cache, distributed, images, progress, seeds
+from common.cli import UserError
 from models.stargan.labels import create_labels
 
 
@@ -10,14 +12,14 @@ def random_domains(names, labels, attributes, seed):
 
     Args:    labels (N, C) in {0, 1}, the photos' own
     Returns: [index into attributes], length N
-    Raises:  ValueError for a photo that no domain would change
+    Raises:  UserError for a photo that no domain would change
     """
     changes = (create_labels(labels, attributes) != labels).any(2).T             # (N, C)
     found = []
     for name, row in zip(names, changes.tolist()):
         choices = [k for k, changed in enumerate(row) if changed]
         if not choices:
-            raise ValueError(f"{name}: no target domain changes its labels")
+            raise UserError(f"{name}: none of the target domains {', '.join(attributes)} changes its labels, so there is no fake of it; add one to --selected_attrs")
         found.append(choices[seeds.derive(seed, "domain", name) % len(choices)])
     return found
 
@@ -41,7 +43,7 @@ class FakePhotos:
     def fill(self, names, ctx, batch_size, what="fake"):
         """Translate what is missing, sharded over the processes."""
         todo = [(k, n) for k, cached in enumerate(self.caches) for n in cached.missing([n for n in names if self.domains[n] == k])]
-        mine = ctx.shard(todo)
+        mine = ctx.shard(ctx.broadcast(todo))      # one list for all: what one has made must not shift the others' shares
         with progress.bar(len(mine), what, show=ctx.is_main) as bar:
             for k, cached in enumerate(self.caches):
                 wanted = [n for j, n in mine if j == k]
@@ -56,4 +58,4 @@ class FakePhotos:
 
     def load(self, names):
         """uint8 (N, H, W, 3)."""
-        return torch.stack([torch.from_numpy(self.caches[self.domains[n]].load([n])[0]) for n in names]).numpy()
+        return np.concatenate([self.caches[self.domains[n]].load([n]) for n in names])

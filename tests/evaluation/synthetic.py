@@ -33,7 +33,7 @@ def defense(name="jpeg-q75", l2=0.003, seed=0, dataset="drawn", images=64, size=
                 "attack_on": "standard", "attack_through": None, "num_images": images, "num_pairs": images * 5, "image_size": size,
                 "gan_training_data": None, **config}
     return record.Record(
-        kind="defense", name=name, dataset=dataset, split="images_b", seed=seed, config=settings,
+        kind="defense", name=name, dataset=dataset, split="b", seed=seed, config=settings,
         metrics={"disrupted": fakes(disrupted, 80.0), "purified": fakes(l2, frechet), "clean_purified": fakes(clean, 0.5),
                  "input": {"disrupted": photos(0.0015, linf), "purified": photos(photo_l2), "clean_purified": photos(photo_l2 / 2)}},
         per_group={"domain": {}}, features={"name": "attribute-classifier", "sha256": features, "resize": "none", "backend": "test"},
