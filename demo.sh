@@ -8,10 +8,10 @@
 set -eu
 here=$(dirname "$0"); . "$here/environment.sh"
 : "${OUT:=demo_out}"          # everything is written below it; a second run continues
-: "${NUM:=64}"                # photos of split B that are disrupted, 5 domains each
-: "${STEPS:=100}"             # steps by which the shipped purifier's training is continued
+: "${NUM:=48}"                # photos of split B that are disrupted, 5 domains each
+: "${STEPS:=80}"              # steps by which the shipped purifier's training is continued
 : "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed ddpm-10 one-step}"
-: "${DETECTOR_DEFENSES:=jpeg-75 defensive-model-2-fixed one-step}"     # what detectors are trained on beside clean and disrupted photos
+: "${DETECTOR_DEFENSES:=one-step defensive-model-2-fixed}"     # what detectors are trained on beside clean and disrupted photos
 : "${SLOW_DEFENSES:=ddpm-20 diffpure-30}"      # beside the others, on half of the cores
 data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
 gan=$here/models/stargan/demo.safetensors
@@ -68,16 +68,18 @@ joined
 
 # 4. What it is for: detectors trained on all photos of B clean, disrupted and purified, tested on clean photos of C and clean fakes of them.
 train_detector() {
-    OMP_NUM_THREADS=$half launch "$here/train_detector.py" $data --gan_weights "$gan" --detector meso4 --epochs 15 --batch_size 16 \
-        --image_batch_size 8 --test_noise_var 0.05 --resume "$@"
+    launch "$here/train_detector.py" $data --gan_weights "$gan" --detector meso4 --epochs 15 --batch_size 16 --image_batch_size 8 \
+        --test_noise_var 0.05 --resume "$@"
 }
-train_detectors() {      # of each defence, one after the other
+train_detectors() {      # train_detectors "DEFENSES" FLAGS...: one after the other, on half of the cores
     _list=$1; shift
-    for defense in $_list; do train_detector --condition purified $(flags_of "$defense") "$@"; done
+    for defense in $_list; do OMP_NUM_THREADS=$half train_detector --condition purified $(flags_of "$defense") "$@"; done
 }
 train_detector --condition disrupted "$@"        # disrupts the photos for all
-beside train_detectors "$DETECTOR_DEFENSES" "$@"
-train_detector --condition clean "$@"
+first=${DETECTOR_DEFENSES%% *}
+beside train_detectors "$first" "$@"
+OMP_NUM_THREADS=$half train_detector --condition clean "$@"
+train_detectors "${DETECTOR_DEFENSES#"$first"}" "$@"
 joined
 
 case " $* " in *" --dry_run "*) exit 0 ;; esac

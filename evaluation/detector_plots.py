@@ -51,7 +51,7 @@ def accuracy(table):
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(LABEL)
-    plots.panel_title(axes, f"{table.name}, poison rate {table.common_rate:g}" if table.common_rate else table.name, 76)
+    plots.panel_title(axes, f"{table.name}, poison rate {table.common_rate:g}" if table.common_rate else table.name, 52)
     plots.light_grid(axes)
     axes.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
@@ -80,7 +80,7 @@ def by_rate(table):
     axes.set_xticks(ticks := sorted({row.rate for rows in lines.values() for row in rows}), [f"{rate:g}" for rate in ticks])
     axes.set_xlabel("poison rate (share of the training photos that was disrupted)")
     axes.set_ylabel(LABEL)
-    plots.panel_title(axes, table.name, 62)
+    plots.panel_title(axes, table.name, 48)
     plots.light_grid(axes)
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     return figure
