@@ -29,18 +29,19 @@ COMPARED = (
 
 LEGEND = (
     "A detector learns real (0) from fake (1) on photos of split B and fakes made from them, and is tested on photos of split C and fakes of them. "
-    "*training photos*: B as nobody disrupted it (*clean*), with the share *poison rate* of it *disrupted*, the same photos all purified by the defence "
-    "named, or *filtered*; *... of undisturbed photos*: the control, purified though nobody disrupted them. *l2*, *frechet* or *fid*, *nfe*, *s/photo*: "
-    "fakes of such photos (a disrupted photo, purified or not; in a control an undisturbed one) against fakes of the photos themselves, and what "
-    "purifying costs, from test_defense.py's record of the same translator, attack and defence. *accuracy* (fake from probability 0.5 on), *AUC*, *EER* "
-    "(equal error rate), *ECE* (expected calibration error): on clean photos of C and clean fakes; *on disrupted*, *on purified*: accuracy where the "
-    "photos of C were disrupted, or disrupted and purified. *lost*: accuracy of the clean row minus this one, in points. *recovered*: (accuracy - that "
-    "of the disrupted row of this poison rate) / (that of the clean row - the same), a dash unless that loss exceeds its own 95% interval. ± standard "
-    "deviation over seeds, or for one seed [low, high]: bootstrap 95% interval over photos. Intervals of *lost* and *recovered* (95% too; Fieller's for "
-    "the ratio) are of training noise alone, by Welch's t over seeds; where a row has one seed, or no seed changes anything, of the drawing of test "
-    "photos alone, from the bootstrap intervals combined in quadrature as if each row had test photos of its own. **Bold**: better than the disrupted "
-    "row, the 95% interval of the difference above 0. † must not be compared with the other rows; rows with the same mark may be compared with one "
-    "another. –: not measured, or nothing to hold it against.")
+    "*training photos*: B as nobody disrupted it (*clean*), with the share *poison rate* of it *disrupted*, the same photos all purified by the defence"
+    " named, or *filtered*; *... of undisturbed photos*: the control, purified though nobody disrupted them. *l2*, *frechet* or *fid*, *nfe*, "
+    "*s/photo*: fakes of such photos (a disrupted photo, purified or not; in a control an undisturbed one) against fakes of the photos themselves, and "
+    "what purifying costs, from test_defense.py's record of the same translator, attack and defence. *accuracy* (fake from probability 0.5 on), *AUC*, "
+    "*EER* (equal error rate), *ECE* (expected calibration error): on clean photos of C and clean fakes; *on disrupted*, *on purified*: accuracy where "
+    "the photos of C were disrupted, or disrupted and purified; *validation*: accuracy on the held-out part of B, which went through what the training "
+    "photos went through. *lost*: accuracy of the clean row minus this one, in points. *recovered*: (accuracy - that of the disrupted row of this "
+    "poison rate) / (that of the clean row - the same), a dash unless that loss exceeds its own 95% interval. ± standard deviation over seeds, or for "
+    "one seed [low, high]: bootstrap 95% interval over photos. Intervals of *lost* and *recovered* (95% too; Fieller's for the ratio) are of training "
+    "noise alone, by Welch's t over seeds; where a row has one seed, or no seed changes anything, of the drawing of test photos alone, from the "
+    "bootstrap intervals combined in quadrature as if each row had test photos of its own. **Bold**: better than the disrupted row, the 95% interval of"
+    " the difference above 0. † must not be compared with the other rows; rows with the same mark may be compared with one another. –: not measured, or"
+    " nothing to hold it against.")
 RATES_LEGEND = ("Accuracy on clean photos of C and clean fakes against the share of the training photos that was disrupted; ± standard deviation over seeds. "
                 "Rate 0: undisturbed photos, purified by the defence named.")
 

@@ -10,7 +10,7 @@ Between a marker and `<!-- /table -->` stands what the marker asks for:
 
 Options leave some runs: photos=64 those on so many (of detectors: so many training photos), gan=stargan those of one translator, under=demo_out
 those below a folder of that name, radius=0.05 those of one eps; of detectors also detector=meso4, base=scratch, attack=pgd, target=gray, and rate=1
-those of one poison rate with the clean ones.
+those of one poison rate with the clean ones; legend=no writes the tables alone.
 """
 import re
 from collections import Counter
@@ -77,6 +77,7 @@ DETECTOR_OPTIONS = {
     "attack": lambda path, found, name: found.config["attack"] == name,
     "target": lambda path, found, name: found.config["attack_target"] == name,
     "rate": lambda path, found, rate: found.config["poison_rate"] == rate or found.config["condition"] == "clean",
+    "legend": lambda path, found, word: True,        # leaves no run out
 }
 NUMBERS = {"photos", "radius", "rate"}
 
@@ -184,7 +185,8 @@ def benchmark_part(comparison, dataset, options):
 
 
 def detectors_part(comparison, dataset, options):
-    return "\n\n".join(f"**{t.name}**\n\n{detectors_markdown(t)}" for t in detectors_of(comparison, dataset, options)) + f"\n\n{detectors.LEGEND}"
+    return "\n\n".join(f"**{t.name}**\n\n{detectors_markdown(t)}" for t in detectors_of(comparison, dataset, options)) \
+        + ("" if options.get("legend") == "no" else f"\n\n{detectors.LEGEND}")
 
 
 def rates_part(comparison, dataset, options):

@@ -44,6 +44,7 @@ DETECTOR_COLUMNS = (
     Column("ECE", "metrics.ece", "ssim"),
     Column("on disrupted", "metrics.disrupted.accuracy", "ssim"),
     Column("on purified", "metrics.purified.accuracy", "ssim"),
+    Column("validation", "metrics.validation.accuracy", "ssim"),
     Column("lost, points", "lost", "points", spread=True),
     Column("recovered", "share", "share", spread=True),
 )
