@@ -8,7 +8,7 @@
 set -eu
 here=$(dirname "$0"); . "$here/environment.sh"
 : "${OUT:=demo_out}"          # everything is written below it; a second run continues
-: "${NUM:=48}"                # photos of split B that are disrupted, 5 domains each
+: "${NUM:=32}"                # photos of split B that are disrupted, 5 domains each
 : "${STEPS:=80}"              # steps by which the shipped purifier's training is continued
 : "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed ddpm-10 one-step}"
 : "${DETECTOR_DEFENSES:=one-step defensive-model-2-fixed}"     # what detectors are trained on beside clean and disrupted photos
@@ -62,8 +62,8 @@ done
 # 3. The attacker knows the purifier and aims at all domains at once: through one-step with the exact gradient, through ddpm with the
 #    backward pass approximated (--gradient full is the exact one, and costs more).
 adaptive="--attack_target clean --attack_label joint --attack_steps 20"
-beside chain ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit 16 "$@"
-chain one-step --attack_through one-step --gradient full --eot 4 $adaptive --limit 32 "$@"
+beside chain ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit 8 "$@"
+chain one-step --attack_through one-step --gradient full --eot 4 $adaptive --limit 16 "$@"
 joined
 
 # 4. What it is for: detectors trained on all photos of B clean, disrupted and purified, tested on clean photos of C and clean fakes of them.
