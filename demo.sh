@@ -8,7 +8,7 @@
 set -eu
 here=$(dirname "$0"); . "$here/environment.sh"
 : "${OUT:=demo_out}"          # everything is written below it; a second run continues
-: "${NUM:=32}"                # photos of split B that are disrupted, 5 domains each
+: "${NUM:=40}"                # photos of split B that are disrupted, 5 domains each
 : "${STEPS:=80}"              # steps by which the shipped purifier's training is continued
 : "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed ddpm-10 one-step}"
 : "${DETECTOR_DEFENSES:=one-step defensive-model-2-fixed}"     # what detectors are trained on beside clean and disrupted photos
