@@ -9,24 +9,19 @@ writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-e
   python test_defense.py --defense_model_type one-step --gan_weights 200000-G.ckpt --attack_through one-step --gradient full --eot 4
 """
 import json
-import resource
 import time
 import warnings
 from pathlib import Path
-
-import torch
 
 import purify
 from attacks.cached import AttackedPhotos
 from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.through import ThroughDefence
 from common import cli, distributed, files, images, runs
-from common.cli import UserError
 from evaluation import record
 from evaluation.fid import load_extractor
 from evaluation.score import Score, score_all
 from faces.flags import add_data_flags, dataset_name, open_judged
-from models.stargan.frozen import load_translator
 from models.stargan.labels import create_labels
 from purify.cached import PurifiedPhotos
 from purify.defences import DEFENCES, defence_folder
@@ -162,8 +157,7 @@ def main(argv=None):
                   "attack_gradient": args.gradient if args.attack_through else None, "attack_eot": args.eot if args.attack_through else None,
                   "num_images": num_images, "num_pairs": num_pairs, "image_size": args.image_size,
                   "gan_training_data": args.gan_training_data or standard.meta.get("trained_on") or "unknown", "skipped": faces.skipped}
-        memory = torch.cuda.max_memory_allocated() / 1e6 if ctx.device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        cost = {"nfe": nfe, "attack_s_per_image": attack_seconds, "purify_s_per_image": seconds, "peak_memory_mb": memory, "device": str(ctx.device)}
+        cost = {"nfe": nfe, "attack_s_per_image": attack_seconds, "purify_s_per_image": seconds, "peak_memory_mb": distributed.peak_memory_mb(ctx.device), "device": str(ctx.device)}
         provenance = {"commit": runs.commit(), "command": runs.command(), "versions": runs.versions(), "gan_sha256": translator.sha256,
                       "defense_sha256": purifier.sha256, "attacked_key": attacked.key, "started": started,
                       "finished": time.strftime("%Y-%m-%dT%H:%M:%S")}

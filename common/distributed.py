@@ -1,5 +1,6 @@
 """One process without torchrun, N with it. Work is sharded `items[rank::world]`; rank 0 writes files."""
 import os
+import resource
 from contextlib import contextmanager
 
 import torch
@@ -96,3 +97,10 @@ def session(device="auto"):
 def autocast(device, precision):
     """Autocast region of `--precision fp32|bf16` on this device."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def peak_memory_mb(device):
+    """The most memory held so far, megabytes: of the GPU by this process's tensors, else of the process."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

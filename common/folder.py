@@ -33,6 +33,12 @@ def batches(sizes, batch_size):
     return [group[i:i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
 
 
+def check_apart(folder, sources):
+    """Raises UserError if --output is the folder of the photos. A photo may be a link: neither where it is listed nor where it lies is written to."""
+    if Path(folder).resolve() in {p.resolve().parent for p in sources} | {p.parent.resolve() for p in sources}:
+        raise UserError(f"--output {folder}: is the folder of the photos; choose another, the originals are never touched")
+
+
 class Output:
     """The output folder: <stem>.png per photo, and a YAML file named `description` that says how they were made.
 
@@ -42,9 +48,7 @@ class Output:
     def __init__(self, folder, sources, description):
         self.folder = Path(folder)
         self.description = self.folder / description
-        # A photo may be a link: neither the folder it is listed in nor the one it lies in is written to.
-        if self.folder.resolve() in {p.resolve().parent for p in sources} | {p.parent.resolve() for p in sources}:
-            raise UserError(f"--output {folder}: is the folder of the photos; choose another, the originals are never touched")
+        check_apart(folder, sources)
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"--output {folder}: is a file, expected a folder")
         files.check_writable(self.folder)

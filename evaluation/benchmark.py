@@ -37,7 +37,7 @@ from faces.celeba import FaceFolder
 from faces.procedural import draw_folder
 from models.detector.network import Detector
 from models.detector.samples import Samples
-from models.detector.train import both_ways
+from models.detector.train import features_of
 from models.stargan.frozen import load_translator
 from models.stargan.labels import create_labels
 
@@ -178,13 +178,13 @@ def time_detector(args, faces, ctx, clock):
     optimiser, pixels = torch.optim.Adam(detector.head.parameters(), 1e-3), faces.load(range(len(faces)))
     labels = torch.arange(len(faces), device=ctx.device) % 2
     samples = Samples(faces.names, [None] * len(faces), labels.cpu(), pixels)
-    features = both_ways(detector, samples, 32, ctx.device)[:, 0]
+    features = features_of(detector, samples, 32, ctx.device)
     batches = [torch.arange(k, min(k + 32, len(faces))) for k in range(0, len(faces) - 1, 32)]
 
-    def epoch(features_of):
+    def epoch(look_up):
         detector.train()
         for rows in batches:
-            loss = F.cross_entropy(detector.head(features_of(rows)), labels[rows.to(ctx.device)])
+            loss = F.cross_entropy(detector.head(look_up(rows)), labels[rows.to(ctx.device)])
             descend(loss, detector.head, optimiser, 1e-3, ctx)
     works = {"ours": lambda: epoch(lambda rows: features[rows.to(ctx.device)]),
              "reference": lambda: epoch(lambda rows: detector.features(samples.floats(rows).to(ctx.device)))}

@@ -1,14 +1,11 @@
 """What the training of a detector leaves in its run folder: scores of every test image, pictures, and the record."""
 import csv
 import io
-import resource
 import time
 from pathlib import Path
 
-import torch
-
 from attacks.flags import attack_config
-from common import files, runs
+from common import distributed, files, runs
 from evaluation import detection, detector_pictures, plots, record
 from models.detector.network import CLASSES
 from models.detector.train import history
@@ -61,11 +58,10 @@ def make_record(args, name, stage, seed, run, sets, tests, found, seconds, start
               "kept": args.kept_names and Path(args.kept_names).name, "kept_sha256": getattr(args, "kept_sha256", None),
               "skipped": stage.b.skipped + stage.c.skipped,
               "gan_training_data": args.gan_training_data or stage.standard.meta.get("trained_on") or "unknown"}
-    memory = torch.cuda.max_memory_allocated() / 1e6 if ctx.device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     provenance = {"commit": runs.commit(), "command": runs.command(), "versions": runs.versions(), "gan_sha256": stage.standard.sha256,
                   "training_gan_sha256": stage.translator.sha256, "defense_sha256": stage.purifier.sha256, "attacked_key": stage.attacked_key,
                   "detector_sha256": files.sha256(run.folder / "weights.safetensors"), "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%S")}
     of_whole = {"train_s": None, "epoch_s": None} if run.resumed else {"train_s": seconds, "epoch_s": epochs[-1]["seconds"] / len(epochs)}
-    cost = {"device": str(ctx.device), **of_whole, "peak_memory_mb": memory}
+    cost = {"device": str(ctx.device), **of_whole, "peak_memory_mb": distributed.peak_memory_mb(ctx.device)}
     groups = {"domain": detection.by_domain(clean.labels.numpy(), found["clean"], clean.names, clean.domains, args.seed, FEWER)}
     return record.Record("detector", name, args.dataset, "c", seed, config, metrics, groups, None, cost, provenance)

@@ -53,8 +53,7 @@ def main(argv=None):
     device = resolve_device(args.device)
     sources = images.list_images(args.input)[:args.limit]
     output = Path(args.output)
-    if output.resolve() in {s.resolve().parent for s in sources} | {s.parent.resolve() for s in sources}:
-        raise UserError(f"--output {output}: is the folder of the photos; choose another, the originals are never touched")
+    folder.check_apart(output, sources)
     files.check_writable(output)
     detector = load_detector(args.detector_weights, device)
     paths, damaged = folder.inspect(sources, args.skip_damaged, args.num_workers)
