@@ -12,6 +12,7 @@ here=$(dirname "$0"); . "$here/environment.sh"
 : "${STEPS:=80}"              # steps by which the shipped purifier's training is continued
 : "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed ddpm-10 one-step}"
 : "${DETECTOR_DEFENSES:=one-step defensive-model-2-fixed}"     # what detectors are trained on beside clean and disrupted photos
+: "${ONE_PASS_DEFENSES:=none jpeg-75 defensive-model-2-fixed one-step}"     # against a disruption made in one pass
 : "${SLOW_DEFENSES:=ddpm-20 diffpure-30}"      # beside the others, on half of the cores
 data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
 gan=$here/models/stargan/demo.safetensors
@@ -59,14 +60,17 @@ for protocol in "--attack_target gray --attack_label original" "--attack_target 
     joined
 done
 
-# 3. The attacker knows the purifier and aims at all domains at once: through one-step with the exact gradient, through ddpm with the
+# 3. A disruption made in one pass of a trained generator (DADFI), against the defences that need no more than one.
+chain "$ONE_PASS_DEFENSES" --attack_type dadfi --attack_weights "$here/models/dadfi/demo.safetensors" "$@"
+
+# 4. The attacker knows the purifier and aims at all domains at once: through one-step with the exact gradient, through ddpm with the
 #    backward pass approximated (--gradient full is the exact one, and costs more).
 adaptive="--attack_target clean --attack_label joint --attack_steps 20"
 beside chain ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit 8 "$@"
 chain one-step --attack_through one-step --gradient full --eot 4 $adaptive --limit 16 "$@"
 joined
 
-# 4. What it is for: detectors trained on all photos of B clean, disrupted and purified, tested on clean photos of C and clean fakes of them.
+# 5. What it is for: detectors trained on all photos of B clean, disrupted and purified, tested on clean photos of C and clean fakes of them.
 train_detector() {
     launch "$here/train_detector.py" $data --gan_weights "$gan" --detector meso4 --epochs 15 --batch_size 16 --image_batch_size 8 \
         --test_noise_var 0.05 --resume "$@"

@@ -22,7 +22,8 @@ from evaluation import record
 from evaluation.fid import load_extractor
 from evaluation.score import Score, score_all
 from faces.flags import add_data_flags, dataset_name, open_judged
-from models.stargan.labels import create_labels
+from models.flags import add_translator_flags, gan_name
+from models.translators import targets
 from purify.cached import PurifiedPhotos
 from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags, purifier_from_flags
@@ -36,9 +37,7 @@ def parse_args(argv=None):
     g = add_data_flags(p, "b")
     g.add_argument("--split", choices=["a", "b", "c"], default="b", help="which photos; of a the held-out part: parameters are tuned there, results reported on b")
     g = p.add_argument_group("translator and features")
-    g.add_argument("--gan_type", default="stargan", help="name of the translator in the result folder")
-    g.add_argument("--gan_weights", default=None, metavar="FILE",
-                   help="translator: official 200000-G.ckpt or ours; default: the newest finished training")
+    add_translator_flags(g, "translator: official 200000-G.ckpt or ours; default: the newest finished training")
     g.add_argument("--adv_gan_weights", default=None, metavar="FILE", help="for adv-train, adv-train-blur and both; default: the newest finished training")
     g.add_argument("--gan_training_data", default=None, help="what the translator was trained on, for the record (the official one: all of CelebA)")
     g.add_argument("--inception_weights", default=None, metavar="FILE", help="standard Inception weights; with them FID and KID are measured")
@@ -85,7 +84,7 @@ def save_pictures(args, run, faces, attacked, purified, score, ctx):
     for i, name in enumerate(faces.names if args.save_image else faces.names[:8]):
         x, c = faces.floats([i]).to(ctx.device), faces.labels[[i]].to(ctx.device)
         row = []
-        for k, target in enumerate(create_labels(c, args.selected_attrs)):
+        for k, target in enumerate(targets(score.translator, c, args.selected_attrs)):
             if k >= SHOWN and not args.save_image:
                 break
             found = {"photo": x, "disrupted": attacked(k)([name]).to(ctx.device), "purified": purified(k)([name]).to(ctx.device)}
@@ -122,7 +121,7 @@ def main(argv=None):
             return
         root, noise = Path(args.result_dir), trained_noise(weights)
         folder = defence_folder(args.defense_model_type, purifier)
-        parent = root / folder / args.dataset / args.gan_type / noise
+        parent = root / folder / args.dataset / gan_name(args) / noise
         run = runs.open_run(parent / attack_folder(args, attack), args, ctx)
         if run.finished:
             ctx.print(f"this run is finished: {run.folder / record.FILE}")
@@ -152,7 +151,7 @@ def main(argv=None):
         of = lambda sources: lambda k: sources[k if len(sources) > 1 else 0].floats
         save_pictures(args, run, faces, of(attacked.caches), of(sets), score, ctx)
         seconds, nfe = sets[0].cost()
-        config = {"gan": args.gan_type, "defense": args.defense_model_type, "defense_params": {**purifier.params, **sets[0].measured()}, "defense_noise": noise,
+        config = {"gan": gan_name(args), "defense": args.defense_model_type, "defense_params": {**purifier.params, **sets[0].measured()}, "defense_noise": noise,
                   **attack_config(args, attack), "attack_on": args.attack_on, "attack_through": args.attack_through,
                   "attack_gradient": args.gradient if args.attack_through else None, "attack_eot": args.eot if args.attack_through else None,
                   "num_images": num_images, "num_pairs": num_pairs, "image_size": args.image_size,

@@ -17,6 +17,7 @@ import torch
 
 import attacks
 from attacks.cached import AttackedPhotos
+from attacks.flags import GRADIENT
 from common import cli, distributed, runs, seeds, training
 from common.cli import UserError
 from common.files import check_writable
@@ -27,7 +28,7 @@ from models.dae import train as dae_trainer
 from models.diffusion import build
 from models.diffusion import train as diffusion_trainer
 from models.one_step import train as one_step_trainer
-from models.stargan.frozen import load_translator
+from models.flags import add_translator_flags, translator_from_flags
 from purify.trained import newest_training
 
 DEFAULTS = {   # what a flag left alone stands for
@@ -35,6 +36,8 @@ DEFAULTS = {   # what a flag left alone stands for
     "one-step": {"attack_type": "pgd", "num_steps": 20000, "lr": 1e-4, "batch_size": 16, "train_noise_var": 0.11},
     "autoencoder": {"attack_type": "gaussian", "num_steps": 20000, "lr": 1e-3, "batch_size": 256, "train_noise_var": 0.05},
 }
+FOR_TESTS = {"universal": "one perturbation for all photos can be learned by heart", "dadfi": "its generator is what purifiers are tested against",
+             "random-sign": "it is the control at an equal bound; gaussian is the noise to train on"}
 INGREDIENTS = {"photo_weight": 10.0, "fake_weight": 1.0, "clean_share": 0.1, "noise_share": 0.0}      # of one-step; others are told in the run folder's name
 AUTOENCODERS = ("defensive-model-1", "defensive-model-2", "defensive-model-1-fixed", "defensive-model-2-fixed")
 
@@ -58,7 +61,7 @@ def parse_args(argv=None):
     g.add_argument("--fake_weight", type=cli.natural_float, default=INGREDIENTS["fake_weight"], help="one-step: weight of the loss on the translator's output")
     add_data_flags(p)
     g = p.add_argument_group("weights")
-    g.add_argument("--gan_weights", default=None, metavar="FILE", help="translator; needed by one-step and by attacks on it")
+    add_translator_flags(g, "translator; needed by one-step and by attacks on it", named=False)
     g.add_argument("--defense_weights", default=None, metavar="FILE",
                    help="start from these weights; one-step's default is the newest finished ddpm training")
     g.add_argument("--data_augmentation", choices=["flip", "none"], default="flip", help="horizontal flips in training")
@@ -91,11 +94,11 @@ def resolve(p, args):
     args.dataset = dataset_name(args)
     if args.attack_type == "none" and args.defense_model_type != "ddpm":
         p.error(f"{args.defense_model_type} learns from disruptions: give --attack_type gaussian, pgd, ...")
-    if args.attack_type == "universal":
-        p.error("--attack_type universal is for testing: one perturbation for all photos can be learned by heart")
+    if args.attack_type in FOR_TESTS:
+        p.error(f"--attack_type {args.attack_type} is for testing: {FOR_TESTS[args.attack_type]}")
     if args.max_timestep > 1000:
         p.error(f"--max_timestep {args.max_timestep}: the schedule has 1000 steps")
-    needs_gan = one_step or args.attack_type not in ("none", "gaussian")
+    needs_gan = one_step or args.attack_type in GRADIENT
     if needs_gan and args.gan_weights is None:
         p.error(f"--attack_type {args.attack_type} for {args.defense_model_type} attacks a translator: give --gan_weights FILE")
     if one_step and not (args.photo_weight or args.fake_weight):
@@ -201,7 +204,7 @@ def main(argv=None):
     args = parse_args(argv)
     with distributed.session(args.device) as ctx:
         check_writable(args.result_dir)
-        translator = load_translator(args.gan_weights, ctx.device, len(args.selected_attrs)) if args.gan_weights else None
+        translator = translator_from_flags(args, ctx.device, len(args.selected_attrs)) if args.gan_weights else None
         faces = open_faces(args)
         kept, validation = held_out(faces.names, args.seed)
         prepared = prepare_autoencoder(args) if args.defense_model_type in AUTOENCODERS else prepare_diffusion(args, ctx.device)

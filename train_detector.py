@@ -35,6 +35,7 @@ from faces.flags import add_data_flags, dataset_name, open_faces
 from models.detector import network as networks
 from models.detector.samples import FAKE, REAL, Samples, join, read_kept, sample_id
 from models.detector.train import both_ways, features_of, score, steps_per_epoch, train
+from models.flags import add_translator_flags, gan_name
 from models.stargan.cached import FakePhotos, random_domains
 from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags
@@ -66,8 +67,7 @@ def parse_args(argv=None):
     g.add_argument("--data_augmentation", choices=["flip", "none"], default="flip", help="mirror half of the images in training")
     add_data_flags(p, "b and images_c")
     g = p.add_argument_group("translator")
-    g.add_argument("--gan_type", default="stargan", help="name of the translator in the result folder")
-    g.add_argument("--gan_weights", default=None, metavar="FILE", help="translator: official 200000-G.ckpt or ours; default: the newest finished training")
+    add_translator_flags(g, "translator: official 200000-G.ckpt or ours; default: the newest finished training")
     g.add_argument("--adv_gan_weights", default=None, metavar="FILE", help="for adv-train, adv-train-blur and both, whose training fakes it makes")
     g.add_argument("--gan_training_data", default=None, help="what the translator was trained on, for the record (the official one: all of CelebA)")
     add_purifier_flags(p, DEFENCES, default="none")
@@ -167,7 +167,7 @@ class Stage:
         scraped.fill(self.ctx, size)
         labels, sources = dict(zip(faces.names, faces.labels)), faces.fingerprints()
         for part in scraped.parts:
-            fakes = FakePhotos(translator, args.gan_type, args.selected_attrs, part.key, part.floats, labels, {n: self.domains[n] for n in part.names},
+            fakes = FakePhotos(translator, gan_name(args), args.selected_attrs, part.key, part.floats, labels, {n: self.domains[n] for n in part.names},
                                self.root / "fakes" / args.dataset, sources, args.precision)
             fakes.fill(part.names, self.ctx, size)
             n = len(part.names)
@@ -203,7 +203,7 @@ def run_folder(args, stage, seed):
     usual = {"frozen": "", "finetuned": "-finetuned", "scratch": "" if args.detector == "meso4" else "-scratch"}
     name, rate = condition_name(args, stage), args.poison_rate
     attack = short_name(stage.attack, args) + (f"-rate{rate:g}" if args.condition != "clean" and rate != 1 else "")
-    return Path(args.result_dir) / "detector" / args.dataset / args.gan_type / (args.detector + usual[args.base]) / name / attack / f"seed{seed}"
+    return Path(args.result_dir) / "detector" / args.dataset / gan_name(args) / (args.detector + usual[args.base]) / name / attack / f"seed{seed}"
 
 
 def with_seed(args, seed):

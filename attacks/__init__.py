@@ -6,20 +6,22 @@ from common.cli import UserError, nearest
 ATTACKS = {
     "none": "attacks.noise:NoAttack",
     "gaussian": "attacks.noise:Gaussian",
+    "random-sign": "attacks.noise:RandomSign",
     "fgsm": "attacks.gradient:FGSM",
     "bim": "attacks.gradient:BIM",
     "pgd": "attacks.gradient:PGD",
     "mim": "attacks.gradient:MIM",
     "universal": "attacks.universal:Universal",
+    "dadfi": "attacks.dadfi:DADFI",
 }
-OPTIONS = ("steps", "step_size", "target", "label", "blur", "precision", "perturbation", "fit")
+OPTIONS = ("steps", "step_size", "target", "label", "blur", "precision", "perturbation", "fit", "weights", "other_sizes")
 
 
 def build(name, translator, eps, **options):
     """Make an attack by name.
 
     Args:    translator  G(x, c), a models.stargan.frozen.Translator or attacks.through.ThroughDefence; unused by none,
-                         gaussian and universal (None will do)
+                         random-sign, gaussian, universal and dadfi (None will do)
              eps         L-inf radius in [-1, 1] units (0.05 = 6.4/255); the standard deviation for gaussian; unused by none
              options     of OPTIONS; those that do not concern this attack are left out, so that callers may pass one set to all
     Returns: attacks.base.Attack

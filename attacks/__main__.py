@@ -11,6 +11,7 @@ there already are kept; a folder with images of other parameters is refused. Kil
   python -m attacks --input photos --output disrupted --gan_weights models/stargan/demo.safetensors --attack_target clean
   python -m attacks --input photos --output disrupted --gan_weights G.ckpt --attack_type universal --save_perturbation universal.pt --image_size 128
   python -m attacks --input photos --output disrupted --attack_type universal --perturbation universal.pt
+  python -m attacks --input photos --output disrupted --attack_type dadfi --attack_weights models/dadfi/demo.safetensors
 """
 import json
 import time
@@ -18,18 +19,18 @@ from pathlib import Path
 
 import torch
 
-from attacks import folder
-from attacks.flags import add_attack_flags, attack_from_flags, check_attack_flags
+from attacks import ATTACKS, folder
+from attacks.flags import GRADIENT, add_attack_flags, attack_from_flags, check_attack_flags
 from attacks.labels import attack_labels
-from attacks.universal import craft, save_perturbation
+from attacks.craft import PHOTOS, craft
+from attacks.universal import save_perturbation
 from common import cli, distributed, files, images, progress, runs, seeds
 from common.cli import UserError
 from common.folder import batches
 from faces.celeba import read_attributes
-from models.stargan.frozen import load_translator
+from models.flags import add_translator_flags, translator_from_flags
 
-NO_TRANSLATOR = ("none", "gaussian", "universal")
-CRAFT_PHOTOS = 128    # as many as CMUA-Watermark trains on
+NO_TRANSLATOR = tuple(name for name in ATTACKS if name not in GRADIENT)
 
 
 def parse_args(argv=None):
@@ -40,12 +41,12 @@ def parse_args(argv=None):
     g.add_argument("--image_size", type=cli.natural_int, default=0, metavar="N", help="resize the short side to N pixels and crop the centre square; 0 = keep each photo's size")
     g.add_argument("--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them")
     g = p.add_argument_group("translator")
-    g.add_argument("--gan_weights", metavar="FILE", default=None, help="generator that the attack works on; gaussian, none and a given --perturbation need none")
+    add_translator_flags(g, "generator that the attack works on; gaussian, none, dadfi and a given --perturbation need none", named=False)
     g.add_argument("--attr_path", metavar="FILE", default=None, help="attribute file (.txt or .csv, CelebA's layout) with the photos' own labels; without it all labels are zero")
     g.add_argument("--selected_attrs", nargs="+", metavar="NAME", default=None, help="columns of --attr_path in the translator's order; default: those stored in its weights")
     add_attack_flags(p, rules=("original", "iterative", "joint"), through=False)
     p.add_argument("--save_perturbation", metavar="FILE.pt", default=None,
-                   help=f"for universal without --perturbation: craft one on the first {CRAFT_PHOTOS} photos (target clean), save it here, apply it")
+                   help=f"for universal without --perturbation: craft one on the first {PHOTOS} photos (target clean), save it here, apply it")
     cli.add_run_flags(p, batch_size=16, limit=True)
     return p.parse_args(argv)
 
@@ -82,7 +83,7 @@ def read_labels(args, translator, sources):
     if len(attributes) != translator.c_dim:
         raise UserError(f"--selected_attrs: {len(attributes)} names ({', '.join(attributes)}), {args.gan_weights} knows {translator.c_dim} attributes")
     if args.attr_path is None:
-        return (lambda paths: attack_labels(args.attack_label, torch.zeros(len(paths), len(attributes)), attributes)), "zeros"
+        return (lambda paths: attack_labels(args.attack_label, torch.zeros(len(paths), len(attributes)), attributes, translator)), "zeros"
     if not (args.selected_attrs or translator.attributes):
         raise UserError(f"{args.gan_weights} does not say which attributes it was trained on: give --selected_attrs in its order")
     found = read_attributes(args.attr_path)
@@ -92,7 +93,7 @@ def read_labels(args, translator, sources):
         raise UserError(f"{args.attr_path}: no row for {without[0]} ({len(without)} of {len(sources)} photos have none)")
 
     def labels(paths):
-        return attack_labels(args.attack_label, values[[rows[p.name] for p in paths]], attributes)
+        return attack_labels(args.attack_label, values[[rows[p.name] for p in paths]], attributes, translator)
     return labels, {"attributes": list(attributes), "sha256": files.sha256(args.attr_path)}
 
 
@@ -103,12 +104,12 @@ def load_batch(paths, image_size, device):
 
 def craft_from(args, sizes, labels, translator, device):
     """A universal perturbation (3, H, W) from the first photos.  Raises UserError if they differ in size."""
-    chosen = list(sizes)[:CRAFT_PHOTOS]
+    chosen = list(sizes)[:PHOTOS]
     other = next((p for p in chosen if sizes[p] != sizes[chosen[0]]), None)
     if other:
         raise UserError(f"{other}: photos of several sizes cannot share one crafted perturbation; give --image_size N")
     photos = folder.pad_to(load_batch(chosen, args.image_size, device), translator.size_multiple)
-    p = craft(translator, photos, labels(chosen).to(device), args.test_noise_var, args.attack_step_size, args.attack_steps,
+    p = craft([(translator, labels(chosen).to(device))], photos, args.test_noise_var, args.attack_step_size, args.attack_steps,
               seeds.Streams([(args.seed, "universal")]), chunk=args.batch_size)
     h, w = sizes[chosen[0]]
     return p[:, :h, :w]
@@ -122,11 +123,11 @@ def main(argv=None):
         output = folder.Output(args.output, sources, "attack.yaml")
         crafting = args.save_perturbation is not None
         needed = crafting or args.attack_type not in NO_TRANSLATOR
-        translator = load_translator(args.gan_weights, ctx.device) if needed else None
+        translator = translator_from_flags(args, ctx.device) if needed else None
         labels, labels_from = read_labels(args, translator, sources)
 
         def prepare(perturbation=None):
-            attack = attack_from_flags(args, translator, perturbation=perturbation)
+            attack = attack_from_flags(args, translator, perturbation=perturbation, other_sizes="resize")
             return attack, {**attack.definition(), "seed": args.seed, "image_size": args.image_size, "labels": labels_from}
 
         if crafting and output.described:

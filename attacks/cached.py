@@ -43,7 +43,7 @@ class AttackedPhotos:
                     batch = names[start:start + batch_size]
                     rows = [index[name] for name in batch]
                     x = self.faces.floats(rows).to(ctx.device)
-                    labels = attack_labels(self.rule, self.faces.labels[rows], self.attributes)
+                    labels = attack_labels(self.rule, self.faces.labels[rows], self.attributes, self.attack.generator)
                     if self.rule == "target":
                         labels = labels[:, k:k + 1]
                     rng = seeds.named(self.seed, batch, "attack")

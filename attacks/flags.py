@@ -13,7 +13,7 @@ from common import cli
 from common.cli import UserError
 
 GRADIENT = ("fgsm", "bim", "pgd", "mim")
-BALL = (*GRADIENT, "universal")    # attacks whose eps is an L-inf radius
+BALL = (*GRADIENT, "random-sign", "universal", "dadfi")    # attacks whose eps is an L-inf radius
 
 
 def add_attack_flags(parser, eps_flag="--test_noise_var", default="pgd", rules=RULES, through=True):
@@ -25,7 +25,7 @@ def add_attack_flags(parser, eps_flag="--test_noise_var", default="pgd", rules=R
     g = parser.add_argument_group("attack")
     g.add_argument("--attack_type", choices=list(ATTACKS), default=default, help="how photos are disrupted")
     g.add_argument(eps_flag, type=cli.positive_float, default=0.05, metavar="EPS",
-                   help="L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim universal; the standard deviation for gaussian; not used by none")
+                   help="L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim random-sign universal, and the bound that dadfi's weights were trained for; the standard deviation for gaussian; not used by none")
     g.add_argument("--attack_steps", type=cli.positive_int, default=10, metavar="N", help="steps of bim pgd mim; fgsm takes one")
     g.add_argument("--attack_step_size", type=cli.positive_float, default=0.01, metavar="A",
                    help="step of bim pgd mim, [-1,1] image units; fgsm steps by EPS")
@@ -34,6 +34,7 @@ def add_attack_flags(parser, eps_flag="--test_noise_var", default="pgd", rules=R
     g.add_argument("--attack_label", choices=list(rules), default="original", help=_rules_help(rules))
     g.add_argument("--attack_blur", choices=list(BLURS), default="none",
                    help="evade a blur: spread = another blur inside the loss at each step; eot = mean over all blurs, ten times the cost")
+    g.add_argument("--attack_weights", metavar="FILE", default=None, help="for dadfi: a trained perturbation generator (python -m models.dadfi.train)")
     g.add_argument("--perturbation", metavar="FILE", default=None, help="for universal: .pt or .npy, a tensor (3, h, w) in [-1,1] units")
     g.add_argument("--perturbation_fit", choices=list(FITS), default="resize", help="a perturbation of another size than the photo: bilinear, or repeated")
     if through:
@@ -57,15 +58,20 @@ def check_attack_flags(args, eps):
             raise UserError(f"{args.attack_type}: {e}")
     if args.perturbation and args.attack_type != "universal":
         raise UserError(f"--perturbation is for --attack_type universal, found --attack_type {args.attack_type}")
+    if args.attack_weights and args.attack_type != "dadfi":
+        raise UserError(f"--attack_weights is for --attack_type dadfi, found --attack_type {args.attack_type}")
+    if args.attack_type == "dadfi" and args.attack_weights is None:
+        raise UserError("--attack_type dadfi needs --attack_weights FILE, a trained perturbation generator: python -m models.dadfi.train")
 
 
-def attack_from_flags(args, translator, eps=None, perturbation=None):
+def attack_from_flags(args, translator, eps=None, perturbation=None, other_sizes="refuse"):
     """The attack that the flags describe.
 
     Args:    args          parsed flags of add_attack_flags
              translator    G(x, c), or attacks.through.ThroughDefence
              eps           the radius, by default args.test_noise_var
              perturbation  a tensor (3, h, w) in place of args.perturbation
+             other_sizes   of dadfi: what becomes of photos of another size than its weights' own
     Returns: attacks.base.Attack
     Raises:  UserError for flags that do not go together
     """
@@ -75,7 +81,8 @@ def attack_from_flags(args, translator, eps=None, perturbation=None):
         raise UserError(f"--attack_type {args.attack_type} uses no gradient, so it cannot go through a defence; one of: {', '.join(GRADIENT)}")
     return build(args.attack_type, translator, eps, steps=args.attack_steps, step_size=args.attack_step_size, target=args.attack_target,
                  label=args.attack_label, blur=args.attack_blur, precision=getattr(args, "precision", "fp32"),
-                 perturbation=args.perturbation if perturbation is None else perturbation, fit=args.perturbation_fit)
+                 perturbation=args.perturbation if perturbation is None else perturbation, fit=args.perturbation_fit,
+                 weights=args.attack_weights, other_sizes=other_sizes)
 
 
 def short_name(attack, args):
@@ -89,4 +96,5 @@ def attack_config(args, attack):
     definition = attack.definition()
     return {"attack": args.attack_type, "eps": args.test_noise_var if args.attack_type != "none" else 0.0,
             "attack_steps": definition.get("steps"), "attack_step_size": definition.get("step_size"), "attack_target": definition.get("target"),
-            "attack_label": args.attack_label, "attack_blur": args.attack_blur, "perturbation": args.perturbation and Path(args.perturbation).name}
+            "attack_label": args.attack_label, "attack_blur": args.attack_blur, "perturbation": args.perturbation and Path(args.perturbation).name,
+            "attack_weights": definition.get("weights")}

@@ -38,3 +38,19 @@ class Gaussian(Attack):
 
     def definition(self):
         return {"attack": self.name, "eps": self.eps}
+
+
+class RandomSign(Attack):
+    """Every value of the photo moved by plus or minus eps at random: what a disruption of the same bound must beat."""
+
+    name = "random-sign"
+    uses_translator = False
+
+    def __init__(self, translator, eps):
+        super().__init__(None, eps)
+
+    def perturb(self, x, labels, rng):
+        return self.project(x, self.eps * rng.uniform(x, -1, 1).sign())
+
+    def definition(self):
+        return {"attack": self.name, "eps": self.eps}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from attacks.base import Attack, frozen
+from attacks.base import Attack
 from common import checkpoint, files
 from common.cli import UserError
 
@@ -90,31 +90,3 @@ def fitted(p, h, w, fit):
         return p.repeat(1, -(-h // p.shape[1]), -(-w // p.shape[2]))[:, :h, :w]
     # Without antialiasing: averaging its fine pattern away would weaken the perturbation.
     return F.interpolate(p[None], size=(h, w), mode="bilinear", align_corners=False)[0]
-
-
-def craft(translator, photos, labels, eps, alpha, steps, rng, chunk=16):
-    """A universal perturbation by sign steps on the mean loss over a batch of photos, away from their clean fakes.
-
-    Args:    translator  G(x, c);  photos (N, 3, H, W) in [-1, 1];  labels (N, K, C), the loss is meaned over the K sets
-             eps, alpha  radius and step, [-1, 1] units;  steps  one pass over all photos each
-             rng         common.seeds.Streams of one stream: the start, uniform in the ball (at zero the gradient is zero)
-             chunk       photos per forward pass; their gradients add up, so only memory depends on it
-    Returns: (3, H, W), |p| <= eps
-    Source:  Moosavi-Dezfooli et al. 2017 for the idea; sign steps on a batch as in CMUA-Watermark (Huang et al. 2022), against
-             one translator and without its fusion over several
-    """
-    p = rng.uniform(photos[:1], -eps, eps)
-    with frozen(translator):
-        with torch.no_grad():
-            clean = [torch.cat([translator(x, c[:, k]) for k in range(c.shape[1])])
-                     for x, c in zip(photos.split(chunk), labels.split(chunk))]
-        for _ in range(steps):
-            total = torch.zeros_like(p)
-            for x, c, goal in zip(photos.split(chunk), labels.split(chunk), clean):
-                leaf = p.detach().requires_grad_(True)
-                with torch.enable_grad():
-                    seen = (x + leaf).clamp(-1, 1).repeat(c.shape[1], 1, 1, 1)
-                    loss = (translator(seen, c.transpose(0, 1).flatten(0, 1)) - goal).square().mean(dim=(1, 2, 3)).sum()
-                total += torch.autograd.grad(loss, leaf)[0]
-            p = (p + alpha * total.sign()).clamp(-eps, eps)
-    return p[0]

@@ -13,7 +13,8 @@ from common import checkpoint, cli, files
 from common.cli import UserError
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")     # of normalisation layers: no parameters
-USES = {"stargan-generator": "--gan_weights", "diffusion": "--defense_weights of ddpm, diffpure and one-step-plain",
+TRANSLATORS = ("stargan", "starganv2", "stgan")
+USES = {**{f"{name}-generator": f"--gan_weights with --gan_type {name}" for name in TRANSLATORS}, "dadfi": "--attack_weights of --attack_type dadfi", "diffusion": "--defense_weights of ddpm, diffpure and one-step-plain",
         "one-step": "--defense_weights of one-step", "dae": "--defense_weights of {name}", "classifier": "--classifier_weights",
         "imagenet": "--weights of train_detector.py", "detector": "--detector_weights of python -m models.detector",
         "inception": "--inception_weights", "perturbation": "--perturbation of --attack_type universal"}
@@ -79,17 +80,25 @@ def _training(path, content):
     """last.pt of one of our trainings."""
     parts, options = content["parts"], content["options"]
     name = options.get("defense_model_type")
-    kind = "stargan-generator" if "generator" in parts else "classifier" if name is None else \
-        {"ddpm": "diffusion", "one-step": "one-step"}.get(name, "dae")
+    kind = _kind_of_training(parts, name)
     network = parts.get("generator") or parts.get("network") or {}
     found = {"kind": kind, "family": "ours", "holds": ", ".join(parts), "parameters": count(network),
              "flags": {k: v for k, v in options.items() if v not in (None, False, "")},
              "attributes": options.get("selected_attrs"), "image_size": options.get("image_size"),
              "step": f"{content['step']} of {options.get('num_steps', '?')}", "trained_on": options.get("dataset")}
     continued = "continued by its own command with --resume"
-    if kind in ("stargan-generator", "diffusion", "one-step"):
+    if kind.endswith("-generator") or kind in ("diffusion", "one-step"):
         return found | _usable(kind, path, network, {}) | {"training": continued}
     return found | {"used_as": continued}
+
+
+def _kind_of_training(parts, name):
+    """name: --defense_model_type of the training, None where it has none."""
+    if "ide_x" in parts:
+        return "dadfi"
+    if "generator" in parts:
+        return ("starganv2" if "mapping_network" in parts else "stgan" if "transfer.0.up.weight" in parts["generator"] else "stargan") + "-generator"
+    return "classifier" if name is None else {"ddpm": "diffusion", "one-step": "one-step"}.get(name, "dae")
 
 
 def _weights(path, state, meta, sha256):
@@ -109,6 +118,8 @@ def _kind(state, meta, sha256):
     from models.diffusion import mindiffusion, official
     if meta.get("kind"):
         return meta["kind"], "ours"
+    if "generator.from_rgb.weight" in state:
+        return "starganv2-generator", "StarGAN-v2, official names"
     if "main.0.weight" in state:
         return ("stargan-discriminator" if "conv1.weight" in state else "stargan-generator"), "StarGAN, official names"
     if official.is_guided(state):
@@ -127,18 +138,20 @@ def _kind(state, meta, sha256):
 def _usable(kind, path, state, meta, name=""):
     """Load it as its user would; what the network itself says goes first."""
     try:
-        if kind == "stargan-generator":
-            from models.stargan.frozen import load_translator
-            translator = load_translator(path)
-            return {"options": {k: getattr(translator.network, k) for k in ("conv_dim", "c_dim", "repeat_num")},
-                    "parameters": sum(p.numel() for p in translator.parameters()), "used_as": USES[kind]}
+        if kind.endswith("-generator"):
+            from models.translators import load_translator
+            translator = load_translator(path, gan_type=kind.removesuffix("-generator"))
+            return {"options": translator.options, "parameters": sum(p.numel() for p in translator.parameters()), "used_as": USES[kind]}
         if kind in ("diffusion", "one-step"):
             from models.diffusion import build
             denoiser = build.load(path)
             options = denoiser.meta.get("options") or {"n_feat": denoiser.network.init_conv.main[0].weight.shape[0]}
             return {"options": options, "parameters": sum(p.numel() for p in denoiser.network.parameters()),
                     "image_size": denoiser.image_size, "max_timestep": denoiser.max_timestep, "used_as": USES[denoiser.kind]}
-        if kind == "dae":
+        if kind == "dadfi":
+            from models.dadfi.network import load_perturber
+            load_perturber(path)
+        elif kind == "dae":
             from purify.dae import load
             load(path, name)
         elif kind == "classifier":

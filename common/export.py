@@ -1,6 +1,6 @@
 """Turn finished trainings on drawn faces into the float16 weights that ship, and write their list with sizes and sha256.
 
-reads   <results>/{stargan,classifier,ddpm,one-step,defensive-model-2-fixed}/drawn/train/*/NNN/weights.safetensors, the newest of each
+reads   <results>/{stargan,stgan,starganv2,classifier,ddpm,one-step,defensive-model-2-fixed,dadfi}/drawn/train/*/NNN/weights.safetensors, the newest of each
 writes  models/<name>/demo.safetensors and models/weights.yaml
 
   python -m common.export dataset/recipe/results
@@ -16,7 +16,8 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 SHIPPED = {   # folder in the results and kind of training -> folder in models, step of the recipe
     "stargan/drawn/train/standard": ("stargan", "translator"), "classifier/drawn/train/standard": ("classifier", "classifier"),
     "ddpm/drawn/train/none-eps0": ("diffusion", "diffusion"), "one-step/drawn/train/pgd-eps0.11": ("one_step", "one-step"),
-    "defensive-model-2-fixed/drawn/train/gaussian-eps0.05": ("dae", "autoencoder")}
+    "defensive-model-2-fixed/drawn/train/gaussian-eps0.05": ("dae", "autoencoder"), "stgan/drawn/train/standard": ("stgan", "stgan"),
+    "starganv2/drawn/train/standard": ("starganv2", "starganv2"), "dadfi/drawn/train/stargan+stgan+starganv2": ("dadfi", "dadfi")}
 
 
 def parse_args(argv=None):

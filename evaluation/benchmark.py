@@ -2,6 +2,7 @@
 
 attack     seconds per photo: one attack per photo, translator frozen, written to the shared cache and read by every domain
            | one attack per photo and target domain, parameter gradients on; attack-bf16: ours with --precision bf16
+dadfi      seconds per photo: one pass of a trained generator                 | pgd of 10 steps, translator frozen, both in memory
 one-step   seconds per photo: one network evaluation                          | diffpure from t = 300, a network of the same size
 ddpm       seconds per photo: 10 reverse steps                                | diffpure from t = 300, the same network
 loading    seconds per epoch: crops from the cache, after the first epoch     | every photo decoded, cropped and resized again
@@ -10,7 +11,7 @@ detector   seconds per epoch of a frozen mobilenet_v2's head: features kept   | 
 The two sides take turns (A B A B), so that a slow minute of the machine meets both; the ratio is the median over the turns of reference /
 ours, with its smallest and largest value beside it.
 
-reads   models/{stargan,diffusion,one_step}/demo.safetensors; drawn faces that it draws itself, or --data_dir
+reads   models/{stargan,dadfi,diffusion,one_step}/demo.safetensors; drawn faces that it draws itself, or --data_dir
 writes  <result_dir>/benchmark/<dataset>/NNN/record.json with --result_dir, else nothing
 
   python -m evaluation.benchmark
@@ -38,11 +39,12 @@ from faces.procedural import draw_folder
 from models.detector.network import Detector
 from models.detector.samples import Samples
 from models.detector.train import features_of
-from models.stargan.frozen import load_translator
-from models.stargan.labels import create_labels
+from models.translators import load_translator, targets
 
+PASSES = 10     # of the generator in a turn
 MODELS = Path(__file__).resolve().parent.parent / "models"
-AIMS = {"attack": 7, "attack-bf16": 7, "one-step": 30, "ddpm": 8, "loading": 10, "detector": 5}
+AIMS = {"attack": 7, "attack-bf16": 7, "dadfi": 50, "one-step": 30, "ddpm": 8, "loading": 10, "detector": 5}
+WEIGHTS = (("gan", "stargan"), ("attack", "dadfi"), ("diffusion", "diffusion"), ("one_step", "one_step"))     # --<flag>_weights, folder of the default
 EPS, STEPS, STEP_SIZE = 0.05, 10, 0.01      # the published attack, [-1, 1] units
 
 
@@ -58,11 +60,11 @@ def parse_args(argv=None):
     g.add_argument("--result_dir", default=None, metavar="DIR", help="also write a record there")
     g.add_argument("--image_size", type=cli.positive_int, default=64, help="side of the images, pixels")
     g.add_argument("--celeba_crop_size", type=cli.natural_int, default=178, help="centre crop of a photo, pixels; 0 = none")
-    for flag, name in (("gan", "stargan"), ("diffusion", "diffusion"), ("one_step", "one_step")):
+    for flag, name in WEIGHTS:
         g.add_argument(f"--{flag}_weights", default=None, metavar="FILE", help=f"default: the shipped models/{name}/demo.safetensors")
     cli.add_run_flags(p, precision=False)
     args = p.parse_args(argv)
-    for flag, name in (("gan", "stargan"), ("diffusion", "diffusion"), ("one_step", "one_step")):
+    for flag, name in WEIGHTS:
         if getattr(args, f"{flag}_weights") is None:
             path = MODELS / name / "demo.safetensors"
             if not path.is_file():
@@ -127,7 +129,7 @@ class Attacks:
     def quality(self, disrupted):
         """What an attack reaches: linf of the photos and l2 of the fakes, mean over domains.  disrupted: one (N, 3, H, W) a domain."""
         l2 = [(self.translator(x_adv, c) - self.translator(self.x, c)).square().mean()
-              for x_adv, c in zip(disrupted, create_labels(self.c, self.attributes), strict=True)]
+              for x_adv, c in zip(disrupted, targets(self.translator, self.c, self.attributes), strict=True)]
         return {"linf": max(float((x_adv - self.x).abs().max()) for x_adv in disrupted), "l2": float(torch.stack(l2).mean())}
 
 
@@ -140,6 +142,24 @@ def time_attack(found, args, clock):
     times, quality = take_turns(works, args.repeats, clock), {name: found.quality(x) for name, x in last.items()}
     return {name: compare(times[name], times["reference"], len(found.faces)) | quality[name] | {f"reference_{k}": v for k, v in quality["reference"].items()}
             for name in ("attack", "attack-bf16")}
+
+
+def time_dadfi(found, args, clock):
+    """One pass of the generator against gradients of the translator, photos in memory, each with its quality.
+
+    A pass takes milliseconds: a turn of ours is ten of them.
+    """
+    built = {"dadfi": attacks.build("dadfi", None, EPS, weights=args.attack_weights),
+             "reference": attacks.build("pgd", found.translator, EPS, steps=STEPS, step_size=STEP_SIZE, target="clean", label="iterative")}
+    conditions, last = targets(found.translator, found.c, found.attributes).transpose(0, 1), {}
+
+    def once(name, times=1):
+        for _ in range(times):
+            last[name] = built[name](found.x, conditions, seeds.named(0, found.faces.names, "attack"))
+    once("dadfi")
+    times = take_turns({"dadfi": lambda: once("dadfi", PASSES), "reference": lambda: once("reference")}, args.repeats, clock)
+    quality = {name: found.quality([x] * len(found.attributes)) for name, x in last.items()}
+    return compare([t / PASSES for t in times["dadfi"]], times["reference"], len(found.faces)) | quality["dadfi"] | {f"reference_{k}": v for k, v in quality["reference"].items()}
 
 
 def time_purifiers(args, x, names, ctx, clock):
@@ -219,6 +239,7 @@ def measure(args, ctx, translator, folder):
     with torch.no_grad():
         translator(found.x[:1], found.c[:1])
     yield time_attack(found, args, clock)
+    yield {"dadfi": time_dadfi(found, args, clock)}
     many = faces.subset(faces.names[:args.num_decoded])
     yield {"loading": time_loading(args, many, clock)}
     yield {"detector": time_detector(args, many, ctx, clock)}

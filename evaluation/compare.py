@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from common.cli import UserError
 from evaluation import record
 
-WITHOUT_TRANSLATOR = ("none", "gaussian", "universal")     # attacks for which target, label and steps mean nothing
+WITHOUT_TRANSLATOR = ("none", "gaussian", "random-sign", "universal", "dadfi")     # attacks for which target, label and steps mean nothing
 DEFENCES = ("none", "jpeg", "blur", "defensive-model-1", "defensive-model-2", "ddpm", "diffpure", "one-step-plain", "one-step",
             "adv-train", "both")                           # the order of rows; the longest matching name decides
 
@@ -101,6 +101,7 @@ class Table:
 class Comparison:
     tables: list                    # of kind defense
     detectors: list                 # [evaluation.detectors.DetectorTable]
+    disruptions: list               # [evaluation.disruptions.DisruptionTable]
     others: list                    # [(path, Record)] of kinds that have no table here
     problems: list                  # one line per record.json that could not be read
     replaced: list                  # paths of older runs that a repeated run replaced
@@ -149,6 +150,8 @@ def attack_text(attack, eps=True):
         words.append(f"{steps:g} steps of {size:g}" if size is not None else f"{steps:g} steps")
     if "attack_through" in a:
         words.append(f"through {a.pop('attack_through')}")
+    if "attack_weights" in a:
+        words.append(f"weights {a.pop('attack_weights')[:8]}")
     words += [f"{k.removeprefix('attack_')} {str(v).rsplit('/', 1)[-1]}" for k, v in a.items()]
     return ", ".join(words)
 
@@ -174,20 +177,20 @@ def natural(label):
     return (DEFENCES.index(family) if family else len(DEFENCES), [float(p) if i % 2 else p for i, p in enumerate(parts)])
 
 
-def one_per_seed(runs, replaced):
-    """Split the runs of one configuration into rows with one run per seed; the newest of equal runs stays."""
+def one_per_seed(runs, replaced, made_by=lambda found: found.provenance.get("defense_sha256")):
+    """Split the runs of one configuration into rows with one run per seed; the newest of equal runs (seed and `made_by`) stays."""
     newest = {}
     for path, found in sorted(runs, key=lambda r: (str(r[1].provenance.get("finished") or ""), str(r[0]))):
-        key = (found.seed, found.provenance.get("defense_sha256"))
+        key = (found.seed, made_by(found))
         if key in newest:
             replaced.append(newest[key][0])
         newest[key] = (path, found)
     kept = sorted(newest.values(), key=lambda r: (r[1].seed is None, r[1].seed, str(r[0])))
     if len({found.seed for _, found in kept}) == len(kept):
         return [(kept, "")]
-    by_weights = defaultdict(list)                  # the same seed with other weights of the defence: rows of their own
+    by_weights = defaultdict(list)                  # the same seed with other weights: rows of their own
     for path, found in kept:
-        by_weights[found.provenance.get("defense_sha256")].append((path, found))
+        by_weights[made_by(found)].append((path, found))
     return [(mine, f" @{str(sha)[:6]}") for sha, mine in by_weights.items()]
 
 
@@ -218,11 +221,10 @@ def _most(values):
 IMAGE_SIZE = (("config.image_size",), lambda v, w: f"image size {v[0]} (the others: {w[0]})")
 TRANSLATOR = (("provenance.gan_sha256",), lambda v, w: f"another translator, sha256 {str(v[0])[:8]} (the others: {str(w[0])[:8]})")
 SPLIT = (("split",), lambda v, w: f"split {v[0]} (the others: {w[0]})")
+FEATURES = (("features.name", "features.sha256"), lambda v, w: f"its distance uses the features {_short(v)} (the others: {_short(w)})")
 COMPARED = (
     (("config.num_images", "config.num_pairs"), lambda v, w: f"{v[0]} photos in {v[1]} pairs (the others: {w[0]} in {w[1]})"),
-    IMAGE_SIZE,
-    (("features.name", "features.sha256"), lambda v, w: f"its distance uses the features {_short(v)} (the others: {_short(w)})"),
-    TRANSLATOR, SPLIT)
+    IMAGE_SIZE, FEATURES, TRANSLATOR, SPLIT)
 
 
 def _short(features):
@@ -272,7 +274,7 @@ def table_of(dataset, gan, runs, replaced):
 
 def compare(*folders):
     """Read every record below the folders.  Returns a Comparison; raises UserError if a folder has none or none can be read."""
-    from evaluation import detectors        # on use: its rows build on those of this file
+    from evaluation import detectors, disruptions        # on use: their rows build on those of this file
     records, problems = {}, []
     for folder in folders:
         found, unread = record.read_all(folder)
@@ -290,5 +292,6 @@ def compare(*folders):
     for (dataset, gan), runs in sorted(datasets.items()):
         tables.append(table_of(dataset, gan, runs, replaced))
     judged = detectors.tables_of(by_kind.pop("detector", []), tables, replaced)
+    disrupted = disruptions.tables_of(by_kind.pop("dadfi", []), replaced)
     others = [pair for runs in by_kind.values() for pair in runs]
-    return Comparison(tables, judged, others, problems, replaced)
+    return Comparison(tables, judged, disrupted, others, problems, replaced)

@@ -9,6 +9,7 @@ from common import distributed, files, runs
 from evaluation import detection, detector_pictures, plots, record
 from models.detector.network import CLASSES
 from models.detector.train import history
+from models.flags import gan_name
 from purify.trained import trained_noise
 
 RESAMPLES, FEWER = 1000, 200      # of the bootstrap: for the clean test set; for each domain and the other test sets
@@ -49,7 +50,7 @@ def make_record(args, name, stage, seed, run, sets, tests, found, seconds, start
     metrics = {**of["clean"], "disrupted": of.get("disrupted"), "purified": of.get("purified"),
                "validation": {"accuracy": epochs[-1]["val_accuracy"], "loss": epochs[-1]["val_loss"]}}
     config = {"detector": args.detector, "base": args.base, "pretrained": args.weights and Path(args.weights).name,
-              "pretrained_sha256": args.weights and files.sha256(args.weights), "condition": args.condition, "gan": args.gan_type,
+              "pretrained_sha256": args.weights and files.sha256(args.weights), "condition": args.condition, "gan": gan_name(args),
               "defense": args.defense_model_type, "defense_params": stage.purifier.params, "defense_noise": trained_noise(stage.defense_weights),
               **attack_config(args, stage.attack), "poison_rate": args.poison_rate, "data_seed": args.seed, "num_photos": len(stage.b),
               "num_train": len(sets[0]), "num_validation": len(sets[1]), "num_test": len(clean), "image_size": args.image_size,

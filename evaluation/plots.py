@@ -68,7 +68,7 @@ def light_grid(axes):
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _log(axis, values):
+def log_scale(axis, values):
     """Log scale with plain labels (0.001, not powers) and labelled steps in between where the range is short."""
     axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
     low, high = min(values), max(values)
@@ -133,7 +133,7 @@ def l2_by_eps(table):
             low, high = zip(*(spread_of(cell) for _, cell in points))
             axes.errorbar([p[0] for p in points], [p[1].value for p in points], yerr=(low, high), color=s.color,
                           marker=s.marker, linestyle=s.line, markersize=5, linewidth=1.6, elinewidth=0.9, capsize=2)
-        _log(axes.yaxis, [c.value for points in by_defence.values() for _, c in points])
+        log_scale(axes.yaxis, [c.value for points in by_defence.values() for _, c in points])
         panel_title(axes, attack_text(protocol, eps=False))
         axes.set_xlabel("eps reached (L-inf, [-1,1] units; 0 = undisturbed)")
         axes.set_ylabel(L2)
@@ -177,7 +177,7 @@ def l2_by_defence(table):
             if cell.value > 0:
                 axes.errorbar(cell.value, y, xerr=[[low], [high]], color="#111111", elinewidth=1.1, capsize=3)
             axes.annotate(number(cell.value), (max(cell.value + high, left), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5)
-        _log(axes.xaxis, positive)
+        log_scale(axes.xaxis, positive)
         axes.set_xlim(left, max(right, left * 10))
         axes.set_yticks(range(len(rows)), [r.defence + mark(r) for r in rows])
         axes.set_ylim(longest[i // columns] - 0.5, -0.5)
@@ -205,14 +205,14 @@ def _scatter(table, x_key, x_label, log_x):
         axes.errorbar(x, cell.value, yerr=[[low], [high]], color=s.color, marker=s.marker, linestyle="none", markersize=8,
                       markeredgecolor="white", markeredgewidth=0.6, elinewidth=1)
     if log_x:
-        _log(axes.xaxis, values)
+        log_scale(axes.xaxis, values)
     else:
         ticks = [t for t in (0, 1, 3, 10, 30, 100, 300, 1000) if t <= max(values) * 1.3]
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.xaxis.set_minor_locator(ticker.NullLocator())
         axes.set_xlim(-0.45, max(max(values), 1) * 1.4)
-    _log(axes.yaxis, [r.cell("metrics.purified.l2").value for r in rows])
+    log_scale(axes.yaxis, [r.cell("metrics.purified.l2").value for r in rows])
     axes.set_xlabel(x_label)
     axes.set_ylabel(L2)
     panel_title(axes, attack_text(table.main), 40)      # the legend leaves these axes less room

@@ -7,22 +7,25 @@ Between a marker and `<!-- /table -->` stands what the marker asks for:
   <!-- benchmark:DATASET -->                    the newest benchmark record
   <!-- detectors:DATASET [OPTION=VALUE ...] --> what detectors learned from clean, disrupted, purified photos; one table per detector and attack
   <!-- rates:DATASET [OPTION=VALUE ...] -->     accuracy of detectors, a row per kind of training photos and a column per poison rate
+  <!-- disruptions:DATASET [OPTION=VALUE ...] -->  attacks against several translators at once, a row per attack; one table per set of translators
 
 Options leave some runs: photos=64 those on so many (of detectors: so many training photos), gan=stargan those of one translator, under=demo_out
 those below a folder of that name, radius=0.05 those of one eps; of detectors also detector=meso4, base=scratch, attack=pgd, target=gray, and rate=1
-those of one poison rate with the clean ones; legend=no writes the tables alone.
+those of one poison rate with the clean ones; of disruptions victims=stargan+stgan those of exactly these translators (radius keeps the undisturbed
+photos too); legend=no writes the tables of detectors or disruptions alone.
 """
 import re
 from collections import Counter
 from pathlib import Path
 
 from common.cli import UserError
-from evaluation import compare, detectors
+from evaluation import compare, detectors, disruptions
 from evaluation.tables import DASH, LEGEND, alike, detectors_markdown, markdown_table, number, rates_markdown, table_markdown
 
-MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates):(\S+)((?:\s+\w+=\S+)*)\s*-->")
+MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates|disruptions):(\S+)((?:\s+\w+=\S+)*)\s*-->")
 END = "<!-- /table -->"
 BENCHMARKS = {"attack": "attack (reference: parameter gradients on, one attack per target domain)", "attack-bf16": "the same in bf16",
+              "dadfi": "`dadfi`, one pass of a generator (reference: `pgd` with target clean, 10 steps; both without files)",
               "one-step": "`one-step` (reference: diffpure, {start} steps of a network of the same size)", "ddpm": "`ddpm`, 10 steps (same reference)",
               "loading": "an epoch of loading {decoded} photos from the crop cache (reference: decoding each time)",
               "detector": "an epoch of a frozen `mobilenet_v2`'s head over {decoded} photos (reference: its base evaluated each time)"}
@@ -78,6 +81,13 @@ DETECTOR_OPTIONS = {
     "target": lambda path, found, name: found.config["attack_target"] == name,
     "rate": lambda path, found, rate: found.config["poison_rate"] == rate or found.config["condition"] == "clean",
     "legend": lambda path, found, word: True,        # leaves no run out
+}
+DISRUPTION_OPTIONS = {
+    "photos": OPTIONS["photos"],
+    "victims": lambda path, found, names: sorted(found.config["translators"]) == sorted(names.split("+")),
+    "radius": lambda path, found, eps: found.config["eps"] == eps or found.config["attack"] == "none",
+    "under": OPTIONS["under"],
+    "legend": DETECTOR_OPTIONS["legend"],
 }
 NUMBERS = {"photos", "radius", "rate"}
 
@@ -196,5 +206,12 @@ def rates_part(comparison, dataset, options):
     return "\n\n".join(f"**{name}**\n\n{text}" for name, text in texts.items()) + f"\n\n{detectors.RATES_LEGEND}"
 
 
+def disruptions_part(comparison, dataset, options):
+    left = left_of(comparison.disruptions, dataset, options, DISRUPTION_OPTIONS)
+    tables = [disruptions.table_of(dataset, t.translators, t.image_size, runs, []) for t, runs in left]
+    return joined(tables, disruptions.markdown) + ("" if options.get("legend") == "no" else f"\n\n{disruptions.LEGEND}")
+
+
 PARTS = {"table": (table_part, OPTIONS), "matrix": (matrix_part, OPTIONS), "benchmark": (benchmark_part, OPTIONS),
-         "detectors": (detectors_part, DETECTOR_OPTIONS), "rates": (rates_part, DETECTOR_OPTIONS)}
+         "detectors": (detectors_part, DETECTOR_OPTIONS), "rates": (rates_part, DETECTOR_OPTIONS),
+         "disruptions": (disruptions_part, DISRUPTION_OPTIONS)}

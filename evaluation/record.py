@@ -13,8 +13,14 @@ from common.cli import UserError
 FORMAT = 1
 FILE = "record.json"
 
-# What stands in a schema: a type (null is allowed everywhere), a dict of named parts, or a tuple: one of several.
+# What stands in a schema: a type (null is allowed everywhere), a dict of named parts, Each(schema), or a tuple: one of several.
 NUMBER, COUNT, TEXT, LIST, DICT, INTERVAL = "number", "whole number", "text", "list", "object", "interval [low, high]"
+
+
+@dataclass(frozen=True)
+class Each:
+    """An object of any names, each of whose values fits `schema`."""
+    schema: dict
 
 
 def _means(*keys):
@@ -54,10 +60,14 @@ SCHEMAS = {
         "metrics": {**JUDGED, "disrupted": JUDGED, "purified": JUDGED, "validation": {"accuracy": NUMBER, "loss": NUMBER}},
         "per_group": {"domain": DICT}, "cost": {**COST, "train_s": NUMBER, "epoch_s": NUMBER, "peak_memory_mb": NUMBER},
         "provenance": {**PROVENANCE, "detector_sha256": TEXT, "gan_sha256": TEXT, "defense_sha256": TEXT, "attacked_key": TEXT}},
-    "dadfi": {          # a trained perturbation generator against several translators; per_group holds one entry for each
-        "config": {"translators": LIST, "eps": NUMBER, "num_images": COUNT, "image_size": COUNT},
-        "metrics": _means("l2", "prop_dist", "l2_mask", "sr_mask", "psnr", "ssim"),
-        "per_group": {"translator": DICT}, "cost": COST, "provenance": PROVENANCE},
+    "dadfi": {          # a disruption against several translators; per_group: fakes of the protected photos, rmse = mean over pairs of the root of l2
+        "config": {"translators": LIST, "attack": TEXT, "eps": NUMBER, "attack_steps": COUNT, "attack_step_size": NUMBER, "attack_target": TEXT,
+                   "attack_label": TEXT, "crafted_on": TEXT, "attack_weights": TEXT, "trained_on_victims": LIST, "finetuning": TEXT, "variant": TEXT,
+                   "num_images": COUNT, "image_size": COUNT},
+        "metrics": {"input": PHOTOS, "worst": {"l2": NUMBER, "translator": TEXT}},
+        "per_group": {"translator": Each({**FAKES, **_means("rmse"), "num_pairs": COUNT})},
+        "cost": {**COST, "attack_s_per_image": NUMBER, "peak_memory_mb": NUMBER},
+        "provenance": {**PROVENANCE, "gan_sha256": DICT, "attacked_key": TEXT}},
     "depois": {         # finding poisoned training samples; poisoned = 1
         "config": {"poison": TEXT, "poison_rate": NUMBER, "num_trusted": COUNT, "num_samples": COUNT},
         "metrics": _scores("accuracy", "precision", "recall", "f1", "auc"),
@@ -116,6 +126,8 @@ def _fits(value, kind):
 
 
 def _check(value, schema, where):
+    if isinstance(schema, Each):
+        schema = {key: schema.schema for key in value} if isinstance(value, dict) else {}
     if not isinstance(schema, dict):
         kinds = schema if isinstance(schema, tuple) else (schema,)
         return [] if _fits(value, schema) else [f"{where}: expected {' or '.join(kinds)} or null, found {value!r:.60}"]

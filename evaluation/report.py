@@ -5,7 +5,7 @@ from html import escape
 
 from PIL import Image
 
-from evaluation import detector_plots, detectors, plots, tables
+from evaluation import detector_plots, detectors, disruption_plots, disruptions, plots, tables
 from evaluation.compare import attack_text
 
 GRID_WIDTH = 900      # pixels; wider grids are scaled down
@@ -129,6 +129,26 @@ def _trainings(table):
     return f"<details><summary>{len(shown)} pictures of the trainings</summary><div class=plots>{''.join(shown)}</div></details>" if shown else ""
 
 
+def _disruptions(table):
+    """Both tables of one set of translators."""
+    parts = []
+    for (headings, cells), left, rows in ((disruptions.attacks_grid(table), 1, table.rows),
+                                          (disruptions.translators_grid(table), 2, [row for row in table.rows for _ in table.translators])):
+        worst = headings.index("worst l2") if "worst l2" in headings else None
+        lines = ["".join(_cell(t, left=c < left, best=c == worst and id(row) == table.best) for c, t in enumerate(texts)) for row, texts in zip(rows, cells)]
+        body = "".join(f'<tr{" class=marked" if row.marks else ""}>{line}</tr>' for row, line in zip(rows, lines))
+        parts.append(f"<div class=scroll><table>{_header(headings, left)}<tbody>{body}</tbody></table></div>")
+    return "<p></p>".join(parts) + _notes(table)
+
+
+def _disrupted(table):
+    """The grid beside the first record of each row, folded away."""
+    found = [(row, data) for row in table.rows if (data := grid_picture(row.dirs[0] / "grid.png"))]
+    shown = [_figure(_image(data, "jpeg", f"grid of {row.label}"), f"{row.label} | {row.dirs[0]}") for row, data in found]
+    what = "grids: photo, protected photo, its change ten times enlarged, each translator's fake of both"
+    return f"<details><summary>{len(shown)} {what}</summary><div class=grids>{''.join(shown)}</div></details>" if shown else ""
+
+
 def _plots(drawn, captions, wide=()):
     """The section of plots {name: PNG bytes}; "" where there are none."""
     figures = [_figure(_image(data, "png", captions[name]), captions[name], wide=name in wide) for name, data in drawn.items()]
@@ -144,19 +164,23 @@ def _legend(text):
     return f"<p class=quiet>{text}</p>"
 
 
-def html(comparison, pictures, detector_pictures):
+def html(comparison, pictures, detector_pictures, disruption_pictures):
     """The page as text.
 
-    Args:  comparison  of evaluation.compare.compare;  pictures, detector_pictures  {index of the table: {plot name: PNG bytes}}
+    Args:  comparison  of evaluation.compare.compare
+           pictures, detector_pictures, disruption_pictures  {index of the table: {plot name: PNG bytes}}
     """
     parts = ["<h1>Disrupt, purify, fake: comparison of the runs</h1>", f"<p class=quiet>{sum(len(t.rows) for t in comparison.tables)} rows in "
-             f"{len(comparison.tables)} tables of defences, {len(comparison.detectors)} of detectors.</p>"]
+             f"{len(comparison.tables)} tables of defences, {len(comparison.detectors)} of detectors, {len(comparison.disruptions)} of disruptions.</p>"]
     parts += [_legend(tables.LEGEND)] if comparison.tables else []
     for i, table in enumerate(comparison.tables):
         parts += [f"<h2>{escape(table.name)}</h2>", _table(table), _plots(pictures.get(i, {}), plots.CAPTIONS, plots.WIDE), _grids(table)]
     parts += ["<h2>Detectors</h2>", _legend(detectors.LEGEND)] if comparison.detectors else []
     for i, table in enumerate(comparison.detectors):
         parts += [f"<h3>{escape(table.name)}</h3>", _detectors(table), _plots(detector_pictures.get(i, {}), detector_plots.CAPTIONS), _trainings(table)]
+    parts += ["<h2>Disruptions against several translators</h2>", _legend(disruptions.LEGEND)] if comparison.disruptions else []
+    for i, table in enumerate(comparison.disruptions):
+        parts += [f"<h3>{escape(table.name)}</h3>", _disruptions(table), _plots(disruption_pictures.get(i, {}), disruption_plots.CAPTIONS), _disrupted(table)]
     for title, text in zip(*[iter(tables.remarks(comparison))] * 2):
         items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in text.splitlines())
         parts += [f"<h2>{escape(title.removeprefix('## '))}</h2><ul>{items}</ul>"]

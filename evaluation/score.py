@@ -5,7 +5,7 @@ import torch
 from common import distributed, progress
 from evaluation.fid import Distance
 from evaluation.image_metrics import by_group, image_rows, pair_rows, summarise
-from models.stargan.labels import create_labels
+from models.translators import targets
 
 SIDES = ("disrupted", "purified", "clean_purified")
 
@@ -15,12 +15,13 @@ class Score:
 
     Args:   translator  G(x, c), whose clean fakes are the reference;  extractor  evaluation.fid.Extractor or None
             standard    the ordinary translator where `translator` is an adversarially trained one, else None: its distance to it is noted
+            sides       those of SIDES that are scored
     """
 
-    def __init__(self, translator, attributes, extractor, seed, precision="fp32", standard=None):
+    def __init__(self, translator, attributes, extractor, seed, precision="fp32", standard=None, sides=SIDES):
         self.translator, self.attributes, self.seed, self.precision, self.standard = translator, attributes, seed, precision, standard
-        self.extractor = extractor
-        self.distances = {side: Distance(extractor, seed) for side in SIDES} if extractor else {}
+        self.extractor, self.sides = extractor, sides
+        self.distances = {side: Distance(extractor, seed) for side in sides} if extractor else {}
         self.pairs, self.photos = [], []      # (side, domain or None, names, {key: (N,) array}) of each batch
 
     def fakes(self, x, c, translator=None):
@@ -33,14 +34,14 @@ class Score:
         Args: x (N, 3, H, W) photos; c_org (N, C) their labels
               versions  side -> list of (N, 3, H, W): one image for all domains, or one for each
         """
-        for side in SIDES:
+        for side in self.sides:
             rows = [image_rows(v, x) for v in versions[side]]
             mean = {k: torch.stack([r[k] for r in rows]).amax(0) if k == "linf" else torch.stack([r[k] for r in rows]).mean(0) for k in rows[0]}
             self.photos.append((side, None, names, _arrays(mean)))
-        for k, c in enumerate(create_labels(c_org, self.attributes)):
+        for k, c in enumerate(targets(self.translator, c_org, self.attributes)):
             reference = self.fakes(x, c)
             features = self.extractor(reference) if self.extractor else None
-            for side in SIDES:
+            for side in self.sides:
                 version = versions[side][k if len(versions[side]) > 1 else 0]
                 fake = self.fakes(version, c)
                 self.pairs.append((side, self.attributes[k], names, _arrays(pair_rows(fake, reference, x))))
@@ -55,7 +56,7 @@ class Score:
         """(metrics, per_group, number of photos, number of pairs), the record's parts; call on every process."""
         pairs, photos = ctx.gather(self.pairs), ctx.gather(self.photos)
         metrics, groups = {"input": {}}, {name: {} for name in self.attributes}
-        for side in SIDES:
+        for side in self.sides:
             rows, names, domains = _columns(pairs, side)
             distance = self.distances[side].compute() if self.extractor else {"fid": None, "kid": None, "frechet": None}
             metrics[side] = {**summarise(rows, names, self.seed), **distance}
@@ -65,6 +66,10 @@ class Score:
         if self.standard is not None:
             metrics["clean_fake_to_standard"] = summarise(*_columns(pairs, "standard")[:2], self.seed)
         return metrics, {"domain": groups}, len(set(names)), len(names)
+
+    def rows(self, ctx, side, of="pairs"):
+        """({key: (N,) array}, (N,) names): the rows of one side's `pairs` or `photos`, of all processes; call on every process."""
+        return _columns(ctx.gather(getattr(self, of)), side)[:2]
 
 
 def _arrays(rows):
@@ -82,15 +87,18 @@ def _columns(batches, side):
 
 
 def score_all(score, faces, attacked, purified, clean_purified, ctx, batch_size):
-    """Score every photo of `faces` (sharded); `attacked` and `purified` are lists over domains, or of one; things with .floats(names)."""
+    """Score every photo of `faces` (sharded); `attacked` and `purified` are lists over domains, or of one, of names -> (N, 3, H, W)."""
+    score_versions(score, faces, {"disrupted": attacked, "purified": purified, "clean_purified": [clean_purified]}, ctx, batch_size)
+
+
+def score_versions(score, faces, versions, ctx, batch_size, what="score"):
+    """Score every photo of `faces` (sharded).  versions: side -> list of names -> (N, 3, H, W), one for all domains or one for each."""
     index = {name: i for i, name in enumerate(faces.names)}
     mine = ctx.shard(faces.names)
-    with progress.bar(len(mine), "score", show=ctx.is_main) as bar:
+    with progress.bar(len(mine), what, show=ctx.is_main) as bar:
         for start in range(0, len(mine), batch_size):
             names = mine[start:start + batch_size]
             rows = [index[n] for n in names]
-            load = lambda source: source(names).to(ctx.device)
-            score.add(names, load(lambda n: faces.floats(rows)), faces.labels[rows].to(ctx.device),
-                      {"disrupted": [load(a) for a in attacked], "purified": [load(p) for p in purified],
-                       "clean_purified": [load(clean_purified)]})
+            score.add(names, faces.floats(rows).to(ctx.device), faces.labels[rows].to(ctx.device),
+                      {side: [load(names).to(ctx.device) for load in sources] for side, sources in versions.items()})
             bar.update(len(names))

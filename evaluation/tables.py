@@ -100,7 +100,7 @@ def figure(row, column, table=None):
         return f"{number(row.get('config.num_images'), 'count')} / {number(row.get('config.num_pairs'), 'count')}"
     cell = row.cell(column.key)
     text = number(cell.value, column.style)
-    if column.style == "seconds" and table is not None and len({r.get("cost.device") for r in table.rows}) > 1:
+    if column.style == "seconds" and text != DASH and table is not None and len({r.get("cost.device") for r in table.rows}) > 1:
         text += f" ({row.get('cost.device') or 'unknown device'})"      # of different machines
     if column.spread and cell.std is not None:
         text += f" ± {alike(cell.std, text)}"
@@ -225,6 +225,7 @@ def rates_markdown(table):
 
 def markdown(comparison):
     """The whole comparison as a Markdown document."""
+    from evaluation import disruptions        # on use: it builds on this file
     parts = ["# Comparison"]
     for table in comparison.tables:
         parts += [f"## {table.name}", table_markdown(table)]
@@ -235,6 +236,10 @@ def markdown(comparison):
         rates = rates_markdown(table)
         parts += [f"### {table.name}", detectors_markdown(table), *([detectors.RATES_LEGEND, rates] if rates else [])]
     parts += [detectors.LEGEND] if comparison.detectors else []
+    parts += ["## Disruptions against several translators"] if comparison.disruptions else []
+    for table in comparison.disruptions:
+        parts += [f"### {table.name}", disruptions.markdown(table)]
+    parts += [disruptions.LEGEND] if comparison.disruptions else []
     parts += remarks(comparison)
     return "\n\n".join(parts) + "\n"
 
@@ -253,14 +258,14 @@ def csv_text(comparison):
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["dataset", "gan", "attack", "attack_type", "eps", "defence", "photos", "pairs", "image_size", "seeds", "not_comparable",
-                     "features"] + _csv_headings(CSV_KEYS))
+                     "features"] + csv_headings(CSV_KEYS))
     for table in comparison.tables:
         for row in table.rows:
             a = dict(row.attack)
             writer.writerow([table.dataset, table.gan, attack_text(row.attack), a["attack"], a.get("eps"), row.defence,
                              row.get("config.num_images"), row.get("config.num_pairs"), row.get("config.image_size"),
                              " ".join(map(str, row.seeds)), "; ".join(table.notes[i - 1] for i in row.marks), row.get("features.name")]
-                            + _csv_figures(row, CSV_KEYS))
+                            + csv_figures(map(row.cell, CSV_KEYS)))
     return out.getvalue()
 
 
@@ -269,19 +274,20 @@ def detectors_csv_text(comparison):
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["dataset", "gan", "detector", "base", "attack", "attack_type", "eps", "training_photos", *DETECTOR_CONFIG, "seeds", "not_comparable",
-                     "distance_name", *_csv_headings(DETECTOR_CSV_KEYS)])
+                     "distance_name", *csv_headings(DETECTOR_CSV_KEYS)])
     for table in comparison.detectors:
         a = dict(table.main)
         for row in table.rows:
             writer.writerow([table.dataset, table.gan, table.detector, table.base, attack_text(table.main), a["attack"], a.get("eps"), row.label,
                              *(row.get(f"config.{key}") for key in DETECTOR_CONFIG), " ".join(map(str, row.seeds)),
-                             "; ".join(table.notes[i - 1] for i in row.marks), row.distance[0] if row.source else None, *_csv_figures(row, DETECTOR_CSV_KEYS)])
+                             "; ".join(table.notes[i - 1] for i in row.marks), row.distance[0] if row.source else None, *csv_figures(map(row.cell, DETECTOR_CSV_KEYS))])
     return out.getvalue()
 
 
-def _csv_headings(keys):
+def csv_headings(keys):
     return [key.removeprefix("metrics.") + end for key in keys for end in ("", "_low", "_high", "_seed_std")]
 
 
-def _csv_figures(row, keys):
-    return [v for key in keys for c in (row.cell(key),) for v in (c.value, c.low, c.high, c.std)]
+def csv_figures(cells):
+    """The fields of some figures under csv_headings: value, interval, deviation over seeds."""
+    return [v for c in cells for v in (c.value, c.low, c.high, c.std)]

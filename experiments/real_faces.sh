@@ -185,7 +185,7 @@ ablations() {        # of one-step, against the whole of it
 }
 transfer() {         # a translator of another seed, which one-step did not learn from, attacked and translating
     for defense in $TRANSFER_DEFENSES; do
-        test_defense "$defense" --gan_weights "$(newest "other/stargan/$name/train/standard")" --gan_type stargan-seed1 --limit 128 \
+        test_defense "$defense" --gan_weights "$(newest "other/stargan/$name/train/standard")" --gan_name stargan-seed1 --limit 128 \
             --test_noise_var 0.05 $bound "$@"
     done
 }

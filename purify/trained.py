@@ -3,7 +3,8 @@ from pathlib import Path
 
 from common import checkpoint, runs
 from common.cli import UserError
-from models.stargan.frozen import load_translator
+from models.flags import translator_from_flags
+from models.translators import TRAINED_BY, load_translator
 from purify import trained_by
 from purify.defences import DEFENCES
 from purify.flags import purifier_from_flags
@@ -24,9 +25,9 @@ def newest_training(result_dir, defense, dataset, noise=None):
     return _newest(Path(result_dir) / defense / dataset / "train", wanted)
 
 
-def newest_translator(result_dir, dataset, adversarial=False):
+def newest_translator(result_dir, dataset, adversarial=False, gan_type="stargan"):
     """weights.safetensors of the newest finished training of an ordinary or adversarially trained translator, or None."""
-    return _newest(Path(result_dir) / "stargan" / dataset / "train", lambda kind: kind.startswith("adv-") == adversarial)
+    return _newest(Path(result_dir) / gan_type / dataset / "train", lambda kind: kind.startswith("adv-") == adversarial)
 
 
 def _newest(parent, wanted):
@@ -67,10 +68,11 @@ def adversarial_translator_of(args):
 
 def default_translator(args):
     """The newest finished training of an ordinary translator.  Raises UserError naming the command that trains one."""
-    newest = newest_translator(args.result_dir, args.dataset)
+    newest = newest_translator(args.result_dir, args.dataset, gan_type=args.gan_type)
     if newest is None:
-        raise UserError("--gan_weights FILE is needed: the official 200000-G.ckpt, or train one (python -m models.stargan.train "
-                        f"--data_dir {args.data_dir} --image_size {args.image_size})")
+        official = "the official 200000-G.ckpt, or " if args.gan_type == "stargan" else ""
+        raise UserError(f"--gan_weights FILE is needed: {official}train one ({TRAINED_BY[args.gan_type]} --data_dir {args.data_dir} "
+                        f"--image_size {args.image_size})")
     return str(newest)
 
 
@@ -79,7 +81,9 @@ def load_defence(args, ctx):
     defence, c_dim = DEFENCES[args.defense_model_type], len(args.selected_attrs)
     weights = args.defense_weights or weights_of(defence.purifier, args)
     purifier = purifier_from_flags(args, weights, name=defence.purifier, device=ctx.device)
-    standard = load_translator(args.gan_weights, ctx.device, c_dim)
+    if defence.translator == "adversarial" and args.gan_type != "stargan":
+        raise UserError(f"--defense_model_type {args.defense_model_type} is made for --gan_type stargan, the one that is trained adversarially; found {args.gan_type}")
+    standard = translator_from_flags(args, ctx.device, c_dim)
     multiple = max(standard.size_multiple, purifier.size_multiple)
     if args.image_size % multiple:
         raise UserError(f"--image_size {args.image_size}: these networks take multiples of {multiple}, "

@@ -10,7 +10,7 @@ import compare_results
 from common.cli import UserError
 
 synthetic = runpy.run_path(str(Path(__file__).parent / "evaluation" / "synthetic.py"))
-defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
+defense, detector, disruption, save = (synthetic[k] for k in ("defense", "detector", "disruption", "save"))
 
 
 @pytest.fixture
@@ -79,6 +79,14 @@ def test_detectors_have_files_of_their_own(tmp_path, capsys):
     assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_detectors.csv"] + [
         f"detectors_{plot}-drawn-stargan-meso4{base}.png" for plot in ("accuracy", "rate") for base in ("-finetuned", "")] + ["report.html"]
     assert "comparison_detectors.csv" in capsys.readouterr().out
+
+
+def test_disruptions_have_files_of_their_own(tmp_path, capsys):
+    for found in (disruption("random-sign", (0.01, 0.02)), disruption(l2=(0.2, 0.1)), disruption(l2=(0.4,), victims=("stargan",))):
+        save(tmp_path / "results", found)
+    compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
+    assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_disruptions.csv", "disruptions_l2-drawn-stargan-stgan-64.png", "report.html"]
+    assert "DADFI, trained on stargan+stgan" in (tmp_path / "out" / "comparison.md").read_text() and "comparison_disruptions.csv" in capsys.readouterr().out
 
 
 def test_parts_of_a_readme_without_records_are_kept_and_named(results, tmp_path, monkeypatch, capsys):

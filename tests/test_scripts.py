@@ -24,7 +24,8 @@ RECORDER = """#!/bin/sh
 line=$(printf '%s\\037' "$@"); printf '%s\\n' "$line" >> "$RECORD"      # one write: two scripts may record at once
 case " $* " in *" --dry_run "*) exit "${DRY_RUN_CODE:-0}" ;; esac
 """
-TRAINERS = ("train_defense", "test_defense", "train_detector", "models.stargan.train", "models.classifier.train")
+TRAINERS = ("train_defense", "test_defense", "train_detector", "models.stargan.train", "models.stgan.train", "models.starganv2.train", "models.dadfi.train",
+            "models.classifier.train", "evaluation.disruption")
 
 
 def ids(path):
@@ -234,6 +235,31 @@ def test_real_faces_takes_the_newest_finished_training(workplace):
     commands, _ = run(ROOT / "experiments" / "real_faces.sh", workplace, STEPS="table", DEFENSES="one-step")
     words = target(commands[0])[1]
     assert words[words.index("--defense_weights") + 1] == "results/one-step/real-faces/train/pgd-eps0.11/001/weights.safetensors"
+
+
+def test_dadfi_trains_against_all_and_each_and_measures_every_attack_on_all(workplace, monkeypatch):
+    script = ROOT / "experiments" / "dadfi.sh"
+    commands, _ = run(script, workplace, STEPS="train universal disruptions", VICTIMS="stargan=A stgan=B")
+    parsed = [(target(argv)[0], parse(argv, monkeypatch)) for argv in commands]
+    trained = [args for module, args in parsed if module == "models.dadfi.train"]
+    both = ["stargan=A", "stgan=B"]
+    assert [(args.victims, args.lambda_distance, args.lambda_y, args.without_finetuning) for args in trained] == \
+        [(both, 100, 1, False), (both, 0, 1, False), (both, 100, 0, False), (both, 100, 1, True), (["stargan=A"], 100, 1, False), (["stgan=B"], 100, 1, False)]
+    measured = [(args.attack_type, args.crafted_on, args.attack_weights) for module, args in parsed if module == "evaluation.disruption"]
+    weights = lambda name: f"results/drawn/dadfi/drawn/train/{name}/000/weights.safetensors"
+    assert measured == [("random-sign", "own", None), ("fgsm", "own", None), ("pgd", "own", None), ("mim", "own", None), ("pgd", "stargan", None), ("pgd", "stgan", None),
+                        ("universal", "own", None), *[("dadfi", "own", weights(n)) for n in
+                                                 ("stargan+stgan", "stargan+stgan-distance0", "stargan+stgan-y0", "stargan+stgan-without-finetuning", "stargan", "stgan")]]
+    crafted = [args for module, args in parsed if module == "attacks.craft"]
+    assert len(crafted) == 1 and str(crafted[0].save_perturbation) == "results/drawn/universal/drawn-stargan+stgan.pt"
+    assert all(args.victims == both for module, args in parsed if module in ("attacks.craft", "evaluation.disruption"))
+    alone, _ = run(script, workplace, STEPS="train disruptions", VICTIMS="stargan=A", ATTACKS="pgd")
+    assert len(alone) == 4 + 1 + 1 + 4      # with one victim: four trainings, pgd, the universal one, four generators
+    commands, _ = run(script, workplace, STEPS="purifiers", PURIFIERS="none one-step")
+    tests = [words for module, words in map(target, commands) if module in ("test_defense", "train_detector")]
+    assert all(words[words.index("--attack_type") + 1] == "dadfi" for words in tests) and conditions(commands)[-1] == ("purified", "one-step", "1")
+    commands, said = run(script, workplace, code=2, STEPS="nonsense")
+    assert commands == [] and "STEPS names nonsense" in said
 
 
 def wrapper(path, text):

@@ -3,8 +3,10 @@ import torch
 
 from common import checkpoint
 from models.classifier.network import AttributeClassifier
+from models.dadfi.network import Perturber
 from models.diffusion import build
 from models.stargan.network import Generator
+from models.stgan.network import Generator as EditingGenerator
 
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 
@@ -41,4 +43,24 @@ def classifier(path):
         torch.manual_seed(3)
         network = AttributeClassifier(5, 8, 32)
     checkpoint.save_weights(path, network.state_dict(), {"kind": "classifier", "options": network.options, "attributes": ATTRIBUTES})
+    return path
+
+
+def stgan(path, image_size=32, attributes=("Male", "Young")):
+    """An STGAN generator of two halvings, trained on nothing, that knows other attributes than the translator."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        network = EditingGenerator(8, len(attributes), 2)
+    checkpoint.save_weights(path, network.state_dict(), {"kind": "stgan-generator", "attributes": list(attributes), "image_size": image_size})
+    return path
+
+
+def dadfi(path, victims=("stargan",), finetuning=True, image_size=32):
+    """A perturbation generator, trained on nothing, that says that it was trained against translators of these names."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = Perturber(conv_dim=4)
+    checkpoint.save_weights(path, network.state_dict(), {
+        "kind": "dadfi", "lim": 0.05, "bound": "tanh", "image_size": image_size, "options": {"conv_dim": 4}, "finetuning": finetuning,
+        "victims": [{"gan": name, "sha256": "c" * 64, "attributes": ATTRIBUTES} for name in victims]})
     return path

@@ -18,8 +18,8 @@ from faces.celeba import held_out
 from faces.flags import add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.classifier.network import AttributeClassifier, load_classifier
-from models.stargan.frozen import load_translator
 from models.stargan.labels import HAIR_COLOURS, create_labels
+from models.translators import TRANSLATORS, load_translator, targets
 
 
 def parse_args(argv=None):
@@ -28,6 +28,7 @@ def parse_args(argv=None):
     g = p.add_argument_group("what")
     g.add_argument("--judge", default=None, metavar="FILE",
                    help="train nothing: print how often this translator's output on held-out photos has the attribute asked for")
+    g.add_argument("--gan_type", choices=list(TRANSLATORS), default="stargan", help="what --judge FILE is")
     g.add_argument("--classifier_weights", default=None, metavar="FILE", help="the judge; default: the shipped classifier")
     training.add_training_flags(p, num_steps=2000, lr=1e-3, ema=0.99)
     cli.add_run_flags(p, batch_size=64, limit=True, resume=True)
@@ -45,27 +46,33 @@ def accuracy(network, faces, device):
 
 
 @torch.no_grad()
-def agreement(network, translator, faces, device):
-    """Share of translations whose attribute is the one asked for, per domain.
+def agreement(network, translator, attributes, faces, device):
+    """Share of translations whose attribute is the one asked for, per domain: (C,) for the C attributes of the translator.
 
-    For a hair colour the strongest hair logit must be the colour asked for; for another attribute the sign of its logit counts.
+    For a hair colour the strongest of its hair logits must be the colour asked for; for another attribute the sign of its logit counts.
     """
-    hair = [i for i, name in enumerate(network.attributes) if name in HAIR_COLOURS]
-    hits = torch.zeros(len(network.attributes))
+    columns = [network.attributes.index(a) for a in attributes]
+    hair = [k for k, name in enumerate(attributes) if name in HAIR_COLOURS]
+    hits = torch.zeros(len(attributes))
     for start in range(0, len(faces), 64):
         rows = range(start, min(start + 64, len(faces)))
-        x, c = faces.floats(rows).to(device), faces.labels[list(rows)].to(device)
-        for k, target in enumerate(create_labels(c, network.attributes)):
-            logits = network(translator(x, target))
-            right = logits[:, hair].argmax(1) == hair.index(k) if k in hair else (logits[:, k] > 0) == (target[:, k] > 0)
+        x, c = faces.floats(rows).to(device), faces.labels[list(rows)][:, columns].to(device)
+        for k, (labels, asked) in enumerate(zip(create_labels(c, attributes), targets(translator, c, attributes))):
+            logits = network(translator(x, asked))[:, columns]
+            right = logits[:, hair].argmax(1) == hair.index(k) if k in hair else (logits[:, k] > 0) == (labels[:, k] > 0)
             hits[k] += right.float().sum().cpu()
     return hits / len(faces)
 
 
 def judge(args, faces, ctx):
     network = load_classifier(args.classifier_weights, ctx.device)
-    translator = load_translator(args.judge, ctx.device, c_dim=len(network.attributes))
-    shares = dict(zip(network.attributes, agreement(network, translator, faces, ctx.device).tolist()))
+    translator = load_translator(args.judge, ctx.device, gan_type=args.gan_type)
+    attributes = translator.attributes or network.attributes
+    unknown = [a for a in attributes if a not in network.attributes]
+    if unknown or len(attributes) != translator.c_dim:
+        raise UserError(f"{args.judge}: knows {', '.join(unknown) or f'{translator.c_dim} attributes without names'}, "
+                        f"the judge knows {', '.join(network.attributes)}")
+    shares = dict(zip(attributes, agreement(network, translator, attributes, faces, ctx.device).tolist()))
     hair = [v for k, v in shares.items() if k in HAIR_COLOURS]
     ctx.print(json.dumps({"translator": args.judge, "photos": len(faces), "agreement": {k: round(v, 4) for k, v in shares.items()},
                           "hair_colour": round(sum(hair) / max(1, len(hair)), 4)}, indent=2))

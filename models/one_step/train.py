@@ -8,6 +8,7 @@ import torch
 
 from common import checkpoint, distributed, files, images, seeds, training
 from faces.loader import Batches
+from models.translators import condition
 
 STEP = 9             # 0-based: the network is always told t = 10
 
@@ -57,13 +58,14 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
     batches = Batches(faces, args.batch_size, args.seed, ctx, args.data_augmentation == "flip")
     labels = faces.labels
 
-    def target_labels(streams):
-        return labels[streams.integers(len(labels))].to(ctx.device)
+    def conditions(own, streams):
+        """What asks for the labels of other photos, drawn per photo."""
+        return condition(translator, own.to(ctx.device), labels[streams.integers(len(labels))].to(ctx.device))
 
     def step(i):
-        x, _, positions = batches.get(i)
+        x, own, positions = batches.get(i)
         x, streams = x.to(ctx.device), seeds.stepped(args.seed, i, positions.tolist(), "one-step")
-        c = target_labels(streams)
+        c = conditions(own, streams)
         x_adv = disrupter(x, c, streams, args.seed, i)
         with distributed.autocast(ctx.device, args.precision):
             with torch.no_grad():
@@ -77,7 +79,7 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
     n_val = min(32, len(held))
     x_val = held.floats(range(n_val)).to(ctx.device)
     rng = lambda purpose: seeds.Streams([(args.seed, purpose, i) for i in range(n_val)])
-    c_val = target_labels(rng("validate labels"))
+    c_val = conditions(held.labels[:n_val], rng("validate labels"))
     attacked = {0.0: x_val} | {eps: disrupter.make_attack(eps)(x_val, c_val[:, None], rng("validate attack")) for eps in (0.02, 0.05, 0.1)}
 
     @torch.no_grad()

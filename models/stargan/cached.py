@@ -5,6 +5,7 @@ import torch
 from common import cache, distributed, images, progress, seeds
 from common.cli import UserError
 from models.stargan.labels import create_labels
+from models.translators import targets
 
 
 def random_domains(names, labels, attributes, seed):
@@ -51,7 +52,7 @@ class FakePhotos:
                     batch = wanted[start:start + batch_size]
                     x, c = self.inputs(batch).to(ctx.device), torch.stack([self.labels[n] for n in batch]).to(ctx.device)
                     with distributed.autocast(ctx.device, self.precision):
-                        fakes = self.translator(x, create_labels(c, self.attributes)[k]).float()
+                        fakes = self.translator(x, targets(self.translator, c, self.attributes)[k]).float()
                     cached.save(batch, images.to_uint8(fakes.clamp(-1, 1)))
                     bar.update(len(batch))
         ctx.barrier()

@@ -89,20 +89,38 @@ def initial_networks(args):
     return generator, discriminator
 
 
-def translate_grid(generator, x, c, attributes):
-    """Grid of photos, one per row, followed by their translation to each domain.  x (N,3,H,W) -> uint8 picture."""
-    with torch.no_grad():
-        columns = [x] + [generator(x, k) for k in create_labels(c, attributes)]
-    return images.make_grid([[column[i].float().cpu() for column in columns] for i in range(len(x))], scale=2)
-
-
 class Step:
-    """One training step.  `disrupt(generator, x, c, rng) -> x_adv` or None; see Ruiz et al. 2020, Sec. 3.4."""
+    """One training step.  `disrupt(generator, x, c, rng) -> x_adv` or None; see Ruiz et al. 2020, Sec. 3.4.
+
+    Translators of the same losses override what follows: how G is asked, and what is to come back unchanged.
+    """
+
+    @staticmethod
+    def condition(c, target):
+        """What asks G for the labels `target` of a photo of labels c, both (N, C)."""
+        return target
+
+    def reconstruct(self, x, fake, c):
+        """The image that is compared with x: here the way back from the fake."""
+        return self.G(fake, c)
+
+    @property
+    def generator_cls(self):
+        """Weight of the generator's attribute loss."""
+        return self.args.lambda_cls
+
+    @classmethod
+    def grid(cls, generator, x, c, attributes):
+        """Grid of photos, one per row, followed by their translation to each domain.  x (N,3,H,W) -> uint8 picture."""
+        with torch.no_grad():
+            columns = [x] + [generator(x, cls.condition(c, target)) for target in create_labels(c, attributes)]
+        return images.make_grid([[column[i].float().cpu() for column in columns] for i in range(len(x))], scale=2)
 
     def __init__(self, args, ctx, batches, labels, generator, discriminator, average, optimisers, disrupt=None):
         self.args, self.ctx, self.batches, self.labels = args, ctx, batches, labels
         self.G, self.D, self.average, self.disrupt = generator, discriminator, average, disrupt
         self.g_optimiser, self.d_optimiser = optimisers
+        self.both = disrupt is not None and args.adversarial == "both"
 
     def apply(self, optimiser, network, loss, i):
         training.descend(loss, network, optimiser, learning_rate(self.args, i), self.ctx)
@@ -119,13 +137,13 @@ class Step:
         # Target labels are those of another photo of the data set, drawn per photo: independent of batch and rank.
         target = self.labels[streams.integers(len(self.labels))].to(self.ctx.device)
         alpha = streams.uniform(x[:, :1, :1, :1])
-        both = args.adversarial == "both"
+        both = self.both
         x_in = self.attacked(x.detach(), target, i, indices.tolist(), "input")
         real = self.attacked(x.detach(), c, i, indices.tolist(), "real") if both else x
         generator_turn = (i + 1) % args.n_critic == 0
 
         with torch.set_grad_enabled(generator_turn), distributed.autocast(self.ctx.device, args.precision):
-            fake = self.G(x_in, target)
+            fake = self.G(x_in, self.condition(c, target))
         fake = fake.float()
         seen = fake
         if self.disrupt and (both or generator_turn):
@@ -139,9 +157,9 @@ class Step:
         if generator_turn:
             self.D.requires_grad_(False)
             with distributed.autocast(self.ctx.device, args.precision):
-                reconstruction = self.G(seen, c)
+                reconstruction = self.reconstruct(x, seen, c)
                 loss, more = losses.generator_loss(self.D, seen if both else fake, reconstruction, x, target,
-                                                   args.lambda_cls, args.lambda_rec)
+                                                   self.generator_cls, args.lambda_rec)
             self.apply(self.g_optimiser, self.G, loss, i)
             self.D.requires_grad_(True)
             if self.average is not None:
@@ -150,16 +168,19 @@ class Step:
         return scalars
 
 
-def train(args, run, ctx, faces, disrupt=None):
-    """Train on the faces of split A that are not held out; the attack is an argument."""
+def train(args, run, ctx, faces, networks, step_type=Step, meta=None, disrupt=None):
+    """Train on the faces of split A that are not held out.
+
+    Args: networks (generator, discriminator);  step_type Step or a subclass;  meta of the weights that come out;  disrupt see Step
+    """
     kept, validation = held_out(faces.names, args.seed)
     held, faces = faces.subset(validation or kept), faces.subset(kept)
-    generator, discriminator = (n.to(ctx.device) for n in initial_networks(args))
+    generator, discriminator = (n.to(ctx.device) for n in networks)
     if ctx.device.type == "cuda":
         generator, discriminator = (n.to(memory_format=torch.channels_last) for n in (generator, discriminator))
     average = training.averaged(generator) if args.ema else None
     optimisers = [torch.optim.Adam(n.parameters(), args.lr, betas=(0.5, 0.999)) for n in (generator, discriminator)]
-    step = Step(args, ctx, Batches(faces, args.batch_size, args.seed, ctx), faces.labels, generator, discriminator, average, optimisers, disrupt)
+    step = step_type(args, ctx, Batches(faces, args.batch_size, args.seed, ctx), faces.labels, generator, discriminator, average, optimisers, disrupt)
     parts = {"generator": generator, "discriminator": discriminator, "g_optimiser": optimisers[0], "d_optimiser": optimisers[1]}
     if average is not None:
         parts["average"] = average
@@ -169,13 +190,12 @@ def train(args, run, ctx, faces, disrupt=None):
 
     def on_save(done):
         files.make_folder(run.folder / "samples")
-        images.save_png(run.folder / "samples" / f"{done:07d}.png", translate_grid(final, x, c, args.selected_attrs))
+        images.save_png(run.folder / "samples" / f"{done:07d}.png", step_type.grid(final, x, c, args.selected_attrs))
 
-    training.loop(run, args, ctx, parts, step, on_save, f"stargan {args.adversarial}")
+    training.loop(run, args, ctx, parts, step, on_save, meta["kind"].removesuffix("-generator"))
     if ctx.is_main:
-        meta = {"kind": "stargan-generator", "attributes": args.selected_attrs, "image_size": args.image_size, "trained_on": args.dataset,
-                "steps": args.num_steps, "seed": args.seed, "ema": bool(args.ema), "adversarial": args.adversarial,
-                "options": {"conv_dim": generator.conv_dim, "c_dim": generator.c_dim, "repeat_num": generator.repeat_num}}
+        meta = {**meta, "attributes": args.selected_attrs, "image_size": args.image_size, "trained_on": args.dataset,
+                "steps": args.num_steps, "seed": args.seed, "ema": bool(args.ema)}
         checkpoint.save_weights(run.folder / "weights.safetensors", final.state_dict(), meta)
         ctx.print(f"done: {run.folder / 'weights.safetensors'}")
 
@@ -205,7 +225,10 @@ def main(argv=None):
         if run.finished:
             ctx.print("this run is finished; nothing to do")
             return
-        train(args, run, ctx, faces, training_attack(args) if args.adversarial != "none" else None)
+        generator, discriminator = initial_networks(args)
+        meta = {"kind": "stargan-generator", "adversarial": args.adversarial,
+                "options": {"conv_dim": generator.conv_dim, "c_dim": generator.c_dim, "repeat_num": generator.repeat_num}}
+        train(args, run, ctx, faces, (generator, discriminator), meta=meta, disrupt=training_attack(args) if args.adversarial != "none" else None)
 
 
 if __name__ == "__main__":

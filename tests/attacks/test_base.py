@@ -1,3 +1,6 @@
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -5,6 +8,8 @@ from attacks import ATTACKS, build
 from attacks.base import Attack, frozen, grey_levels, on_grid
 from common import images, seeds
 from common.cli import UserError
+
+WEIGHTS = runpy.run_path(Path(__file__).parents[1] / "weights.py")
 
 
 class Fixed(Attack):
@@ -83,9 +88,9 @@ def test_unknown_attack_names_the_nearest_and_unknown_options_are_errors():
         build("pgd", None, 0.05, stepz=3)
 
 
-def test_one_set_of_options_serves_all_attacks():
+def test_one_set_of_options_serves_all_attacks(tmp_path):
     options = {"steps": 3, "step_size": 0.02, "target": "clean", "label": "joint", "blur": "spread", "precision": "fp32",
-               "perturbation": torch.ones(3, 4, 4), "fit": "tile"}
+               "perturbation": torch.ones(3, 4, 4), "fit": "tile", "weights": WEIGHTS["dadfi"](tmp_path / "dadfi.safetensors"), "other_sizes": "resize"}
     found = {name: build(name, None, 0.05, **options).definition() for name in ATTACKS}
     assert [d["attack"] for d in found.values()] == list(ATTACKS)
     assert found["pgd"]["steps"] == 3 and found["fgsm"]["steps"] == 1 and found["fgsm"]["step_size"] == 0.05

@@ -84,7 +84,7 @@ def test_records_say_what_the_attack_was():
                  "--attack_label", "joint", "--attack_blur", "eot")
     assert attack_config(args, attack_from_flags(args, None)) == {
         "attack": "mim", "eps": 0.1, "attack_steps": 7, "attack_step_size": 0.02, "attack_target": "input", "attack_label": "joint", "attack_blur": "eot",
-        "perturbation": None}
+        "perturbation": None, "attack_weights": None}
 
 
 def test_records_say_only_what_an_attack_has(tmp_path):

@@ -32,7 +32,7 @@ def test_our_translator_says_all_that_it_knows(tmp_path, capsys):
     assert found["kind"] == "stargan-generator" and found["family"] == "ours" and found["parameters"] == size(network)
     assert found["options"] == {"conv_dim": 4, "c_dim": 5, "repeat_num": 1} and found["image_size"] == 64 and found["step"] == 4500
     assert found["attributes"] == ["Male", "Young"] and found["trained_on"] == "drawn" and "F16" in found["format"]
-    assert found["sha256"] == files.sha256(path) and found["bytes"] == path.stat().st_size and found["used_as"] == "--gan_weights"
+    assert found["sha256"] == files.sha256(path) and found["bytes"] == path.stat().st_size and found["used_as"] == "--gan_weights with --gan_type stargan"
     assert main([str(path)]) is None
     printed = capsys.readouterr().out
     assert "stargan-generator" in printed and found["sha256"] in printed and "Male, Young" in printed and "conv_dim 4" in printed

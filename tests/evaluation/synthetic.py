@@ -67,6 +67,25 @@ def detector(name="clean", accuracy=0.95, rate=None, seed=0, dataset="drawn", ha
          "defense_sha256": sha, "attacked_key": "a" * 64})
 
 
+def disruption(attack="dadfi", l2=(0.2, 0.1), seed=0, dataset="drawn", images=64, size=64, victims=("stargan", "stgan"), crafted_on=None, trained_on=None,
+               finetuning="yes", variant=None, sha=None, weights="w" * 64, seconds=0.01, split="b", finished="2024-05-01T10:00:00", **config):
+    """A record of kind dadfi; l2 one of each victim, sha {victim: sha256} of those whose weights are others. Keywords that are not listed change its config."""
+    trained, gradient = attack == "dadfi", attack in ("fgsm", "bim", "pgd", "mim")
+    settings = {"translators": list(victims), "attack": attack, "eps": 0.0 if attack == "none" else 0.05, "attack_steps": 10 if gradient else None,
+                "attack_step_size": 0.01 if gradient else None, "attack_target": "clean" if gradient else None, "attack_label": "original",
+                "attack_blur": "none", "perturbation": None, "attack_weights": weights if trained else None,
+                "crafted_on": (crafted_on or "own") if gradient else None, "trained_on_victims": list(trained_on or victims) if trained else None,
+                "finetuning": finetuning if trained else None, "variant": ("without-finetuning" if finetuning == "no" else variant) if trained else None, "num_images": images, "image_size": size, **config}
+    per_victim = {name: {**fakes(v, 20.0), **mean(v ** 0.5, "rmse"), "num_pairs": 5 * images} for name, v in zip(victims, l2)}
+    worst = min(per_victim, key=lambda name: per_victim[name]["l2"])
+    return record.Record(
+        "dadfi", attack, dataset, split, seed, settings, {"input": photos(0.002), "worst": {"l2": per_victim[worst]["l2"], "translator": worst}},
+        {"translator": per_victim}, {"name": "attribute-classifier", "sha256": "f" * 64, "resize": "none", "backend": "test"},
+        {"device": "cpu", "attack_s_per_image": seconds, "peak_memory_mb": 300},
+        {"commit": None, "command": None, "versions": {}, "started": finished, "finished": finished, "attacked_key": "a" * 64,
+         "gan_sha256": {name: "b" * 64 for name in victims} | (sha or {})})
+
+
 def save(folder, found, number=0, grid=False):
     """Write a record where test_defense.py would; returns its path."""
     c = found.config

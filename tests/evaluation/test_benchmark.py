@@ -10,10 +10,11 @@ from common import checkpoint, distributed, seeds
 from common.cli import UserError
 from evaluation import benchmark, record, reference
 from faces.celeba import FaceFolder
-from models.stargan.frozen import Translator
 from models.stargan.network import Generator
+from models.translators import Translator
 
 weights_file = runpy.run_path(str(Path(__file__).parents[1] / "purify" / "tiny.py"))["weights_file"]
+WEIGHTS = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 CPU = distributed.Context(0, 1, torch.device("cpu"))
 
@@ -84,8 +85,9 @@ def test_whole_run_on_tiny_networks_writes_a_valid_record(tmp_path, face_folder,
     monkeypatch.setattr(benchmark, "STEPS", 1)
     face_folder(4, tmp_path / "faces" / "images_b")
     checkpoint.save_weights(tmp_path / "g.safetensors", Generator(4, 5, 1).state_dict(), {"kind": "stargan-generator", "attributes": ATTRIBUTES})
-    words = ["--gan_weights", tmp_path / "g.safetensors", "--diffusion_weights", weights_file(tmp_path / "d.safetensors"),
-             "--one_step_weights", weights_file(tmp_path / "o.safetensors", "one-step"), "--data_dir", tmp_path / "faces", "--image_size", 8,
+    words = ["--gan_weights", tmp_path / "g.safetensors", "--diffusion_weights", weights_file(tmp_path / "d.safetensors", image_size=16),
+             "--one_step_weights", weights_file(tmp_path / "o.safetensors", "one-step", image_size=16),
+             "--attack_weights", WEIGHTS["dadfi"](tmp_path / "a.safetensors", image_size=16), "--data_dir", tmp_path / "faces", "--image_size", 16,
              "--celeba_crop_size", 40, "--num_images", 2, "--num_decoded", 4, "--repeats", 1, "--diffpure_start", 12, "--device", "cpu",
              "--result_dir", tmp_path / "results"]
     words = [str(w) for w in words]

@@ -117,6 +117,8 @@ def test_the_attack_is_written_out():
     assert compare.attack_text(attack) == "pgd, eps 0.05, target gray, label original, 10 steps of 0.01, through one-step, eot 4, gradient full"
     assert compare.attack_text(compare.attack_of(defense(attack="gaussian").config)) == "gaussian, eps 0.05"
     assert compare.attack_text(compare.attack_of(defense(attack="none").config)) == "undisturbed"
+    one_pass = defense(attack="dadfi", attack_weights="0123456789abcdef").config
+    assert compare.attack_text(compare.attack_of(one_pass)) == "dadfi, eps 0.05, weights 01234567"
     plain = compare.attack_of(defense().config)
     assert plain == compare.attack_of(defense(gradient="bpda", eot=1, attack_blur="none").config)
     assert plain != compare.attack_of(defense(attack_blur="eot").config)

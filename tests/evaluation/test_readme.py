@@ -8,7 +8,7 @@ from common.cli import UserError
 from evaluation import compare, readme, record
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
+defense, detector, disruption, save = (synthetic[k] for k in ("defense", "detector", "disruption", "save"))
 
 
 def write(tmp_path, text, *records):
@@ -94,6 +94,8 @@ def test_the_newest_benchmark_is_shown(tmp_path):
     ("<!-- benchmark:drawn -->", "asks for a benchmark record"),
     ("<!-- detectors:drawn -->", r"asks for rows that no record has \(data sets found: none\)"),
     ("<!-- detectors:drawn rate=all -->", "rate=all: expected a number"),
+    ("<!-- disruptions:drawn -->", r"asks for rows that no record has \(data sets found: none\)"),
+    ("<!-- disruptions:drawn gan=stargan -->", "unknown option gan; one of: photos, victims, radius, under, legend"),
     ("<!-- table:drawn rate=1 -->", "unknown option rate; one of: photos, gan, radius, under"),
     ("<!-- rates:drawn split=b -->", "unknown option split; one of: photos, gan, radius, under, detector, base, attack, target, rate")])
 def test_a_marker_that_asks_for_what_is_not_there_is_one_line(tmp_path, marker, message):
@@ -134,6 +136,20 @@ def test_rates_have_a_column_per_poison_rate(tmp_path):
         write(tmp_path, "<!-- rates:drawn rate=1 --><!-- /table -->")
     with pytest.raises(UserError, match="asks for a poison rate that no record has"):
         write(tmp_path, "<!-- detectors:drawn rate=0.25 --><!-- /table -->")
+
+
+def test_disruptions_have_a_table_per_set_of_translators_and_options_leave_some_runs(tmp_path):
+    records = [disruption("none", (0, 0)), disruption("random-sign", (0.01, 0.02)), disruption(l2=(0.2, 0.1)), disruption(l2=(0.3, 0.2), eps=0.1),
+               disruption("random-sign", (0.05, 0.02), images=8), disruption(l2=(0.4,), victims=("stargan",))]
+    text = write(tmp_path, "<!-- disruptions:drawn --><!-- /table -->", *records)
+    assert "**drawn, stargan + stgan, 64 pixels**" in text and "**drawn, stargan, 64 pixels**" in text and "†1" in text and text.count("Each translator makes fakes") == 1
+    chosen = write(tmp_path, "<!-- disruptions:drawn victims=stgan+stargan photos=64 radius=0.05 under=results legend=no --><!-- /table -->")
+    found = lines(chosen.split("| attack")[1])
+    assert list(found) == ["undisturbed", "random sign", "DADFI, trained on stargan+stgan"] and "†1" not in chosen and "**drawn" not in chosen
+    assert found["DADFI, trained on stargan+stgan"][2] == "**0.1000** (stgan)" and "Each translator" not in chosen
+    (tmp_path / "README.md").write_text("<!-- disruptions:real -->\nlong ago\n<!-- /table -->")
+    kept = []
+    assert "long ago" in readme.text_of(tmp_path / "README.md", compare.compare(tmp_path / "results"), kept) and kept == ["<!-- disruptions:real -->"]
 
 
 def test_parts_without_records_are_kept_where_that_is_asked_for(tmp_path):

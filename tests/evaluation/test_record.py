@@ -13,11 +13,11 @@ from common.cli import UserError
 from evaluation import record
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, save, as_dict = (synthetic[k] for k in ("defense", "detector", "save", "as_dict"))
+defense, detector, disruption, save, as_dict = (synthetic[k] for k in ("defense", "detector", "disruption", "save", "as_dict"))
 
 
 def test_round_trip(tmp_path):
-    for found in (defense(), detector()):
+    for found in (defense(), detector(), disruption()):
         record.write(tmp_path / "record.json", found)
         assert record.read(tmp_path / "record.json") == found
         assert json.loads((tmp_path / "record.json").read_text())["format"] == 1
@@ -73,6 +73,22 @@ def test_problems_are_named(tmp_path, change, expected):
 def test_a_detectors_test_sets_are_checked_where_there_are_any(tmp_path, change, expected):
     whole = as_dict(save(tmp_path, detector("one-step")))
     assert record.validate(whole) == [] and record.validate(as_dict(save(tmp_path, detector("clean", purified=None)))) == []
+    change(whole)
+    (problem,) = record.validate(whole)
+    assert expected in problem
+
+
+@pytest.mark.parametrize("change, expected", [
+    (lambda d: d["config"].update(translators="stargan"), "config.translators: expected list or null"),
+    (lambda d: d["config"].pop("crafted_on"), "config.crafted_on: missing"),
+    (lambda d: d["metrics"]["worst"].pop("translator"), "metrics.worst.translator: missing"),
+    (lambda d: d["per_group"]["translator"]["stgan"].pop("rmse_ci"), "per_group.translator.stgan.rmse_ci: missing"),
+    (lambda d: d["per_group"]["translator"].update(stargan=[1]), "per_group.translator.stargan: expected an object or null"),
+    (lambda d: d["per_group"].update(translator=[1]), "per_group.translator: expected an object or null"),
+    (lambda d: d["provenance"].update(gan_sha256="b"), "provenance.gan_sha256: expected object or null")])
+def test_every_translator_of_a_disruption_is_checked(tmp_path, change, expected):
+    whole = as_dict(save(tmp_path, disruption()))
+    assert record.validate(whole) == []
     change(whole)
     (problem,) = record.validate(whole)
     assert expected in problem

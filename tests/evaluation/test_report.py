@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation import compare, detector_plots, plots, report
+from evaluation import compare, detector_plots, disruption_plots, plots, report
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
+defense, detector, disruption, save = (synthetic[k] for k in ("defense", "detector", "disruption", "save"))
 
 
 @pytest.fixture
@@ -71,11 +71,11 @@ def test_a_table_without_figures_draws_nothing(tmp_path):
     save(tmp_path, found)
     empty = compare.compare(tmp_path)
     assert plots.draw(empty.tables[0]) == {}
-    assert "jpeg-q75" in report.html(empty, {0: {}}, {})
+    assert "jpeg-q75" in report.html(empty, {0: {}}, {}, {})
 
 
 def test_the_page_is_self_contained(comparison):
-    page = report.html(comparison, {0: plots.draw(comparison.tables[0])}, {})
+    page = report.html(comparison, {0: plots.draw(comparison.tables[0])}, {}, {})
     assert not re.search(r"https?://", page) and "<script" not in page and "<link" not in page and "@import" not in page and "url(" not in page
     sources = re.findall(r'src="([^"]{0,30})', page)
     assert len(sources) == 4 + 4 and all(s.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for s in sources)
@@ -83,7 +83,7 @@ def test_the_page_is_self_contained(comparison):
 
 
 def test_the_page_shows_rows_detectors_marks_and_problems(comparison):
-    page = report.html(comparison, {0: {}}, {})
+    page = report.html(comparison, {0: {}}, {}, {})
     for text in ("drawn, stargan", "one-step", "through one-step", "Detectors", "0.950", "Not read", "bad/record.json", "<b>0.00080</b>"):
         assert text in page
     assert "prefers-color-scheme: dark" in page
@@ -96,12 +96,23 @@ def test_detectors_have_a_section_with_tables_plots_and_the_pictures_of_their_fi
         Image.new("RGB", (1200, 600), "red").save(folder / "roc.png")
     save(tmp_path, detector("jpeg-q75", 0.6, photos=8))
     found = compare.compare(tmp_path)
-    page = report.html(found, {}, {0: detector_plots.draw(found.detectors[0])})
+    page = report.html(found, {}, {0: detector_plots.draw(found.detectors[0])}, {})
     for text in ("<h2>Detectors</h2>", "<h3>drawn, stargan, meso4 (scratch): pgd", "<b>0.75</b>", "at 0: clean", "†1 8 photos", "4 pictures of the trainings",
                  "<em>training photos</em>", "Missing from the tables of detectors"):
         assert text in page
     assert "<b>–</b>" not in page and len(re.findall("data:image/jpeg", page)) == 4 and len(re.findall("data:image/png", page)) == 2
     assert "<b>" not in page.split("†1")[1].split("</tr>")[0] and "1 of detectors" in page
+
+
+def test_disruptions_have_a_section_with_both_tables_a_plot_and_grids(tmp_path):
+    for found in (disruption("random-sign", (0.01, 0.02)), disruption(l2=(0.2, 0.1)), disruption(l2=(0.9, 0.8), images=8)):
+        save(tmp_path, found, grid=True)
+    found = compare.compare(tmp_path)
+    page = report.html(found, {}, {}, {0: disruption_plots.draw(found.disruptions[0])})
+    for text in ("<h2>Disruptions against several translators</h2>", "<h3>drawn, stargan + stgan, 64 pixels</h3>", "DADFI, trained on stargan+stgan †1", "†1 8 photos",
+                 "<b>0.1000 (stgan)</b>", "× random sign", "3 grids", "1 of disruptions", "<em>worst l2</em>"):
+        assert text in page
+    assert len(re.findall("data:image/jpeg", page)) == 3 and len(re.findall("data:image/png", page)) == 1 and "Other records" not in page
 
 
 def test_grids_are_scaled_down(tmp_path):

@@ -39,6 +39,20 @@ def test_one_image_per_domain_is_scored_in_its_own_domain_only(tiny_generator, f
     assert l2["Young"] > 0 and all(l2[k] == 0 for k in ATTRIBUTES[:4])
 
 
+def test_one_side_may_be_scored_alone_and_its_rows_are_kept(tiny_generator, faces):
+    x, c = faces(4)
+    y = (x + 0.1).clamp(-1, 1)
+    all_sides = scored(tiny_generator, x, c, {"disrupted": [y], "purified": [x], "clean_purified": [x]})
+    metrics, groups, num_images, num_pairs = scored(tiny_generator, x, c, {"disrupted": [y]}, sides=("disrupted",))
+    assert set(metrics) == {"input", "disrupted"} and metrics["disrupted"] == all_sides[0]["disrupted"] and (num_images, num_pairs) == (4, 20)
+    assert metrics["input"] == {"disrupted": all_sides[0]["input"]["disrupted"]} and set(groups["domain"]["Male"]) == {"disrupted"}
+    score, ctx = Score(tiny_generator, ATTRIBUTES, None, 0, sides=("disrupted",)), Context(0, 1, torch.device("cpu"))
+    score.add(NAMES, x, c, {"disrupted": [y]})
+    rows, names = score.rows(ctx, "disrupted")
+    assert names == sorted(NAMES * 5) and rows["l2"].mean() == pytest.approx(metrics["disrupted"]["l2"])
+    assert score.rows(ctx, "disrupted", of="photos")[1] == NAMES
+
+
 def test_the_distance_to_the_standard_translator_is_noted(tiny_generator, faces):
     x, c = faces(4)
     versions = {"disrupted": [x], "purified": [x], "clean_purified": [x]}

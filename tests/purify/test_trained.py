@@ -30,7 +30,8 @@ def finish(tmp_path, *parts, age=0):
 
 
 def args(tmp_path, **more):
-    return Namespace(result_dir=tmp_path, dataset="toy", data_dir="dataset/toy", image_size=64, gan_weights="G.ckpt", defense_noise=None,
+    return Namespace(result_dir=tmp_path, dataset="toy", data_dir="dataset/toy", image_size=64, gan_weights="G.ckpt", gan_type="stargan", gan_style=None,
+                     defense_noise=None,
                      adv_gan_weights=None, defense_model_type="adv-train", **more)
 
 
@@ -95,14 +96,15 @@ def parsed(tmp_path):
         p = cli.ArgumentParser(prog="x")
         add_data_flags(p, image_size=32)
         add_purifier_flags(p, DEFENCES, default="none")
-        p.set_defaults(dataset="toy", result_dir=str(tmp_path / "results"), gan_weights=str(gan), adv_gan_weights=None, defense_noise=None)
+        p.set_defaults(dataset="toy", result_dir=str(tmp_path / "results"), gan_weights=str(gan), gan_type="stargan", gan_style=None,
+                       adv_gan_weights=None, defense_noise=None)
         return p.parse_args(list(words))
     return parse
 
 
 def test_a_defence_without_weights_uses_the_standard_translator(parsed):
     purifier, weights, standard, used = load_defence(parsed("--defense_model_type", "jpeg", "--jpeg_quality", "40"), CPU)
-    assert (purifier.name, purifier.params, weights) == ("jpeg", {"quality": 40}, None) and used is standard and standard.conv_dim == 4
+    assert (purifier.name, purifier.params, weights) == ("jpeg", {"quality": 40}, None) and used is standard and standard.network.conv_dim == 4
 
 
 def test_a_defence_uses_the_newest_training_or_the_weights_that_are_named(parsed, tmp_path):
@@ -117,7 +119,7 @@ def test_a_defence_uses_the_newest_training_or_the_weights_that_are_named(parsed
 def test_adversarial_defences_have_a_translator_of_their_own(parsed, name, purifier):
     found, weights, standard, used = load_defence(parsed("--defense_model_type", name), CPU)
     assert found.name == purifier and (weights is None) == (purifier != "ddpm")
-    assert (standard.conv_dim, used.conv_dim) == (4, 8) and standard.sha256 != used.sha256
+    assert (standard.network.conv_dim, used.network.conv_dim) == (4, 8) and standard.sha256 != used.sha256
 
 
 @pytest.mark.parametrize("words, message", [

@@ -107,7 +107,7 @@ def test_agreement_of_an_obedient_a_deaf_and_a_lazy_translator():
     faces = Faces(torch.eye(5)[[0, 1, 2, 0]] + torch.tensor([0.0, 0, 0, 1, 0]))           # 2 black, 1 blond, 1 brown; all men, none young
 
     def share(translate):
-        return train.agreement(Reader(), translate, faces, "cpu").tolist()
+        return train.agreement(Reader(), translate, NAMES, faces, "cpu").tolist()
     assert share(lambda x, c: c[:, :, None, None]) == [1] * 5
     assert share(lambda x, c: x) == [0.5, 0.25, 0.25, 0, 0]                               # right where the photo had that colour anyway
     half = torch.tensor([1.0, 0.4, 0.4, 1, 1])                                            # hair: the strongest logit counts, not its sign

@@ -7,7 +7,7 @@ from common import images
 from common.cli import UserError
 from common.distributed import Context
 from models.stargan.cached import FakePhotos, random_domains
-from models.stargan.frozen import Translator
+from models.translators import Translator
 from models.stargan.labels import create_labels
 
 CPU = Context(0, 1, torch.device("cpu"))

@@ -5,7 +5,7 @@ import torch
 
 from common import checkpoint
 from common.cli import UserError
-from models.stargan.frozen import load_translator
+from models.translators import load_translator
 from models.stargan.network import Discriminator, Generator
 
 
@@ -33,7 +33,7 @@ def test_an_official_checkpoint_is_the_same_function(tmp_path, faces, batches_tr
     torch.save(official(net, batches_tracked), tmp_path / "200000-G.ckpt")
     translator = load_translator(tmp_path / "200000-G.ckpt", c_dim=5)
     assert torch.equal(translator(x, c), net(x, c)) and torch.equal(translator.train()(x, c), net(x, c))
-    assert (translator.c_dim, translator.conv_dim, translator.network.repeat_num) == (5, 8, 2)
+    assert (translator.c_dim, translator.network.conv_dim, translator.network.repeat_num) == (5, 8, 2)
     assert translator.attributes is None and translator.image_size is None
     assert translator.sha256 == hashlib.sha256((tmp_path / "200000-G.ckpt").read_bytes()).hexdigest()
 

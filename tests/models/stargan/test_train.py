@@ -12,7 +12,7 @@ from common import checkpoint
 from common.cli import UserError
 from common.distributed import Context
 from models.stargan import train
-from models.stargan.frozen import load_translator
+from models.translators import load_translator
 
 ROOT = Path(train.__file__).parents[2]
 TINY = ["--image_size", "16", "--celeba_crop_size", "32", "--g_conv_dim", "4", "--d_conv_dim", "4", "--g_repeat_num", "1", "--d_repeat_num", "2",

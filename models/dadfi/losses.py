@@ -1,0 +1,44 @@
+"""DADFI's losses (Yang et al. 2024, E3-E10), and one of ours. Logits are maps of patches; every mean is over images and patches."""
+import torch
+import torch.nn.functional as F
+
+FORMS = ("nonsaturating", "saturating")
+
+
+def recogniser_loss(real, fake):
+    """-(E log Ide(real) + E log(1 - Ide(fake))): what a recogniser minimises of E3 or E7.  Logits in, scalar out."""
+    return F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()
+
+
+def generator_loss(fake, form="nonsaturating"):
+    """What Gen minimises of E3 or E7.
+
+    saturating     E log(1 - Ide(fake)), as printed: its gradient vanishes where the recogniser is sure
+    nonsaturating  -E log Ide(fake), the usual replacement (Goodfellow et al. 2014, Sec. 3), with the same fixed point
+    """
+    if form not in FORMS:
+        raise ValueError(f"form {form!r}: one of {', '.join(FORMS)}")
+    return F.softplus(-fake.float()).mean() if form == "nonsaturating" else -F.softplus(fake.float()).mean()
+
+
+def hinge_loss(p, lim):
+    """E4: E max(0, ||p||_inf - lim).  p (N, 3, H, W) in [-1, 1] units -> scalar."""
+    return (p.abs().amax(dim=(1, 2, 3)) - lim).clamp_min(0).mean()
+
+
+def distance_loss(fake_adv, fake):
+    """Ours: -MSE(mod(x + p), mod(x)), mean over images. The paper reaches for broken fakes through Ide_y alone."""
+    return -(fake_adv.float() - fake.float()).square().mean()
+
+
+def total_loss(x_loss, y_losses, hinge, distances, lambda_x=1.0, lambda_y=1.0, lambda_hinge=0.5, lambda_distance=0.0):
+    """E10 (= E14): L_x + L_y + mu L_hinge with mu = 0.5, which the paper's text names and its equation lacks; plus our distance.
+
+    Args:  y_losses   one scalar per victim, summed as E9 says; empty without the fine-tuning module
+           distances  one scalar per victim, summed as L_y is
+    """
+    return lambda_x * x_loss + lambda_y * _sum(y_losses) + lambda_hinge * hinge + lambda_distance * _sum(distances)
+
+
+def _sum(scalars):
+    return torch.stack(list(scalars)).sum() if scalars else 0.0

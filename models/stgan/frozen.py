@@ -1,0 +1,37 @@
+"""The frozen STGAN: asked with the difference between the labels wanted and the photo's own."""
+import re
+
+from common import files
+from common.cli import UserError
+from models.stgan.network import Generator
+from models.translators import Translator, check_attributes, filled, weights_of
+
+
+class STGAN(Translator):
+    """G(x, target - source) of Liu et al. 2019; conditions are differences in {-1, 0, 1}, all zero where nothing is to change."""
+
+    gan_type = "stgan"
+    said = ("conv_dim", "c_dim", "num_layers")
+
+    def __init__(self, network, sha256=None, meta=None):
+        super().__init__(network, sha256, meta)
+        self.size_multiple = 1 << network.num_layers
+
+    @classmethod
+    def read(cls, path, c_dim=None):
+        state, meta = weights_of(path)
+        return cls(generator_from(state, path, c_dim), files.sha256(path), meta)
+
+    def condition(self, c_org, target):
+        return target - c_org
+
+
+def generator_from(state, path, c_dim=None):
+    """Rebuild the generator of a state_dict.  Raises UserError for another network or another number of attributes."""
+    if "encoder.0.0.weight" not in state or "transfer.0.up.weight" not in state:
+        raise UserError(f"{path}: expected an STGAN generator of this project, found {'keys like ' + ', '.join(list(state)[:3]) if state else 'no generator in it'}")
+    layers = len({m.group(1) for k in state if (m := re.match(r"encoder\.(\d+)\.0\.weight$", k))})
+    options = {"conv_dim": state["encoder.0.0.weight"].shape[0], "num_layers": layers,
+               "c_dim": state["transfer.0.up.weight"].shape[0] - state[f"encoder.{layers - 1}.0.weight"].shape[0]}
+    check_attributes(path, options["c_dim"], c_dim)
+    return filled(Generator(**options), state, path, f"an STGAN generator of {', '.join(f'{k} {v}' for k, v in options.items())}")

@@ -1,0 +1,105 @@
+"""Every translator behind one interface, frozen(x, c) -> fake: which there are, what they are asked with, and how their weights load."""
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from common import checkpoint
+from common.cli import UserError, nearest
+from models.stargan.labels import create_labels
+
+TRANSLATORS = {"stargan": "models.stargan.frozen:StarGAN", "starganv2": "models.starganv2.frozen:StarGANv2", "stgan": "models.stgan.frozen:STGAN"}
+TRAINED_BY = {name: f"python -m models.{name}.train" for name in TRANSLATORS}
+
+
+class Translator(nn.Module):
+    """A frozen translator with where it came from.
+
+    Call:   x (N, 3, H, W) in [-1, 1], H and W multiples of size_multiple; c (N, C), the conditions that `condition` makes of
+            labels -> fake (N, 3, H, W) in [-1, 1], differentiable in x
+    Args:   network  G(x, c) that says its c_dim, the number of attributes;  sha256  of what decides the fakes;  meta  of the file, or {}
+    """
+
+    gan_type = None
+    size_multiple = 4
+    said = ()              # attributes of the network that tell how it is built
+
+    def __init__(self, network, sha256=None, meta=None):
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.c_dim, self.sha256, self.meta = network.c_dim, sha256, meta or {}
+        self.attributes, self.image_size = self.meta.get("attributes"), self.meta.get("image_size")
+
+    @classmethod
+    def read(cls, path, c_dim=None, **options):
+        """The translator of a weight file.  Raises UserError for another network or another number of attributes."""
+        raise NotImplementedError
+
+    def forward(self, x, c):
+        return self.network(x, c)
+
+    @property
+    def options(self):
+        """How the network is built: JSON dict."""
+        return {name: getattr(self.network, name) for name in self.said}
+
+    def condition(self, c_org, target):
+        """What asks for the labels `target` of photos of labels c_org, both (..., N, C) in {0, 1}."""
+        return target
+
+
+def condition(translator, c_org, target):
+    """What asks any G(x, c) for the labels `target` of photos of labels c_org; a plain network, or None, takes labels as they are."""
+    return translator.condition(c_org, target) if isinstance(translator, Translator) else target
+
+
+def own(translator, c_org):
+    """Conditions (N, C) that ask for the photos' own labels c_org (N, C)."""
+    return condition(translator, c_org, c_org)
+
+
+def targets(translator, c_org, attributes):
+    """Conditions (K, N, C) that ask for one target domain after the other, K = C; see models.stargan.labels.create_labels."""
+    return condition(translator, c_org, create_labels(c_org, attributes))
+
+
+def load_translator(path, device="cpu", c_dim=None, gan_type="stargan", **options):
+    """Read a translator's weights (official ones, ours, or a training's last.pt) and freeze it.
+
+    Args:    gan_type  a name of TRANSLATORS;  c_dim  attributes that it must know, None = whatever the file says
+             options   of that translator's `read`
+    Raises:  UserError for a file that is missing, damaged, hostile, of another network or of another number of attributes
+    """
+    if gan_type not in TRANSLATORS:
+        raise UserError(f"unknown translator {gan_type!r}{nearest(gan_type, TRANSLATORS)}; one of: {', '.join(TRANSLATORS)}")
+    if options.get("style") is not None and gan_type != "starganv2":
+        raise UserError(f"--gan_style is for --gan_type starganv2, found {gan_type}")
+    module, name = TRANSLATORS[gan_type].split(":")
+    translator = getattr(import_module(module), name).read(Path(path), c_dim, **options).to(device)
+    if torch.device(device).type == "cuda":
+        translator = translator.to(memory_format=torch.channels_last)
+    return translator
+
+
+def weights_of(path, part="generator"):
+    """(state_dict, meta) of a weight file, or of one part of a training's last.pt and {}.  Raises UserError."""
+    if path.name == "last.pt":
+        return checkpoint.load_state(path)["parts"].get(part, {}), {}
+    return checkpoint.read_weights(path)
+
+
+def check_attributes(path, known, c_dim):
+    """Raises UserError unless the translator's number of attributes is the one asked for (None: any)."""
+    if c_dim is not None and known != c_dim:
+        raise UserError(f"{path}: this translator knows {known} attributes, --selected_attrs names {c_dim}")
+
+
+def filled(network, state, path, what):
+    """The network with the weights of `state`.  Raises UserError unless both have the same tensors."""
+    wanted = network.state_dict()
+    wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
+    if wrong:
+        raise UserError(f"{path}: not {what}: {len(wrong)} tensors differ, first {wrong[0]}")
+    network.load_state_dict(state)
+    return network
