@@ -53,7 +53,7 @@ if has export; then
 fi
 if has dadfi; then      # against the three translators as they ship
     launch -m models.dadfi.train $data --victims "stargan=$here/models/stargan/demo.safetensors" "stgan=$here/models/stgan/demo.safetensors" \
-        "starganv2=$here/models/starganv2/demo.safetensors" --limit 284 --num_steps 1500 --batch_size 8 --precision bf16 \
+        "starganv2=$here/models/starganv2/demo.safetensors" --limit 284 --num_steps 800 --batch_size 8 --precision bf16 \
         --save_step 250 --log_step 25 --resume "$@"
     if has export; then "$PYTHON" -m common.export "$OUT/results"; fi
 fi

@@ -246,16 +246,20 @@ def test_dadfi_trains_against_all_and_each_and_measures_every_attack_on_all(work
     assert [(args.victims, args.lambda_distance, args.lambda_y, args.without_finetuning) for args in trained] == \
         [(both, 100, 1, False), (both, 0, 1, False), (both, 100, 0, False), (both, 100, 1, True), (["stargan=A"], 100, 1, False), (["stgan=B"], 100, 1, False)]
     measured = [(args.attack_type, args.crafted_on, args.attack_weights) for module, args in parsed if module == "evaluation.disruption"]
-    weights = lambda name: f"results/drawn/dadfi/drawn/train/{name}/000/weights.safetensors"
+    weights = lambda name: f"results/drawn/dadfi/drawn-train/train/{name}/000/weights.safetensors"
     assert measured == [("random-sign", "own", None), ("fgsm", "own", None), ("pgd", "own", None), ("mim", "own", None), ("pgd", "stargan", None), ("pgd", "stgan", None),
                         ("universal", "own", None), *[("dadfi", "own", weights(n)) for n in
                                                  ("stargan+stgan", "stargan+stgan-distance0", "stargan+stgan-y0", "stargan+stgan-without-finetuning", "stargan", "stgan")]]
+    shipped, _ = run(script, workplace, STEPS="train disruptions")       # the three that ship: their generator ships too
+    assert sum(target(argv)[0] == "models.dadfi.train" for argv in shipped) == 3 + 3
+    weights = [words[words.index("--attack_weights") + 1] for module, words in map(target, shipped) if "--attack_weights" in words]
+    assert weights[0].endswith("models/dadfi/demo.safetensors") and weights[1].endswith("train/stargan+stgan+starganv2-distance0/000/weights.safetensors")
     crafted = [args for module, args in parsed if module == "attacks.craft"]
     assert len(crafted) == 1 and str(crafted[0].save_perturbation) == "results/drawn/universal/drawn-stargan+stgan.pt"
     assert all(args.victims == both for module, args in parsed if module in ("attacks.craft", "evaluation.disruption"))
     alone, _ = run(script, workplace, STEPS="train disruptions", VICTIMS="stargan=A", ATTACKS="pgd")
     assert len(alone) == 4 + 1 + 1 + 4      # with one victim: four trainings, pgd, the universal one, four generators
-    commands, _ = run(script, workplace, STEPS="purifiers", PURIFIERS="none one-step")
+    commands, _ = run(script, workplace, STEPS="purifiers", PURIFIERS="jpeg-75", DETECTOR_PURIFIERS="one-step")
     tests = [words for module, words in map(target, commands) if module in ("test_defense", "train_detector")]
     assert all(words[words.index("--attack_type") + 1] == "dadfi" for words in tests) and conditions(commands)[-1] == ("purified", "one-step", "1")
     commands, said = run(script, workplace, code=2, STEPS="nonsense")
