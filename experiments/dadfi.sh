@@ -51,7 +51,7 @@ train() {           # against all, with parts of the losses, without the fine-tu
 }
 universal() {
     case " $* " in *" --dry_run "*) ;; *) if [ -f "$universal" ]; then return; fi ;; esac
-    "$PYTHON" -m attacks.craft --data_dir "$TRAIN_DATA" --image_size "$IMAGE_SIZE" --victims $VICTIMS --limit "$UNIVERSAL_PHOTOS" \
+    "$PYTHON" -m attacks.craft --data_dir "$TRAIN_DATA" --image_size "$IMAGE_SIZE" --victims $VICTIMS --limit "$UNIVERSAL_PHOTOS" --precision bf16 \
         --attack_steps "$UNIVERSAL_STEPS" --attack_step_size 0.005 --save_perturbation "$universal" "$@"
 }
 disruption() {      # disruption ATTACK FLAGS...

@@ -82,11 +82,20 @@ def load_translator(path, device="cpu", c_dim=None, gan_type="stargan", **option
     return translator
 
 
-def weights_of(path, part="generator"):
-    """(state_dict, meta) of a weight file, or of one part of a training's last.pt and {}.  Raises UserError."""
+def weights_of(path, gan_type):
+    """(state_dict, meta) of a weight file, or of the generator in a training's last.pt and {}.  Raises UserError for one of another type."""
     if path.name == "last.pt":
-        return checkpoint.load_state(path)["parts"].get(part, {}), {}
-    return checkpoint.read_weights(path)
+        return checkpoint.load_state(path)["parts"].get("generator", {}), {}
+    state, meta = checkpoint.read_weights(path)
+    check_type(path, meta, gan_type)
+    return state, meta
+
+
+def check_type(path, meta, gan_type):
+    """Raises UserError if the file says that it holds another type of translator."""
+    kind = str(meta.get("kind")).removesuffix("-generator")
+    if kind in TRANSLATORS and kind != gan_type:
+        raise UserError(f"{path}: holds a {kind} generator, asked for is {gan_type}: give --gan_type {kind} (or {kind}={path} to --victims), or other weights")
 
 
 def check_attributes(path, known, c_dim):

@@ -17,7 +17,7 @@ class StarGAN(Translator):
 
     @classmethod
     def read(cls, path, c_dim=None):
-        state, meta = weights_of(path)
+        state, meta = weights_of(path, cls.gan_type)
         network = generator_from(state, path, c_dim)
         return cls(network, files.sha256(path), meta)
 

@@ -8,7 +8,7 @@ from torch import nn
 from common import checkpoint, files, images, seeds
 from common.cli import UserError
 from models.starganv2.network import Generator, MappingNetwork, StyleEncoder
-from models.translators import Translator, check_attributes, filled
+from models.translators import Translator, check_attributes, check_type, filled
 
 PARTS = {"generator": Generator, "mapping_network": MappingNetwork, "style_encoder": StyleEncoder}
 IGNORED = ("hpf.filter",)      # a constant of the published face masks, which need the weights of a landmark network; see network.Generator
@@ -77,6 +77,7 @@ def parts_of(path):
         return {n: averages[n] or parts.get(n, {}) for n in PARTS}, {k: v for k, v in meta.items() if v is not None}
     if path.suffix == ".safetensors":
         flat, meta = checkpoint.read_weights(path)
+        check_type(path, meta, StarGANv2.gan_type)
         return {n: {k.removeprefix(n + "."): v for k, v in flat.items() if k.startswith(n + ".")} for n in PARTS}, meta
     nested = checkpoint.read_torch(path)
     nested = nested if isinstance(nested, dict) else {}

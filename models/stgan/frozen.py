@@ -19,7 +19,7 @@ class STGAN(Translator):
 
     @classmethod
     def read(cls, path, c_dim=None):
-        state, meta = weights_of(path)
+        state, meta = weights_of(path, cls.gan_type)
         return cls(generator_from(state, path, c_dim), files.sha256(path), meta)
 
     def condition(self, c_org, target):
