@@ -244,7 +244,7 @@ def test_dadfi_trains_against_all_and_each_and_measures_every_attack_on_all(work
     trained = [args for module, args in parsed if module == "models.dadfi.train"]
     both = ["stargan=A", "stgan=B"]
     assert [(args.victims, args.lambda_distance, args.lambda_y, args.without_finetuning) for args in trained] == \
-        [(both, 100, 1, False), (both, 0, 1, False), (both, 100, 0, False), (both, 100, 1, True), (["stargan=A"], 100, 1, False), (["stgan=B"], 100, 1, False)]
+        [(both, 30, 1, False), (both, 0, 1, False), (both, 30, 0, False), (both, 30, 1, True), (["stargan=A"], 30, 1, False), (["stgan=B"], 30, 1, False)]
     measured = [(args.attack_type, args.crafted_on, args.attack_weights) for module, args in parsed if module == "evaluation.disruption"]
     weights = lambda name: f"results/drawn/dadfi/drawn-train/train/{name}/000/weights.safetensors"
     assert measured == [("random-sign", "own", None), ("fgsm", "own", None), ("pgd", "own", None), ("mim", "own", None), ("pgd", "stargan", None), ("pgd", "stgan", None),

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 FORMS = ("nonsaturating", "saturating")
+SMALLEST = 1e-3      # share below which the distance's gradient no longer grows
 
 
 def recogniser_loss(real, fake):
@@ -26,9 +27,17 @@ def hinge_loss(p, lim):
     return (p.abs().amax(dim=(1, 2, 3)) - lim).clamp_min(0).mean()
 
 
-def distance_loss(fake_adv, fake):
-    """Ours: -MSE(mod(x + p), mod(x)), mean over images. The paper reaches for broken fakes through Ide_y alone."""
-    return -(fake_adv.float() - fake.float()).square().mean()
+def distance_loss(fake_adv, fake, broken):
+    """Ours: -log of the share MSE(mod(x + p), mod(x)) / MSE(mod(x'), mod(x)), what is reached of what PGD reaches on the same photos.
+
+    The paper reaches for broken fakes through Ide_y alone. Summed over translators this maximises the product of their shares: one
+    that hardly breaks has the same say as one that breaks at once, which a sum of distances, or of shares, leaves alone.
+
+    Returns: (loss, share), scalars
+    """
+    reached, aim = ((fakes.float() - fake.float()).square().mean() for fakes in (fake_adv, broken))
+    share = reached / aim.detach().clamp_min(1e-6)
+    return -torch.log(share + SMALLEST), share
 
 
 def total_loss(x_loss, y_losses, hinge, distances, lambda_x=1.0, lambda_y=1.0, lambda_hinge=0.5, lambda_distance=0.0):

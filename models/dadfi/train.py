@@ -28,7 +28,7 @@ from models.victims import load_victims, named_file
 
 BETAS = (0.9, 0.99)      # alpha_1, alpha_2 of the paper
 VALIDATED = 32           # held-out photos
-LAMBDAS = {"lambda_x": 1.0, "lambda_y": 1.0, "lambda_hinge": 0.5, "lambda_distance": 100.0}      # others are told in the run folder's name
+LAMBDAS = {"lambda_x": 1.0, "lambda_y": 1.0, "lambda_hinge": 0.5, "lambda_distance": 30.0}      # others are told in the run folder's name
 
 
 def parse_args(argv=None):
@@ -49,7 +49,7 @@ def parse_args(argv=None):
     g.add_argument("--lambda_y", type=cli.natural_float, default=LAMBDAS["lambda_y"], help="weight of L_y, PGD-broken fakes against fakes of the protected photo (E9)")
     g.add_argument("--lambda_hinge", type=cli.natural_float, default=LAMBDAS["lambda_hinge"], help="weight of the bound's loss (E4), nothing under --bound tanh")
     g.add_argument("--lambda_distance", type=cli.natural_float, default=LAMBDAS["lambda_distance"],
-                   help="weight of -MSE(fake of protected, fake of photo), ours; 0 = the paper's losses alone")
+                   help="weight of -log of the distance between the fakes of protected photo and photo, as a share of PGD's; ours, 0 = the paper's losses alone")
     g.add_argument("--without_finetuning", action="store_true", help='the paper\'s ablation "without the fine-tuning module": nothing that the translators answer, L_x and the bound alone')
     g = training.add_training_flags(p, num_steps=2000, lr=2e-4)
     g.add_argument("--optimiser", choices=["adam", "paper"], default="adam", help="paper: Adam with 1e-6 inside the root (E15-E18)")
@@ -126,26 +126,27 @@ class Step:
         scalars = {"ide_x": self.recognise("ide_x", x, x_adv, i)}
         if aims:      # one Ide_y for all victims: E9's sum but for a factor
             scalars["ide_y"] = self.recognise("ide_y", torch.cat(aims), torch.cat(fakes), i)
-        scalars |= self.update_generator(x_adv, p, fakes, clean, i)
+        scalars |= self.update_generator(x_adv, p, fakes, clean, aims, i)
         if self.average is not None:
             training.update_average(self.average, generator, args.ema)
         return scalars
 
-    def update_generator(self, x_adv, p, fakes, clean, i):
+    def update_generator(self, x_adv, p, fakes, clean, aims, i):
         """The step of Gen with frozen recognisers; dict of scalars to log."""
         args = self.args
         judges = [self.networks[n].requires_grad_(False) for n in ("ide_x", "ide_y") if n in self.networks]
         x_loss = losses.generator_loss(self.judge("ide_x", x_adv), args.gan_loss)
         y_losses = [losses.generator_loss(self.judge("ide_y", fake), args.gan_loss) for fake in fakes]
         hinge = losses.hinge_loss(p, args.lim)
-        distances = [losses.distance_loss(fake, goal) for fake, goal in zip(fakes, clean, strict=True)]
+        found = [losses.distance_loss(*each) for each in zip(fakes, clean, aims, strict=True)]
+        distances = [loss for loss, _ in found]
         self.apply("generator", losses.total_loss(x_loss, y_losses, hinge, distances, **{k: getattr(args, k) for k in LAMBDAS}), i)
         for judge in judges:
             judge.requires_grad_(True)
         scalars = {"g_x": x_loss, "g_hinge": hinge, "mean_p": p.abs().mean()}
         if y_losses:
             scalars["g_y"] = torch.stack(y_losses).sum()
-            scalars |= {f"{v.name}_l2": -d for v, d in zip(self.victims, distances, strict=True)}
+            scalars |= {f"{v.name}_share": share for v, (_, share) in zip(self.victims, found, strict=True)}
         return {k: v.detach() for k, v in scalars.items()}
 
 

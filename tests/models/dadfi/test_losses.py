@@ -51,11 +51,24 @@ def test_the_hinge_counts_the_largest_pixel_of_each_image_beyond_the_bound():
     assert float(losses.hinge_loss(p, 0.05)) == pytest.approx((0.2 + 0 + 0.1) / 3)
 
 
-def test_the_distance_falls_as_fakes_move_apart():
+def test_the_distance_is_the_share_of_what_pgd_reaches_whatever_the_translator_s_scale():
     fake = torch.zeros(2, 3, 4, 4)
     moved = fake.clone()
-    moved[0] = 0.5
-    assert float(losses.distance_loss(moved, fake)) == pytest.approx(-0.125) and float(losses.distance_loss(fake, fake)) == 0
+    moved[0] = 0.5                                     # mean square 0.125
+    for scale in (1, 0.1):
+        loss, share = losses.distance_loss(scale * moved, fake, scale * torch.ones_like(fake))
+        assert float(share) == pytest.approx(0.125) and float(loss) == pytest.approx(-log(0.126))
+    assert float(losses.distance_loss(fake, fake, torch.ones_like(fake))[0]) == pytest.approx(-log(1e-3))
+    assert torch.isfinite(losses.distance_loss(moved, fake, fake)[0])      # a photo that PGD did not break
+
+
+def test_the_translator_that_breaks_least_has_the_steepest_distance():
+    fake, slopes = torch.zeros(1, 3, 4, 4), []
+    for level in (0.1, 0.9):
+        broken = torch.full_like(fake, level, requires_grad=True)
+        losses.distance_loss(broken, fake, torch.ones_like(fake))[0].backward()
+        slopes.append(float(broken.grad.abs().sum()))
+    assert slopes[0] > 5 * slopes[1]
 
 
 def test_the_total_is_e10_with_mu_one_half():

@@ -69,7 +69,7 @@ def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, ca
     assert {p.name for p in run.iterdir()} == {"options.yaml", "log.jsonl", "last.pt", "samples", "weights.safetensors"}
     assert Image.open(run / "samples" / "0000004.png").size == ((5 * 34 + 2) * 2, (34 + 2) * 2)      # photo, protected, change, two fakes
     lines = log(run)
-    assert [line["step"] for line in lines] == [1, 2, 2, 3, 4, 4] and set(lines[0]) >= {"ide_x", "ide_y", "g_x", "g_y", "g_hinge", "mean_p", "stargan_l2"}
+    assert [line["step"] for line in lines] == [1, 2, 2, 3, 4, 4] and set(lines[0]) >= {"ide_x", "ide_y", "g_x", "g_y", "g_hinge", "mean_p", "stargan_share"}
     assert set(lines[2]) == {"step", "val_mean_p", "val_psnr", "val_stargan_l2", "val_stargan_l2_noise", "val_stargan_l2_pgd"}
     network = load_perturber(run / "weights.safetensors")
     assert (network.lim, network.image_size, network.meta["finetuning"], network.meta["finding"]) == (0.05, 32, True, None)
@@ -126,7 +126,7 @@ def test_the_ablation_has_no_second_recogniser_and_breaks_no_training_photos(com
     collapsed(monkeypatch, "no effect: 0.1 of a grey level")
     train.main(command("--without_finetuning"))
     run = folder(tmp_path, "stargan-without-finetuning")
-    assert set(parts(run)) == {"generator", "ide_x", "generator_optimiser", "ide_x_optimiser"} and not {"ide_y", "g_y", "stargan_l2"} & set(log(run)[0])
+    assert set(parts(run)) == {"generator", "ide_x", "generator_optimiser", "ide_x_optimiser"} and not {"ide_y", "g_y", "stargan_share"} & set(log(run)[0])
     assert load_perturber(run / "weights.safetensors").meta["finding"] == "no effect: 0.1 of a grey level"      # kept, and told
     (cache,) = (tmp_path / "results" / "attacked" / "data").iterdir()
     assert len(list(cache.glob("*.png"))) == 1      # the held-out photo, which the result is measured against
