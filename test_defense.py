@@ -37,7 +37,7 @@ def parse_args(argv=None):
     g = add_data_flags(p, "b")
     g.add_argument("--split", choices=["a", "b", "c"], default="b", help="which photos; of a the held-out part: parameters are tuned there, results reported on b")
     g = p.add_argument_group("translator and features")
-    add_translator_flags(g, "translator: official 200000-G.ckpt or ours; default: the newest finished training")
+    add_translator_flags(g, "translator: official 200000-G.ckpt or 100000_nets_ema.ckpt, or ours; default: the newest finished training")
     g.add_argument("--adv_gan_weights", default=None, metavar="FILE", help="for adv-train, adv-train-blur and both; default: the newest finished training")
     g.add_argument("--gan_training_data", default=None, help="what the translator was trained on, for the record (the official one: all of CelebA)")
     g.add_argument("--inception_weights", default=None, metavar="FILE", help="standard Inception weights; with them FID and KID are measured")
@@ -151,7 +151,7 @@ def main(argv=None):
         of = lambda sources: lambda k: sources[k if len(sources) > 1 else 0].floats
         save_pictures(args, run, faces, of(attacked.caches), of(sets), score, ctx)
         seconds, nfe = sets[0].cost()
-        config = {"gan": gan_name(args), "defense": args.defense_model_type, "defense_params": {**purifier.params, **sets[0].measured()}, "defense_noise": noise,
+        config = {"gan": gan_name(args), "gan_type": args.gan_type, "gan_style": args.gan_style and Path(args.gan_style).name, "defense": args.defense_model_type, "defense_params": {**purifier.params, **sets[0].measured()}, "defense_noise": noise,
                   **attack_config(args, attack), "attack_on": args.attack_on, "attack_through": args.attack_through,
                   "attack_gradient": args.gradient if args.attack_through else None, "attack_eot": args.eot if args.attack_through else None,
                   "num_images": num_images, "num_pairs": num_pairs, "image_size": args.image_size,

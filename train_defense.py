@@ -17,7 +17,6 @@ import torch
 
 import attacks
 from attacks.cached import AttackedPhotos
-from attacks.flags import GRADIENT
 from common import cli, distributed, runs, seeds, training
 from common.cli import UserError
 from common.files import check_writable
@@ -98,7 +97,7 @@ def resolve(p, args):
         p.error(f"--attack_type {args.attack_type} is for testing: {FOR_TESTS[args.attack_type]}")
     if args.max_timestep > 1000:
         p.error(f"--max_timestep {args.max_timestep}: the schedule has 1000 steps")
-    needs_gan = one_step or args.attack_type in GRADIENT
+    needs_gan = one_step or args.attack_type in attacks.GRADIENT
     if needs_gan and args.gan_weights is None:
         p.error(f"--attack_type {args.attack_type} for {args.defense_model_type} attacks a translator: give --gan_weights FILE")
     if one_step and not (args.photo_weight or args.fake_weight):
@@ -115,11 +114,12 @@ def resolve(p, args):
 
 
 def training_folder(args):
-    """<defense>/<dataset>/train/<attack>-eps<eps>, and of one-step which ingredient was changed: pgd-eps0.11-fake0."""
+    """<defense>/<dataset>/train/<attack>-eps<eps>, and of one-step which ingredient, or translator, is another: pgd-eps0.11-fake0."""
     eps = args.train_noise_var if args.attack_type != "none" else 0
     name = f"{args.attack_type}-eps{eps:g}"
     if args.defense_model_type == "one-step":
         name += "".join(f"-{flag.split('_')[0]}{getattr(args, flag):g}" for flag, usual in INGREDIENTS.items() if getattr(args, flag) != usual)
+        name += f"-{args.gan_type}" if args.gan_type != "stargan" else ""
     return Path(args.result_dir) / args.defense_model_type / args.dataset / "train" / name
 
 
@@ -204,7 +204,7 @@ def main(argv=None):
     args = parse_args(argv)
     with distributed.session(args.device) as ctx:
         check_writable(args.result_dir)
-        translator = translator_from_flags(args, ctx.device, len(args.selected_attrs)) if args.gan_weights else None
+        translator = translator_from_flags(args, ctx.device, args.selected_attrs) if args.gan_weights else None
         faces = open_faces(args)
         kept, validation = held_out(faces.names, args.seed)
         prepared = prepare_autoencoder(args) if args.defense_model_type in AUTOENCODERS else prepare_diffusion(args, ctx.device)

@@ -67,7 +67,7 @@ def parse_args(argv=None):
     g.add_argument("--data_augmentation", choices=["flip", "none"], default="flip", help="mirror half of the images in training")
     add_data_flags(p, "b and images_c")
     g = p.add_argument_group("translator")
-    add_translator_flags(g, "translator: official 200000-G.ckpt or ours; default: the newest finished training")
+    add_translator_flags(g, "translator: official 200000-G.ckpt or 100000_nets_ema.ckpt, or ours; default: the newest finished training")
     g.add_argument("--adv_gan_weights", default=None, metavar="FILE", help="for adv-train, adv-train-blur and both, whose training fakes it makes")
     g.add_argument("--gan_training_data", default=None, help="what the translator was trained on, for the record (the official one: all of CelebA)")
     add_purifier_flags(p, DEFENCES, default="none")

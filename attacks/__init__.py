@@ -14,13 +14,15 @@ ATTACKS = {
     "universal": "attacks.universal:Universal",
     "dadfi": "attacks.dadfi:DADFI",
 }
+GRADIENT = ("fgsm", "bim", "pgd", "mim")                                       # attacks that differentiate a translator
+WITHOUT_TRANSLATOR = tuple(name for name in ATTACKS if name not in GRADIENT)   # to these, target, label and steps mean nothing
 OPTIONS = ("steps", "step_size", "target", "label", "blur", "precision", "perturbation", "fit", "weights", "other_sizes")
 
 
 def build(name, translator, eps, **options):
     """Make an attack by name.
 
-    Args:    translator  G(x, c), a models.stargan.frozen.Translator or attacks.through.ThroughDefence; unused by none,
+    Args:    translator  G(x, c), a models.translators.Translator or attacks.through.ThroughDefence; unused by none,
                          random-sign, gaussian, universal and dadfi (None will do)
              eps         L-inf radius in [-1, 1] units (0.05 = 6.4/255); the standard deviation for gaussian; unused by none
              options     of OPTIONS; those that do not concern this attack are left out, so that callers may pass one set to all

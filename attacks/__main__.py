@@ -1,10 +1,10 @@
 """Disrupt any folder of photos, so that a translator's deepfakes of them break.
 
 reads   --input        a folder of images or one image, any size, no attributes needed
-        --gan_weights  the translator that is attacked (official StarGAN or ours)
+        --gan_weights  the translator that is attacked (official StarGAN and StarGAN-v2, or ours)
 writes  --output       <stem>.png per photo (8-bit), attack.yaml (all parameters), attack.csv (linf and l2 reached, per photo)
 
-A photo of a size the translator cannot take is padded by reflection to the next multiple of 4 and cropped back. The attack
+A photo of a size the translator cannot take is padded by reflection to the next multiple that it takes (4 for StarGAN) and cropped back. The attack
 conditions the translator on labels: all zeros, unless --attr_path and --selected_attrs give the photos' own. Images that are
 there already are kept; a folder with images of other parameters is refused. Killed? Give the same command again.
 
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from attacks import ATTACKS, folder
-from attacks.flags import GRADIENT, add_attack_flags, attack_from_flags, check_attack_flags
+from attacks import WITHOUT_TRANSLATOR, folder
+from attacks.flags import add_attack_flags, attack_from_flags, check_attack_flags
 from attacks.labels import attack_labels
 from attacks.craft import PHOTOS, craft
 from attacks.universal import save_perturbation
@@ -30,7 +30,6 @@ from common.folder import batches
 from faces.celeba import read_attributes
 from models.flags import add_translator_flags, translator_from_flags
 
-NO_TRANSLATOR = tuple(name for name in ATTACKS if name not in GRADIENT)
 
 
 def parse_args(argv=None):
@@ -41,7 +40,7 @@ def parse_args(argv=None):
     g.add_argument("--image_size", type=cli.natural_int, default=0, metavar="N", help="resize the short side to N pixels and crop the centre square; 0 = keep each photo's size")
     g.add_argument("--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them")
     g = p.add_argument_group("translator")
-    add_translator_flags(g, "generator that the attack works on; gaussian, none, dadfi and a given --perturbation need none", named=False)
+    add_translator_flags(g, "generator that the attack works on; gaussian, random-sign, none, dadfi and a given --perturbation need none", named=False)
     g.add_argument("--attr_path", metavar="FILE", default=None, help="attribute file (.txt or .csv, CelebA's layout) with the photos' own labels; without it all labels are zero")
     g.add_argument("--selected_attrs", nargs="+", metavar="NAME", default=None, help="columns of --attr_path in the translator's order; default: those stored in its weights")
     add_attack_flags(p, rules=("original", "iterative", "joint"), through=False)
@@ -68,7 +67,7 @@ def check(args):
         if path.exists():
             raise UserError(f"--save_perturbation {path}: exists; give it as --perturbation to apply it, or choose another name")
         files.check_writable(path.parent)
-    if args.gan_weights is None and (crafting or args.attack_type not in NO_TRANSLATOR):
+    if args.gan_weights is None and (crafting or args.attack_type not in WITHOUT_TRANSLATOR):
         raise UserError(f"--attack_type {args.attack_type} needs the translator that it attacks: give --gan_weights FILE")
 
 
@@ -122,7 +121,7 @@ def main(argv=None):
         sources = images.list_images(args.input)[:args.limit]
         output = folder.Output(args.output, sources, "attack.yaml")
         crafting = args.save_perturbation is not None
-        needed = crafting or args.attack_type not in NO_TRANSLATOR
+        needed = crafting or args.attack_type not in WITHOUT_TRANSLATOR
         translator = translator_from_flags(args, ctx.device) if needed else None
         labels, labels_from = read_labels(args, translator, sources)
 

@@ -72,7 +72,7 @@ def parse_args(argv=None):
     args = p.parse_args(argv)
     if args.save_perturbation.suffix != ".pt":
         p.error(f"--save_perturbation {args.save_perturbation}: expected a name that ends in .pt")
-    if args.save_perturbation.exists():
+    if args.save_perturbation.exists() and not args.dry_run:
         p.error(f"--save_perturbation {args.save_perturbation}: exists; choose another name, or apply it with --attack_type universal --perturbation")
     return args
 

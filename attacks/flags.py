@@ -2,7 +2,7 @@
 import argparse
 from pathlib import Path
 
-from attacks import ATTACKS, build
+from attacks import ATTACKS, GRADIENT, build
 from attacks.blur import MODES as BLURS
 from attacks.cached import folder_name
 from attacks.gradient import TARGETS
@@ -12,7 +12,6 @@ from attacks.universal import FITS
 from common import cli
 from common.cli import UserError
 
-GRADIENT = ("fgsm", "bim", "pgd", "mim")
 BALL = (*GRADIENT, "random-sign", "universal", "dadfi")    # attacks whose eps is an L-inf radius
 
 
@@ -79,10 +78,14 @@ def attack_from_flags(args, translator, eps=None, perturbation=None, other_sizes
     check_attack_flags(args, eps)
     if isinstance(translator, ThroughDefence) and args.attack_type not in GRADIENT:
         raise UserError(f"--attack_type {args.attack_type} uses no gradient, so it cannot go through a defence; one of: {', '.join(GRADIENT)}")
-    return build(args.attack_type, translator, eps, steps=args.attack_steps, step_size=args.attack_step_size, target=args.attack_target,
-                 label=args.attack_label, blur=args.attack_blur, precision=getattr(args, "precision", "fp32"),
-                 perturbation=args.perturbation if perturbation is None else perturbation, fit=args.perturbation_fit,
-                 weights=args.attack_weights, other_sizes=other_sizes)
+    attack = build(args.attack_type, translator, eps, steps=args.attack_steps, step_size=args.attack_step_size, target=args.attack_target,
+                   label=args.attack_label, blur=args.attack_blur, precision=getattr(args, "precision", "fp32"),
+                   perturbation=args.perturbation if perturbation is None else perturbation, fit=args.perturbation_fit,
+                   weights=args.attack_weights, other_sizes=other_sizes)
+    if args.attack_type == "dadfi" and other_sizes == "refuse" and args.image_size != attack.network.image_size:
+        raise UserError(f"{args.attack_weights} was trained on photos of {attack.network.image_size} pixels, --image_size is {args.image_size}: "
+                        f"give --image_size {attack.network.image_size}")
+    return attack
 
 
 def short_name(attack, args):

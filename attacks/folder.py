@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from common import files, folder, images
 from common.cli import UserError
 
-SMALLEST = 8    # pixels a side: two halvings of the translator must leave something to normalise
+SMALLEST = 8    # pixels a side: halvings by the translator must leave something to normalise
 HEADER = ["file", "source", "width", "height", "linf", "l2"]
 
 

@@ -49,8 +49,7 @@ def read_weights(path):
     Raises UserError, one line, for a file that is missing, truncated, an HTML page, or a pickle with code in it.
     """
     path = Path(path)
-    head = _head(path)
-    if not path.is_dir() and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 26:
+    if is_safetensors(path):
         data = path.read_bytes()
         try:
             tensors = load_safetensors_bytes(data)
@@ -69,6 +68,12 @@ def read_weights(path):
         raise UserError(f"{path}: expected a dict of tensors (a state_dict), found {type(loaded).__name__}"
                         + (" of " + ", ".join(map(str, list(loaded)[:4])) if isinstance(loaded, dict) else ""))
     return {k.removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in loaded.items()}, meta
+
+
+def is_safetensors(path):
+    """Whether a file begins as safetensors do.  Raises UserError if it cannot be read."""
+    head = _head(path)
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 26
 
 
 def _head(path):

@@ -1,6 +1,6 @@
 """What is this file: weights, a training's state, or a perturbation. It is read as data, nothing in it is ever executed.
 
-reads   one file: our safetensors and last.pt, official StarGAN, guided-diffusion, minDiffusion, Inception, a perturbation (.pt, .npy)
+reads   one file: our safetensors and last.pt, official StarGAN and StarGAN-v2, guided-diffusion, minDiffusion, Inception, a perturbation (.pt, .npy)
 writes  nothing
 
   python -m common.describe models/stargan/demo.safetensors
@@ -38,12 +38,6 @@ def dtypes(path):
     return ", ".join(sorted({t["dtype"] for name, t in header.items() if name != "__metadata__"}))
 
 
-def is_safetensors(path):
-    with open(path, "rb") as f:
-        head = f.read(9)
-    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 26
-
-
 def describe(path):
     """JSON dict of what a file is, in the order in which it is printed.
 
@@ -57,7 +51,7 @@ def describe(path):
     found = {"file": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
     if path.suffix.lower() == ".npy":
         return found | {"format": "numpy array"} | _perturbation(path)
-    if is_safetensors(path):
+    if checkpoint.is_safetensors(path):
         state, meta = checkpoint.read_weights(path)
         return found | {"format": f"safetensors, {dtypes(path)}"} | _weights(path, state, meta, found["sha256"])
     content = checkpoint.read_torch(path)
@@ -65,6 +59,9 @@ def describe(path):
         return found | {"format": "torch file"} | _perturbation(path)
     if content.get("format") == checkpoint.FORMAT and "parts" in content:
         return found | {"format": "torch file, training state"} | _training(path, content)
+    if isinstance(content.get("generator"), dict) and "mapping_network" in content:
+        return found | {"format": "torch file"} | {"kind": "starganv2-generator", "family": "StarGAN-v2, official names",
+                                                   "holds": ", ".join(map(str, content))} | _usable("starganv2-generator", path, {}, {})
     return found | {"format": "torch file"} | _weights(path, *checkpoint.read_weights(path), found["sha256"])
 
 
@@ -118,8 +115,6 @@ def _kind(state, meta, sha256):
     from models.diffusion import mindiffusion, official
     if meta.get("kind"):
         return meta["kind"], "ours"
-    if "generator.from_rgb.weight" in state:
-        return "starganv2-generator", "StarGAN-v2, official names"
     if "main.0.weight" in state:
         return ("stargan-discriminator" if "conv1.weight" in state else "stargan-generator"), "StarGAN, official names"
     if official.is_guided(state):

@@ -153,7 +153,7 @@ def check_data(data_dir):
 def check_weights(args):
     from common.cli import UserError
     from common.describe import describe
-    wanted = {"gan_weights": ("stargan-generator",), "defense_weights": ("diffusion", "one-step", "dae"), "inception_weights": ("inception",)}
+    wanted = {"gan_weights": ("stargan-generator", "starganv2-generator", "stgan-generator"), "defense_weights": ("diffusion", "one-step", "dae"), "inception_weights": ("inception",)}
     for flag, kinds in wanted.items():
         path = getattr(args, flag)
         if path is None:

@@ -13,6 +13,7 @@ from common import files
 from common.cli import UserError
 
 MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir")   # equal results whatever their value
+ADDED = {"gan_type": "stargan"}      # options that older runs do not have, with what these did
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "guided-diffusion-sdk", "torchmetrics", "scikit-learn", "pillow")
 
 
@@ -92,6 +93,7 @@ def _differences(options, folder):
     except (OSError, yaml.YAMLError, TypeError, KeyError):
         return ["options.yaml is missing or damaged"]
     keys = [k for k in {**saved, **options} if k not in MAY_CHANGE]
+    saved = {**{k: v for k, v in ADDED.items() if k in options}, **saved}
     return [f"{k}: {saved.get(k)} -> {options.get(k)}" for k in keys if saved.get(k) != options.get(k)]
 
 

@@ -36,6 +36,7 @@ from common.training import descend
 from evaluation import record, reference
 from faces.celeba import FaceFolder
 from faces.procedural import draw_folder
+from models.dadfi.network import load_perturber
 from models.detector.network import Detector
 from models.detector.samples import Samples
 from models.detector.train import features_of
@@ -253,6 +254,9 @@ def main(argv=None):
         if args.result_dir:
             files.check_writable(args.result_dir)
         translator = load_translator(args.gan_weights, ctx.device)
+        size = load_perturber(args.attack_weights).image_size
+        if size != args.image_size:
+            raise UserError(f"{args.attack_weights}: was trained on photos of {size} pixels, --image_size is {args.image_size}; give --attack_weights of that size")
         if args.dry_run:
             ctx.print(json.dumps(runs.options_of(args), indent=2))
             return

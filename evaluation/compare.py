@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
+from attacks import WITHOUT_TRANSLATOR
 from common.cli import UserError
 from evaluation import record
 
-WITHOUT_TRANSLATOR = ("none", "gaussian", "random-sign", "universal", "dadfi")     # attacks for which target, label and steps mean nothing
 DEFENCES = ("none", "jpeg", "blur", "defensive-model-1", "defensive-model-2", "ddpm", "diffpure", "one-step-plain", "one-step",
             "adv-train", "both")                           # the order of rows; the longest matching name decides
 

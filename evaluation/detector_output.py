@@ -51,6 +51,7 @@ def make_record(args, name, stage, seed, run, sets, tests, found, seconds, start
                "validation": {"accuracy": epochs[-1]["val_accuracy"], "loss": epochs[-1]["val_loss"]}}
     config = {"detector": args.detector, "base": args.base, "pretrained": args.weights and Path(args.weights).name,
               "pretrained_sha256": args.weights and files.sha256(args.weights), "condition": args.condition, "gan": gan_name(args),
+              "gan_type": args.gan_type, "gan_style": args.gan_style and Path(args.gan_style).name,
               "defense": args.defense_model_type, "defense_params": stage.purifier.params, "defense_noise": trained_noise(stage.defense_weights),
               **attack_config(args, stage.attack), "poison_rate": args.poison_rate, "data_seed": args.seed, "num_photos": len(stage.b),
               "num_train": len(sets[0]), "num_validation": len(sets[1]), "num_test": len(clean), "image_size": args.image_size,

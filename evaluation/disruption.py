@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from attacks import GRADIENT
 from attacks.cached import AttackedPhotos
-from attacks.flags import GRADIENT, add_attack_flags, attack_config, attack_from_flags, short_name
+from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
 from common import checkpoint, cli, distributed, files, images, runs
 from common.cli import UserError, nearest
 from evaluation import record
@@ -60,9 +61,6 @@ def sources(args, victims):
     """[(attack, the victim that it works on or None, the victims that its images are tested on)].  Raises UserError for flags that do not fit."""
     if args.attack_type not in GRADIENT:
         attack = attack_from_flags(args, None)
-        if args.attack_type == "dadfi" and attack.network.image_size != args.image_size:
-            raise UserError(f"{args.attack_weights} was trained on photos of {attack.network.image_size} pixels, --image_size is {args.image_size}: "
-                            f"give --image_size {attack.network.image_size}")
         return [(attack, None, victims)]
     if args.crafted_on == OWN:
         return [(attack_from_flags(args, victim.translator), victim, [victim]) for victim in victims]

@@ -19,15 +19,19 @@ fi
 : "${DADFI:=}"                                    # weights of a training against all victims; default: it is trained here
 : "${NUM:=128}"                                   # photos of B that every disruption is measured on
 : "${PHOTOS:=284}" "${DADFI_STEPS:=800}"         # photos of A, a tenth held out; steps of 8 photos
-: "${UNIVERSAL_PHOTOS:=32}" "${UNIVERSAL_STEPS:=56}"        # x 5 domains: as many passes through a translator as a training, 800 x 8 + 10 x 256
+: "${UNIVERSAL_PHOTOS:=32}" "${UNIVERSAL_STEPS:=56}"        # x 5 domains: as many passes through a translator as a training, 800 x 8 + 10 x 255
 : "${ATTACKS:=random-sign fgsm pgd mim}"
 : "${PURIFIERS:=jpeg-50 jpeg-75 blur-1.5 defensive-model-2-fixed ddpm-20 one-step diffpure-300-30}"      # on drawn faces
 : "${DETECTOR_PURIFIERS:=jpeg-75 defensive-model-2-fixed one-step}" "${DETECTOR_LIMIT:=800}" "${PURIFIED_NUM:=100}"
 name=$(basename "$DATA")
 : "${TRAIN_NAME:=$name-train}"                    # the photos of A and of DATA have equal names, and caches of their own
-trained() { echo "$RESULTS/dadfi/$TRAIN_NAME/train/$1/000/weights.safetensors"; }
+trained() {         # weights of the newest finished training
+    _found=$RESULTS/dadfi/$TRAIN_NAME/train/$1/000/weights.safetensors
+    for _f in "$RESULTS/dadfi/$TRAIN_NAME/train/$1"/*/weights.safetensors; do if [ -f "$_f" ]; then _found=$_f; fi; done
+    echo "$_found"
+}
 all=; for victim in $VICTIMS; do all=$all${all:++}${victim%%=*}; done           # stargan+stgan+starganv2
-universal=$RESULTS/universal/$name-$all.pt
+universal=$RESULTS/universal/$name-$all-n$UNIVERSAL_PHOTOS-$UNIVERSAL_STEPS.pt
 against_all() { if [ -n "$DADFI" ]; then echo "$DADFI"; else trained "$all"; fi; }
 several() { [ "$all" != "${all#*+}" ]; }
 
@@ -50,11 +54,16 @@ train() {           # against all, with parts of the losses, without the fine-tu
     if several; then for victim in $VICTIMS; do train_dadfi --victims "$victim" "$@"; done; fi
 }
 universal() {
-    case " $* " in *" --dry_run "*) ;; *) if [ -f "$universal" ]; then return; fi ;; esac
+    if [ -f "$universal" ]; then return; fi
     "$PYTHON" -m attacks.craft --data_dir "$TRAIN_DATA" --image_size "$IMAGE_SIZE" --victims $VICTIMS --limit "$UNIVERSAL_PHOTOS" --precision bf16 \
         --attack_steps "$UNIVERSAL_STEPS" --attack_step_size 0.005 --save_perturbation "$universal" "$@"
 }
-disruption() {      # disruption ATTACK FLAGS...
+disruption() {      # disruption ATTACK FLAGS...; a dry run leaves out what needs a file that a step before it makes
+    case " $* " in *" --dry_run "*)
+        for _word in "$@"; do
+            case $_word in *.pt|*.safetensors) if [ ! -f "$_word" ]; then echo "not made yet: $_word" >&2; return; fi ;; esac
+        done ;;
+    esac
     launch -m evaluation.disruption --victims $VICTIMS --data_dir "$DATA" --result_dir "$RESULTS" --image_size "$IMAGE_SIZE" --limit "$NUM" --batch_size 8 \
         --test_noise_var 0.05 --resume --attack_type "$@"
 }
@@ -71,7 +80,10 @@ disruptions() {
     for variant in distance0 y0 without-finetuning; do disruption dadfi --attack_weights "$(trained "$all-$variant")" "$@"; done
     if several; then for victim in $VICTIMS; do disruption dadfi --attack_weights "$(trained "${victim%%=*}")" "$@"; done; fi
 }
-purifiers() {       # on 2,000 drawn faces of their own: what each defence leaves of it, and detectors trained on clean, disrupted and purified photos
+purifiers() {       # drawn faces alone: on 2,000 drawn faces of their own: what each defence leaves of it, and detectors trained on clean, disrupted and purified photos
+    case $DATA in dataset/drawn-test/drawn) ;; *)
+        echo 'purifiers: drawn faces only; on other photos DETECTOR_PROTOCOL="--attack_type dadfi --attack_weights FILE" sh experiments/real_faces.sh' >&2; return ;;
+    esac
     DETECTOR_PROTOCOL="--attack_type dadfi --attack_weights $(against_all)" RATES=1 DETECTORS=meso4 CONTROLS= SWEEP= CURVE_NUM=$PURIFIED_NUM
     export DETECTOR_PROTOCOL RATES DETECTORS CONTROLS SWEEP CURVE_NUM DETECTOR_LIMIT RESULTS
     DETECTOR_DEFENSES=$PURIFIERS STEPS=purified sh "$here/experiments/drawn_faces.sh" "$@"

@@ -1,5 +1,5 @@
 """The flags that choose a translator, one spelling for every script."""
-from models.translators import TRANSLATORS, load_translator
+from models.translators import TRANSLATORS, check_names, check_size, load_translator
 
 
 def add_translator_flags(group, said, named=True):
@@ -17,11 +17,16 @@ def gan_name(args):
     return args.gan_name or args.gan_type
 
 
-def translator_from_flags(args, device, c_dim=None):
+def translator_from_flags(args, device, attributes=None):
     """The translator that the flags name.
 
+    Args:    attributes  the names that it must know, in this order; None = whatever its file says
     Returns: models.translators.Translator
     Raises:  UserError for weights that do not fit the flags
     """
     options = {} if args.gan_style is None else {"style": args.gan_style}
-    return load_translator(args.gan_weights, device, c_dim, args.gan_type, **options)
+    translator = load_translator(args.gan_weights, device, attributes and len(attributes), args.gan_type, **options)
+    if attributes is not None:
+        check_names(args.gan_weights, translator, attributes)
+        check_size(args.image_size, translator)
+    return translator

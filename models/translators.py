@@ -83,12 +83,25 @@ def load_translator(path, device="cpu", c_dim=None, gan_type="stargan", **option
 
 
 def weights_of(path, gan_type):
-    """(state_dict, meta) of a weight file, or of the generator in a training's last.pt and {}.  Raises UserError for one of another type."""
+    """(state_dict, meta) of a weight file, or of the generator in a training's last.pt, its average where it has one.  Raises UserError for another type."""
     if path.name == "last.pt":
-        return checkpoint.load_state(path)["parts"].get("generator", {}), {}
+        saved = checkpoint.load_state(path)
+        return averaged(saved["parts"], "average") or saved["parts"].get("generator", {}), meta_of(saved["options"])
     state, meta = checkpoint.read_weights(path)
     check_type(path, meta, gan_type)
     return state, meta
+
+
+def averaged(parts, name):
+    """The state_dict of the network whose moving average is the part `name` of a last.pt, {} without one."""
+    return {k.removeprefix("module."): v for k, v in parts.get(name, {}).items() if k != "n_averaged"}
+
+
+def meta_of(options):
+    """What the weights of a training with these options would say of themselves."""
+    said = {"attributes": options.get("selected_attrs"), "domains": options.get("domains"), "image_size": options.get("image_size"),
+            "trained_on": options.get("dataset")}
+    return {k: v for k, v in said.items() if v is not None}
 
 
 def check_type(path, meta, gan_type):
@@ -96,6 +109,20 @@ def check_type(path, meta, gan_type):
     kind = str(meta.get("kind")).removesuffix("-generator")
     if kind in TRANSLATORS and kind != gan_type:
         raise UserError(f"{path}: holds a {kind} generator, asked for is {gan_type}: give --gan_type {kind} (or {kind}={path} to --victims), or other weights")
+
+
+def check_names(path, translator, attributes):
+    """Raises UserError if the translator was trained on other attributes, or in another order, than those asked for."""
+    if translator.attributes and list(translator.attributes) != list(attributes):
+        raise UserError(f"{path}: was trained on the attributes {', '.join(translator.attributes)}, --selected_attrs names {', '.join(attributes)}: "
+                        f"give --selected_attrs {' '.join(translator.attributes)}")
+
+
+def check_size(image_size, *networks):
+    """Raises UserError unless the side of the images is a multiple of what every network halves it by."""
+    multiple = max(network.size_multiple for network in networks)
+    if image_size % multiple:
+        raise UserError(f"--image_size {image_size}: these networks take multiples of {multiple}, {max(1, image_size // multiple) * multiple} for example")
 
 
 def check_attributes(path, known, c_dim):

@@ -5,7 +5,7 @@ import torch
 
 from common import distributed
 from common.cli import UserError, nearest
-from models.translators import TRANSLATORS, load_translator, targets
+from models.translators import TRANSLATORS, check_size, load_translator, targets
 
 
 def named_file(text):
@@ -71,7 +71,7 @@ def load_victims(args, device):
             raise UserError(f"--selected_attrs: {len(attributes)} names ({', '.join(attributes)}), {path} knows {translator.c_dim} attributes")
         found.append((name, path, translator, attributes))
     _check_sizes(found, args.image_size)
-    columns = list(dict.fromkeys(a for *_, attributes in found for a in attributes))
+    columns = sorted({a for *_, attributes in found for a in attributes})
     return [Victim(*each, columns, args.precision) for each in found], columns
 
 
@@ -84,6 +84,4 @@ def _check_sizes(found, image_size):
     for name, path, translator, _ in found:
         if sizes.get(name, image_size) != image_size:
             raise UserError(f"{path}: {name} was trained at {sizes[name]} pixels, --image_size is {image_size}: give --image_size {sizes[name]}")
-        if image_size % translator.size_multiple:
-            raise UserError(f"--image_size {image_size}: {name} takes multiples of {translator.size_multiple}, "
-                            f"{max(1, image_size // translator.size_multiple) * translator.size_multiple} for example")
+        check_size(image_size, translator)

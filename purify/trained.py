@@ -4,7 +4,7 @@ from pathlib import Path
 from common import checkpoint, runs
 from common.cli import UserError
 from models.flags import translator_from_flags
-from models.translators import TRAINED_BY, load_translator
+from models.translators import TRAINED_BY, check_size, load_translator
 from purify import trained_by
 from purify.defences import DEFENCES
 from purify.flags import purifier_from_flags
@@ -53,7 +53,8 @@ def weights_of(defense, args):
 
 def training_command(defense, args):
     """The command line that trains the weights of a defence."""
-    return trained_by(defense).replace("FILE", str(args.gan_weights)) + f" --data_dir {args.data_dir} --image_size {args.image_size}"
+    gan_type = "" if args.gan_type == "stargan" else f" --gan_type {args.gan_type}"
+    return trained_by(defense).replace("FILE", f"{args.gan_weights}{gan_type}") + f" --data_dir {args.data_dir} --image_size {args.image_size}"
 
 
 def adversarial_translator_of(args):
@@ -83,11 +84,8 @@ def load_defence(args, ctx):
     purifier = purifier_from_flags(args, weights, name=defence.purifier, device=ctx.device)
     if defence.translator == "adversarial" and args.gan_type != "stargan":
         raise UserError(f"--defense_model_type {args.defense_model_type} is made for --gan_type stargan, the one that is trained adversarially; found {args.gan_type}")
-    standard = translator_from_flags(args, ctx.device, c_dim)
-    multiple = max(standard.size_multiple, purifier.size_multiple)
-    if args.image_size % multiple:
-        raise UserError(f"--image_size {args.image_size}: these networks take multiples of {multiple}, "
-                        f"{max(1, args.image_size // multiple) * multiple} for example")
+    standard = translator_from_flags(args, ctx.device, args.selected_attrs)
+    check_size(args.image_size, standard, purifier)
     translator = load_translator(adversarial_translator_of(args), ctx.device, c_dim) if defence.translator == "adversarial" else standard
     return purifier, weights, standard, translator
 

@@ -1,8 +1,6 @@
 """The shell scripts: they parse and run under dash, forward their words, and every flag that they give is one that its script knows.
 
-Each script is run with PYTHON set to a recorder that writes down its arguments and succeeds; the recorded command lines are then given to the
-parsers of the scripts that they name.
-"""
+Each is run with PYTHON set to a recorder that writes down its arguments and succeeds; the recorded lines then go to the parsers of the scripts that they name."""
 import importlib
 import os
 import shutil
@@ -34,8 +32,7 @@ def ids(path):
 
 @pytest.fixture
 def workplace(tmp_path):
-    """A folder with what the scripts look for: photos in CelebA's layout and a translator."""
-    (tmp_path / "photos" / "images").mkdir(parents=True)
+    (tmp_path / "photos" / "images").mkdir(parents=True)      # what the scripts look for
     for name in ("photos/list_attr_celeba.txt", "G.ckpt", "perturbation.pt", "inception.pth"):
         (tmp_path / name).write_text("")
     recorder = tmp_path / "python"
@@ -255,10 +252,12 @@ def test_dadfi_trains_against_all_and_each_and_measures_every_attack_on_all(work
     weights = [words[words.index("--attack_weights") + 1] for module, words in map(target, shipped) if "--attack_weights" in words]
     assert weights[0].endswith("models/dadfi/demo.safetensors") and weights[1].endswith("train/stargan+stgan+starganv2-distance0/000/weights.safetensors")
     crafted = [args for module, args in parsed if module == "attacks.craft"]
-    assert len(crafted) == 1 and str(crafted[0].save_perturbation) == "results/drawn/universal/drawn-stargan+stgan.pt"
+    assert len(crafted) == 1 and str(crafted[0].save_perturbation) == "results/drawn/universal/drawn-stargan+stgan-n32-56.pt"
     assert all(args.victims == both for module, args in parsed if module in ("attacks.craft", "evaluation.disruption"))
     alone, _ = run(script, workplace, STEPS="train disruptions", VICTIMS="stargan=A", ATTACKS="pgd")
-    assert len(alone) == 4 + 1 + 1 + 4      # with one victim: four trainings, pgd, the universal one, four generators
+    assert len(alone) == 4 + 1 + 1 + 4      # four trainings, pgd, the universal one, four generators
+    dry, said = run(script, workplace, "--dry_run", STEPS="disruptions", VICTIMS="stargan=A stgan=B", ATTACKS="pgd")
+    assert len(dry) == 3 and "not made yet: results/drawn/universal" in said
     commands, _ = run(script, workplace, STEPS="purifiers", PURIFIERS="jpeg-75", DETECTOR_PURIFIERS="one-step")
     tests = [words for module, words in map(target, commands) if module in ("test_defense", "train_detector")]
     assert all(words[words.index("--attack_type") + 1] == "dadfi" for words in tests) and conditions(commands)[-1] == ("purified", "one-step", "1")

@@ -178,3 +178,31 @@ def test_dry_run_writes_nothing(stage, capsys):
     flags, results = stage
     run(flags, "--defense_model_type jpeg --dry_run")
     assert not results.exists() and '"defense_model_type": "jpeg"' in capsys.readouterr().out
+
+
+def test_another_translator_is_named_in_folder_and_record_and_judged_in_its_own_domains(stage, tmp_path):
+    flags, results = stage
+    gan = tiny["stgan"](tmp_path / "stgan.safetensors")
+    dadfi = tiny["dadfi"](tmp_path / "dadfi.safetensors")
+    run(flags, f"--gan_weights {gan} --gan_type stgan --gan_name mine --selected_attrs Male Young --defense_model_type jpeg --attack_type dadfi --attack_weights {dadfi}")
+    assert list(records(results)) == ["jpeg-q75/toy/mine/none/dadfi-eps0.05/000/record.json"]
+    record = only(results)
+    assert (record["config"]["gan"], record["config"]["gan_type"], record["config"]["attack"]) == ("mine", "stgan", "dadfi")
+    assert set(record["per_group"]["domain"]) == {"Male", "Young"} and record["metrics"]["input"]["disrupted"]["linf"] <= 6 / 127.5 + 1e-6
+
+
+@pytest.mark.parametrize("more, words", [
+    ("--gan_type stgan", "holds a stargan generator, asked for is stgan"),
+    ("--gan_style 3", "--gan_style is for --gan_type starganv2"),
+    ("--selected_attrs Young Male Black_Hair Blond_Hair Brown_Hair", "was trained on the attributes Black_Hair, .*: give --selected_attrs Black_Hair"),
+    ("--attack_type dadfi", "needs --attack_weights FILE"), ("--attack_weights x", "--attack_weights is for --attack_type dadfi"),
+    ("--image_size 16 --attack_type dadfi --attack_weights DADFI", "trained on photos of 32 pixels, --image_size is 16"),
+    ("--test_noise_var 0.03 --attack_type dadfi --attack_weights DADFI", "trained for a bound of 0.05, --test_noise_var is 0.03"),
+    ("--gan_type stgan --gan_weights STGAN --selected_attrs Male Young --image_size 30", "multiples of 4, 28 for example"),
+])
+def test_translators_and_generators_that_do_not_fit_are_told_before_anything_is_written(stage, tmp_path, more, words):
+    flags, results = stage
+    more = more.replace("STGAN", str(tiny["stgan"](tmp_path / "stgan.safetensors"))).replace("DADFI", str(tiny["dadfi"](tmp_path / "dadfi.safetensors")))
+    with pytest.raises(UserError, match=words):
+        run(flags, f"--defense_model_type jpeg {more}")
+    assert not list(results.rglob("record.json")) and not list(results.rglob("options.yaml"))

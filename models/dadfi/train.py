@@ -1,7 +1,7 @@
 """Train a generator that makes a photo's perturbation in one pass, against one translator or several (DADFI, Yang et al. 2024).
 
 reads   <data_dir>/images_a/            (made by split_dataset.py), without its held-out part; the victims' weights
-writes  <result_dir>/dadfi/<dataset>/train/<victims>[-without-finetuning|-<changed loss>]/NNN/
+writes  <result_dir>/dadfi/<dataset>/train/<victims>[-without-finetuning][-<changed setting> ...]/NNN/
         {options.yaml,log.jsonl,last.pt,samples/*.png,weights.safetensors}
         <result_dir>/attacked/<dataset>/  PGD-disrupted photos, once per photo and victim, shared by all runs
 
@@ -27,6 +27,7 @@ from models.dadfi.validation import Validation
 from models.victims import load_victims, named_file
 
 BETAS = (0.9, 0.99)      # alpha_1, alpha_2 of the paper
+USUAL = {"lim": 0.05, "bound": "tanh", "gan_loss": "nonsaturating", "optimiser": "adam", "pgd_steps": 10, "pgd_step_size": 0.01}
 VALIDATED = 32           # held-out photos
 LAMBDAS = {"lambda_x": 1.0, "lambda_y": 1.0, "lambda_hinge": 0.5, "lambda_distance": 30.0}      # others are told in the run folder's name
 
@@ -61,10 +62,11 @@ def parse_args(argv=None):
 
 
 def variant(args):
-    """What differs from the usual losses, joined by dashes: "", without-finetuning, distance0 ..."""
-    if args.without_finetuning:
-        return "without-finetuning"
-    return "-".join(f"{k.removeprefix('lambda_')}{getattr(args, k):g}" for k, usual in LAMBDAS.items() if getattr(args, k) != usual)
+    """What differs from the usual training, joined by dashes: "", without-finetuning, distance0, distance0-optimiser-paper ..."""
+    found = ["without-finetuning"] if args.without_finetuning else []
+    found += [f"{k.removeprefix('lambda_')}{getattr(args, k):g}" for k, usual in LAMBDAS.items() if getattr(args, k) != usual]
+    found += [f"{k}-{getattr(args, k)}" for k, usual in USUAL.items() if getattr(args, k) != usual]
+    return "-".join(found)
 
 
 def initial_networks(args):
@@ -224,6 +226,7 @@ def main(argv=None):
     with distributed.session(args.device) as ctx:
         victims, columns = load_victims(args, ctx.device)
         faces = open_faces(args, columns=columns)
+        Batches(faces, args.batch_size, args.seed, ctx)      # a size that cannot be divided is told before anything is written
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:
             return

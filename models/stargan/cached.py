@@ -28,7 +28,7 @@ def random_domains(names, labels, attributes, seed):
 class FakePhotos:
     """The translator's fakes of one kind of input photos, one domain each: a cache for each domain.
 
-    Args:   translator  models.stargan.frozen.Translator;  input_key, inputs  what the photos are, and names -> (N, 3, H, W), as in purify.cached
+    Args:   translator  models.translators.Translator;  input_key, inputs  what the photos are, and names -> (N, 3, H, W), as in purify.cached
             labels      {name: (C,) own labels};  domains  {name: index into attributes}
             root        e.g. results/fakes/CelebA;  gan  its readable name;  sources  {name: fingerprint of the photo}
     """

@@ -8,7 +8,7 @@ from torch import nn
 from common import checkpoint, files, images, seeds
 from common.cli import UserError
 from models.starganv2.network import Generator, MappingNetwork, StyleEncoder
-from models.translators import Translator, check_attributes, check_type, filled
+from models.translators import Translator, averaged, check_attributes, check_type, filled, meta_of
 
 PARTS = {"generator": Generator, "mapping_network": MappingNetwork, "style_encoder": StyleEncoder}
 IGNORED = ("hpf.filter",)      # a constant of the published face masks, which need the weights of a landmark network; see network.Generator
@@ -70,12 +70,8 @@ def parts_of(path):
     """({name: state_dict}, meta) of ours (safetensors with prefixed keys, or last.pt) or of the official dict of state_dicts.  Raises UserError."""
     if path.name == "last.pt":
         saved = checkpoint.load_state(path)
-        parts, options = saved["parts"], saved["options"]
-        averages = {n: {k.removeprefix("module."): v for k, v in parts.get(f"{n}_average", {}).items() if k != "n_averaged"} for n in PARTS}
-        meta = {"attributes": options.get("selected_attrs"), "domains": options.get("domains"), "image_size": options.get("image_size"),
-                "trained_on": options.get("dataset")}
-        return {n: averages[n] or parts.get(n, {}) for n in PARTS}, {k: v for k, v in meta.items() if v is not None}
-    if path.suffix == ".safetensors":
+        return {n: averaged(saved["parts"], f"{n}_average") or saved["parts"].get(n, {}) for n in PARTS}, meta_of(saved["options"])
+    if checkpoint.is_safetensors(path):
         flat, meta = checkpoint.read_weights(path)
         check_type(path, meta, StarGANv2.gan_type)
         return {n: {k.removeprefix(n + "."): v for k, v in flat.items() if k.startswith(n + ".")} for n in PARTS}, meta
@@ -133,7 +129,7 @@ def table_of(nets, path, meta, c_dim):
         return table
     if known == 2 and c_dim in (None, 1):
         return [[0], [1]]
-    if known == c_dim:
+    if c_dim in (None, known):
         return torch.eye(known, dtype=torch.int64).tolist()
     raise UserError(f"{path}: this translator knows {known} domains and not what they mean; name {known} attributes, one per domain"
                     f"{' (or one that tells them apart)' if known == 2 else ''}, in --selected_attrs{'' if c_dim is None else f', found {c_dim}'}")
@@ -145,5 +141,8 @@ def fixed_styles(nets, style, size):
     if str(style).isascii() and str(style).isdigit():
         z = torch.randn(1, nets["mapping_network"].options["latent_dim"], generator=seeds.generator(int(style), "starganv2 style"))
         return int(style), nets["mapping_network"].every(z)[0]
-    photo = images.center_crop_resize(images.read_rgb(Path(style)), 0, size)
+    try:
+        photo = images.center_crop_resize(images.read_rgb(Path(style)), 0, size)
+    except UserError as e:
+        raise UserError(f"--gan_style {style}: neither a seed (a whole number) nor a photo ({e})")
     return files.sha256(style), nets["style_encoder"].every(images.to_float(np.asarray(photo))[None])[0]

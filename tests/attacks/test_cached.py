@@ -5,6 +5,7 @@ from attacks import build
 from attacks.cached import AttackedPhotos
 from common.distributed import Context
 from faces.celeba import FaceFolder
+from models.translators import Translator
 
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 CPU = Context(0, 1, torch.device("cpu"))
@@ -46,3 +47,27 @@ def test_a_replaced_photo_is_attacked_again(tiny_generator, face_folder, tmp_pat
     again = photos(tiny_generator, faces, tmp_path)
     assert again.fill(CPU, 8) == 1
     assert (again.floats(["000002.png"]) - faces.floats([2])).abs().amax() <= 6 / 127.5 + 1e-6
+
+
+class Asking(Translator):
+    """Asked with differences, and keeps what it was asked."""
+
+    def __init__(self, network):
+        super().__init__(network, "a" * 64)
+        self.asked = []
+
+    def condition(self, c_org, target):
+        return target - c_org
+
+    def forward(self, x, c):
+        self.asked.append(c.detach().clone())
+        return super().forward(x, c)
+
+
+def test_a_translator_is_attacked_with_its_own_kind_of_conditions(tiny_generator, face_folder, tmp_path):
+    faces = FaceFolder(face_folder(3), ATTRIBUTES, 40, 32)
+    for rule in ("original", "iterative"):
+        translator = Asking(tiny_generator)
+        photos(translator, faces, tmp_path / rule, rule).fill(CPU, 8)
+        found = torch.cat(translator.asked)
+        assert (not found.any()) if rule == "original" else set(found.unique().tolist()) <= {-1.0, 0.0, 1.0} and bool((found == -1).any())

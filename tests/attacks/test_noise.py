@@ -28,3 +28,14 @@ def test_gaussian_depends_on_the_image_alone_and_may_be_small(faces):
     build("gaussian", None, 0.001)
     with pytest.raises(ValueError):
         build("gaussian", None, 0.0)
+
+
+def test_random_signs_move_every_value_by_the_whole_bound_inside_the_box(faces):
+    x, c = faces(4)
+    attack = build("random-sign", None, 0.05)
+    x_adv = attack(x, c[:, None], seeds.named(0, "abcd"))
+    moved = ((x_adv - x) * 127.5).round()
+    inside = x.abs() < 0.9
+    assert set(moved[inside].unique().tolist()) == {-6.0, 6.0} and abs(float(moved[inside].mean())) < 0.5
+    assert torch.equal(x_adv[1:2], attack(x[1:2], c[1:2, None], seeds.named(0, "b"))) and not torch.equal(moved[0], moved[1])
+    assert attack.definition() == {"attack": "random-sign", "eps": 0.05}

@@ -16,7 +16,10 @@ from models.classifier.network import AttributeClassifier
 from models.dae.network import create
 from models.diffusion.mindiffusion import NaiveUnet
 from models.stargan.network import Discriminator, Generator
+from models.starganv2 import network as v2
+from models.stgan.network import Generator as EditingGenerator
 
+WEIGHTS = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 weights_file = runpy.run_path(str(Path(__file__).parents[1] / "purify" / "tiny.py"))["weights_file"]
 
 
@@ -128,3 +131,19 @@ def test_bad_files_are_one_line_and_nothing_is_executed(tmp_path, monkeypatch):
             main([name])
         assert "\n" not in str(e.value)
     assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("make, use", [("stgan", "--gan_weights with --gan_type stgan"), ("dadfi", "--attack_weights of --attack_type dadfi")])
+def test_other_translators_and_perturbation_generators(tmp_path, make, use):
+    found = describe(WEIGHTS[make](tmp_path / "w.safetensors"))
+    assert found["used_as"] == use and found["image_size"] == 32 and found["family"] == "ours"
+
+
+def test_the_last_state_of_an_stgan_training_and_the_official_layout_of_stargan_v2(tmp_path):
+    network = EditingGenerator(8, 2, 2)
+    checkpoint.save_state(tmp_path / "last.pt", 3, {"num_steps": 9, "selected_attrs": ["Male", "Young"]}, generator=network, discriminator=network)
+    assert describe(tmp_path / "last.pt")["kind"] == "stgan-generator"
+    nets = {"generator": v2.Generator(4, 8, 1, 6), "mapping_network": v2.MappingNetwork(5, 6, 3, 8), "style_encoder": v2.StyleEncoder(4, 8, 2, 6, 3)}
+    torch.save({name: {f"module.{k}": v for k, v in net.state_dict().items()} for name, net in nets.items()}, tmp_path / "100000_nets_ema.ckpt")
+    found = describe(tmp_path / "100000_nets_ema.ckpt")
+    assert (found["kind"], found["used_as"]) == ("starganv2-generator", "--gan_weights with --gan_type starganv2") and "not_usable" not in found

@@ -1,4 +1,5 @@
 """python -m common.doctor: versions against ranges, what is needed and what is only noted, exit codes."""
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,8 @@ def test_named_weights_must_be_of_their_kind(tmp_path):
     g, lost = str(tmp_path / "g.safetensors"), str(tmp_path / "lost.pth")
     check = lambda **flags: list(doctor.check_weights(doctor.parse_args([w for k, v in flags.items() for w in (f"--{k}", v)])))
     assert statuses(check(gan_weights=g)) == ["ok"] and check() == []
+    stgan = runpy.run_path(str(ROOT / "tests" / "weights.py"))["stgan"](tmp_path / "stgan.safetensors")
+    assert statuses(check(gan_weights=str(stgan))) == ["ok"]
     assert statuses(check(defense_weights=g, inception_weights=lost)) == ["MISSING", "MISSING"]
 
 

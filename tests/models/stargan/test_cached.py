@@ -7,8 +7,8 @@ from common import images
 from common.cli import UserError
 from common.distributed import Context
 from models.stargan.cached import FakePhotos, random_domains
-from models.translators import Translator
 from models.stargan.labels import create_labels
+from models.translators import Translator
 
 CPU = Context(0, 1, torch.device("cpu"))
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
@@ -144,3 +144,16 @@ def test_several_processes_share_the_work(stage):
         stage().fill(stage.names, ctx, 2)
         shares.append(list(stage.seen))
     assert sorted(sum(shares, [])) == stage.names and [len(share) for share in shares] == [3, 3, 2]
+
+
+def test_a_fake_is_asked_for_as_its_translator_is_asked(stage, tiny_generator):
+    class Difference(Translator):
+        def condition(self, c_org, target):
+            return target - c_org
+    made = stage()
+    made.translator = Difference(tiny_generator, "b" * 64)
+    made.fill(stage.names, CPU, 4)
+    with torch.no_grad():
+        k = made.domains[stage.names[0]]
+        wanted = tiny_generator(stage.x[:1], create_labels(stage.labels[:1], ATTRIBUTES)[k] - stage.labels[:1])
+    assert (torch.from_numpy(made.load(stage.names[:1])).int() - torch.from_numpy(images.to_uint8(wanted.clamp(-1, 1))).int()).abs().max() <= 1

@@ -85,7 +85,7 @@ def test_domains_of_official_weights(tmp_path):
     three = write(tmp_path / "three.ckpt", official(networks(3)))
     assert load(two).network.domains.tolist() == [[0], [1]] and load(two, c_dim=2).network.domains.tolist() == [[1, 0], [0, 1]]
     assert torch.equal(load(three, c_dim=3).network.domains, torch.eye(3))
-    for path, c_dim, words in ((three, None, "knows 3 domains"), (three, 2, "name 3 attributes, one per domain, in --selected_attrs, found 2"),
+    for path, c_dim, words in ((three, 2, "name 3 attributes, one per domain, in --selected_attrs, found 2"),
                                (two, 5, r"name 2 attributes, one per domain .or one that tells them apart., .* found 5")):
         refused(path, words, c_dim=c_dim)
 
