@@ -18,6 +18,7 @@ import numpy as np
 from attacks import GRADIENT
 from attacks.cached import AttackedPhotos
 from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
+from attacks.joint import JointPGD
 from common import checkpoint, cli, distributed, files, images, runs
 from common.cli import UserError, nearest
 from evaluation import record
@@ -27,7 +28,7 @@ from evaluation.score import Score, score_versions
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.victims import load_victims, named_file
 
-OWN = "own"
+OWN, ALL = "own", "all"
 SIDE = "disrupted"
 SHOWN = 6          # photos in grid.png
 AMPLIFIED = 10     # times the change of a photo, in grid.png
@@ -40,8 +41,9 @@ def parse_args(argv=None):
     g = p.add_argument_group("translators and features")
     g.add_argument("--victims", type=named_file, nargs="+", required=True, metavar="NAME=FILE",
                    help="translators that the photos are tested on, stargan=FILE stgan=FILE starganv2=FILE; all of one image size")
-    g.add_argument("--crafted_on", default=OWN, metavar="own|NAME",
-                   help="fgsm bim pgd mim: own = an image for each translator, made on it, the upper bound; NAME = one image for all, made on that translator")
+    g.add_argument("--crafted_on", default=OWN, metavar="own|all|NAME",
+                   help="fgsm bim pgd mim: own = an image for each translator, made on it, the upper bound; NAME = one image for all, made on that translator; "
+                        "all = one image made on all of them at once (pgd --attack_target clean --attack_label iterative)")
     g.add_argument("--inception_weights", default=None, metavar="FILE", help="standard Inception weights; with them FID and KID are measured")
     g.add_argument("--features", choices=["auto", "none"], default="auto", help="none: measure no distance between sets of fakes")
     add_attack_flags(p, rules=("original", "iterative", "joint"), through=False)
@@ -49,11 +51,13 @@ def parse_args(argv=None):
     args = p.parse_args(argv)
     args.dataset = dataset_name(args)
     names = [text.partition("=")[0] for text in args.victims]
-    if args.crafted_on not in (OWN, *names):
-        p.error(f"--crafted_on {args.crafted_on}: expected own or one of --victims, {', '.join(names)}{nearest(args.crafted_on, [OWN, *names])}")
+    if args.crafted_on not in (OWN, ALL, *names):
+        p.error(f"--crafted_on {args.crafted_on}: expected own, all or one of --victims, {', '.join(names)}{nearest(args.crafted_on, [OWN, ALL, *names])}")
     if args.crafted_on != OWN and args.attack_type not in GRADIENT:
         p.error(f"--crafted_on {args.crafted_on} is for attacks that use a translator, {' '.join(GRADIENT)}; "
                 f"{args.attack_type} makes one image for all as it is")
+    if args.crafted_on == ALL and (args.attack_type, args.attack_target, args.attack_label, args.attack_blur) != ("pgd", "clean", "iterative", "none"):
+        p.error("--crafted_on all is made for --attack_type pgd --attack_target clean --attack_label iterative")
     return args
 
 
@@ -64,6 +68,8 @@ def sources(args, victims):
         return [(attack, None, victims)]
     if args.crafted_on == OWN:
         return [(attack_from_flags(args, victim.translator), victim, [victim]) for victim in victims]
+    if args.crafted_on == ALL:
+        return [(JointPGD(victims, args.test_noise_var, args.attack_steps, args.attack_step_size), None, victims)]
     (victim,) = [v for v in victims if v.name == args.crafted_on]
     return [(attack_from_flags(args, victim.translator), victim, victims)]
 
@@ -136,7 +142,8 @@ def main(argv=None):
         started = time.strftime("%Y-%m-%dT%H:%M:%S")
 
         of = lambda victim: (victim.faces(faces), victim.attributes) if victim else (faces, columns)
-        crafted = [(AttackedPhotos(attack, args.attack_label, *of(source), root / "attacked" / args.dataset, faces.preparation, args.seed), tested)
+        rule = "original" if args.crafted_on == ALL else args.attack_label      # JointPGD makes each victim's conditions itself
+        crafted = [(AttackedPhotos(attack, rule, *of(source), root / "attacked" / args.dataset, faces.preparation, args.seed), tested)
                    for attack, source, tested in made_by]
         began = time.perf_counter()
         made = sum(photos.fill(ctx, args.batch_size) for photos, _ in crafted)

@@ -40,7 +40,7 @@ LEGEND = (
     "Each translator makes fakes of the protected photos and of the photos themselves in all its domains. *l2*: their mean squared difference in [-1, 1],"
     " *worst l2* that of the translator that breaks least; *rmse*: mean over pairs of the root of each pair's l2 (the DADFI paper's d_pix is read as either);"
     " *l2_mask*: l2 where the translator edits the photo; *prop_dist*, *sr_mask*: share of pairs with l2, or l2_mask, above 0.05. *own victim*: an image of "
-    "each photo for each translator, made on that translator, an upper bound; every other attack makes one image for all. *of own PGD*: l2 as a share of "
+    "each photo for each translator, made on that translator, an upper bound; every other attack makes one image for all, *on all at once* by gradients of all of them. *of own PGD*: l2 as a share of "
     "that of PGD on its own victim, the strongest where there are several; *× random sign*: l2 as a multiple of that of random signs; both at the same eps, on "
     "as many photos, a dash where there is no such row. *photo*: the protected photo against the photo (PSNR in dB, equal images count as 100; linf in [-1, 1]);"
     " *s/photo*: seconds to make and write one image. [low, high]: bootstrap 95% interval over photos; ± standard deviation over seeds. **Bold**: the largest "
@@ -122,7 +122,7 @@ def label_of(config):
         variant = c.get("variant")
         words = ["DADFI" + (f" {VARIANTS.get(variant, variant)}" if variant else ""), "trained on " + "+".join(c.get("trained_on_victims") or ["?"])]
     elif c.get("crafted_on"):
-        words = [f"{attack}, own victim" if c["crafted_on"] == OWN else f"{attack} on {c['crafted_on']}"]
+        words = [f"{attack}, own victim" if c["crafted_on"] == OWN else f"{attack} on {'all at once' if c['crafted_on'] == 'all' else c['crafted_on']}"]
         words += [f"{k.removeprefix('attack_')} {c[k]}" for k, usual in PROTOCOL.items() if c.get(k) not in (None, usual)]
         steps = (c.get("attack_steps"), c.get("attack_step_size"))
         words += [f"{steps[0]} steps of {steps[1]:g}"] if attack != "fgsm" and None not in steps and steps != STEPS else []

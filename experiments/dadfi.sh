@@ -74,7 +74,9 @@ disruptions() {
             *) disruption "$attack" --attack_target clean --attack_label iterative "$@" ;;      # on each translator itself
         esac
     done
-    if several; then for victim in $VICTIMS; do disruption pgd --attack_target clean --attack_label iterative --crafted_on "${victim%%=*}" "$@"; done; fi
+    if several; then
+        for victim in $VICTIMS all; do disruption pgd --attack_target clean --attack_label iterative --crafted_on "${victim%%=*}" "$@"; done
+    fi
     disruption universal --perturbation "$universal" "$@"
     disruption dadfi --attack_weights "$(against_all)" "$@"
     for variant in distance0 y0 without-finetuning; do disruption dadfi --attack_weights "$(trained "$all-$variant")" "$@"; done

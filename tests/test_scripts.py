@@ -245,7 +245,7 @@ def test_dadfi_trains_against_all_and_each_and_measures_every_attack_on_all(work
     measured = [(args.attack_type, args.crafted_on, args.attack_weights) for module, args in parsed if module == "evaluation.disruption"]
     weights = lambda name: f"results/drawn/dadfi/drawn-train/train/{name}/000/weights.safetensors"
     assert measured == [("random-sign", "own", None), ("fgsm", "own", None), ("pgd", "own", None), ("mim", "own", None), ("pgd", "stargan", None), ("pgd", "stgan", None),
-                        ("universal", "own", None), *[("dadfi", "own", weights(n)) for n in
+                        ("pgd", "all", None), ("universal", "own", None), *[("dadfi", "own", weights(n)) for n in
                                                  ("stargan+stgan", "stargan+stgan-distance0", "stargan+stgan-y0", "stargan+stgan-without-finetuning", "stargan", "stgan")]]
     shipped, _ = run(script, workplace, STEPS="train disruptions")       # the three that ship: their generator ships too
     assert sum(target(argv)[0] == "models.dadfi.train" for argv in shipped) == 3 + 3
@@ -257,7 +257,7 @@ def test_dadfi_trains_against_all_and_each_and_measures_every_attack_on_all(work
     alone, _ = run(script, workplace, STEPS="train disruptions", VICTIMS="stargan=A", ATTACKS="pgd")
     assert len(alone) == 4 + 1 + 1 + 4      # four trainings, pgd, the universal one, four generators
     dry, said = run(script, workplace, "--dry_run", STEPS="disruptions", VICTIMS="stargan=A stgan=B", ATTACKS="pgd")
-    assert len(dry) == 3 and "not made yet: results/drawn/universal" in said
+    assert len(dry) == 4 and "not made yet: results/drawn/universal" in said
     commands, _ = run(script, workplace, STEPS="purifiers", PURIFIERS="jpeg-75", DETECTOR_PURIFIERS="one-step")
     tests = [words for module, words in map(target, commands) if module in ("test_defense", "train_detector")]
     assert all(words[words.index("--attack_type") + 1] == "dadfi" for words in tests) and conditions(commands)[-1] == ("purified", "one-step", "1")

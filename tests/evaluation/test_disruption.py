@@ -109,6 +109,15 @@ def test_trained_weights_name_their_run(stage, tmp_path):
     assert found["dadfi-eps0.05-stargan+stgan/000"]["provenance"]["trained_on_sha256"] == {"stargan": "c" * 64, "stgan": "c" * 64}
 
 
+def test_one_image_made_on_all_at_once_lies_between_the_upper_bounds_and_another_victims_image(stage):
+    flags, results = stage
+    for crafted_on in ("own", "all", "stargan"):
+        run(flags, f"--attack_type pgd --attack_target clean --attack_label iterative --attack_steps 10 --crafted_on {crafted_on}")
+    l2 = {r["config"]["crafted_on"]: r["per_group"]["translator"]["stgan"]["l2"] for r in records(results).values()}
+    assert l2["stargan"] < l2["all"] <= 1.05 * l2["own"] and len(list((results / "attacked" / "toy").iterdir())) == 3
+    assert "pgd-eps0.05-clean-iterative-on-all/000" in records(results)
+
+
 def test_the_grid_holds_photo_protected_change_and_two_fakes_for_each_translator(stage):
     flags, results = stage
     run(flags, "--attack_type random-sign")
@@ -145,13 +154,14 @@ def test_wrong_flags_are_one_line_and_leave_nothing(stage, tmp_path):
     weights = tiny["dadfi"](tmp_path / "weights.safetensors")
     large, wide = tiny["stgan"](tmp_path / "large.safetensors", image_size=64), tiny["dadfi"](tmp_path / "wide.safetensors", image_size=64)
     for more, message in (
+            ("--attack_type pgd --crafted_on all", "--crafted_on all is made for --attack_type pgd --attack_target clean --attack_label iterative"),
             (f"--victims stargn={large}", r"unknown translator 'stargn' \(did you mean stargan\?\)"),
             (f"--victims stgan={large}", "stgan was trained at 64 pixels, --image_size is 32"),
             (f"--victims stargan={tmp_path}/stargan.safetensors stgan={large}", r"trained at different ones \(stargan 32, stgan 64\)"),
             (f"--victims stargan={large} stargan={large}", "stargan is there 2 times"),
             ("--victims stargan=nowhere.pt", "nowhere.pt: no such weight file"),
             (f"--attack_type dadfi --attack_weights {weights} --crafted_on stargan", "--crafted_on stargan is for attacks that use a translator, fgsm bim pgd mim; dadfi"),
-            ("--attack_type pgd --crafted_on starganv2", "--crafted_on starganv2: expected own or one of --victims, stargan, stgan"),
+            ("--attack_type pgd --crafted_on starganv2", "--crafted_on starganv2: expected own, all or one of --victims, stargan, stgan"),
             ("--attack_type dadfi", "needs --attack_weights FILE"),
             (f"--attack_type dadfi --attack_weights {wide}", "trained on photos of 64 pixels, --image_size is 32: give --image_size 64"),
             (f"--attack_type dadfi --attack_weights {weights} --test_noise_var 0.1", "was trained for a bound of 0.05"),

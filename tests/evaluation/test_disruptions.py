@@ -37,7 +37,7 @@ def blocks(text):
 
 @pytest.mark.parametrize("record, label", [
     (disruption(), "DADFI, trained on stargan+stgan"), (disruption(trained_on=["stargan"], finetuning="no"), "DADFI without fine-tuning, trained on stargan"),
-    (disruption(variant="distance0"), "DADFI with the paper's losses alone, trained on stargan+stgan"), (disruption(variant="x5"), "DADFI x5, trained on stargan+stgan"),
+    (disruption("pgd", crafted_on="all"), "pgd on all at once, target clean"), (disruption(variant="distance0"), "DADFI with the paper's losses alone, trained on stargan+stgan"), (disruption(variant="x5"), "DADFI x5, trained on stargan+stgan"),
     (disruption("pgd", attack_target="gray"), "pgd, own victim"), (disruption("pgd", crafted_on="stgan", attack_target="gray"), "pgd on stgan"),
     (disruption("mim", attack_label="iterative", attack_steps=20), "mim, own victim, target clean, label iterative, 20 steps of 0.01"),
     (disruption("fgsm", attack_steps=1, attack_blur="eot"), "fgsm, own victim, target clean, blur eot"),
