@@ -20,7 +20,7 @@ from attacks.cached import AttackedPhotos
 from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.joint import JointPGD
 from common import checkpoint, cli, distributed, files, images, runs
-from common.cli import UserError, nearest
+from common.cli import nearest
 from evaluation import record
 from evaluation.fid import load_extractor
 from evaluation.image_metrics import summarise

@@ -11,7 +11,7 @@ from evaluation import compare
 from evaluation.compare import Cell, Row, Table
 from evaluation.tables import DASH, Column, alike, bold, csv_figures, csv_headings, figure, footnotes, mark, markdown_table, number
 
-OWN = "own"
+OWN, ALL = "own", "all"
 VARIANTS = {"without-finetuning": "without fine-tuning", "distance0": "with the paper's losses alone", "y0": "without L_y"}      # of DADFI; others are told as they are
 NAMES = {"none": "undisturbed", "random-sign": "random sign"}
 PROTOCOL = {"attack_target": "gray", "attack_label": "original", "attack_blur": "none"}      # what a label does not say
@@ -32,16 +32,17 @@ VICTIM_COLUMNS = (                         # of one translator; keys of its part
     Column("sr_mask", "sr_mask", "share"),
     Column("distance", "distance", "distance"),
     Column("of own PGD", "share", "share"),
+    Column("of PGD on all", "joint", "share"),
     Column("× random sign", "multiple", "short"),
 )
-CSV_KEYS = ["l1", "l2", "rmse", "prop_dist", "linf", "l2_mask", "sr_mask", "psnr", "ssim", "fid", "kid", "frechet", "share", "multiple"]
+CSV_KEYS = ["l1", "l2", "rmse", "prop_dist", "linf", "l2_mask", "sr_mask", "psnr", "ssim", "fid", "kid", "frechet", "share", "joint", "multiple"]
 CSV_ROW_KEYS = [f"metrics.input.{key}" for key in ("l2", "linf", "psnr", "ssim")] + ["cost.attack_s_per_image"]
 LEGEND = (
     "Each translator makes fakes of the protected photos and of the photos themselves in all its domains. *l2*: their mean squared difference in [-1, 1],"
     " *worst l2* that of the translator that breaks least; *rmse*: mean over pairs of the root of each pair's l2 (the DADFI paper's d_pix is read as either);"
     " *l2_mask*: l2 where the translator edits the photo; *prop_dist*, *sr_mask*: share of pairs with l2, or l2_mask, above 0.05. *own victim*: an image of "
     "each photo for each translator, made on that translator, an upper bound; every other attack makes one image for all, *on all at once* by gradients of all of them. *of own PGD*: l2 as a share of "
-    "that of PGD on its own victim, the strongest where there are several; *× random sign*: l2 as a multiple of that of random signs; both at the same eps, on "
+    "that of PGD on its own victim, the strongest where there are several; *of PGD on all*: of that of PGD on all at once, which one image can reach; *× random sign*: l2 as a multiple of that of random signs; all at the same eps, on "
     "as many photos, a dash where there is no such row. *photo*: the protected photo against the photo (PSNR in dB, equal images count as 100; linf in [-1, 1]);"
     " *s/photo*: seconds to make and write one image. [low, high]: bootstrap 95% interval over photos; ± standard deviation over seeds. **Bold**: the largest "
     "worst l2 among attacks that make one image for all and may be compared. † must not be compared with the other rows.")
@@ -49,7 +50,8 @@ LEGEND = (
 
 @dataclass
 class DisruptionRow(Row):
-    """One attack.  `derived` holds, for each translator, share.<name> of own PGD's l2 and multiple.<name> of random signs' l2, each a Cell."""
+    """One attack.  `derived` holds, for each translator, share.<name> of own PGD's l2, joint.<name> of that of PGD on all at once, and multiple.<name>
+    of random signs' l2, each a Cell."""
     derived: dict = field(default_factory=dict)
 
     @property
@@ -72,7 +74,7 @@ class DisruptionRow(Row):
 
     def of(self, translator, key):
         """The Cell of one translator's figure; `distance` is its fid on the standard Inception weights, else its frechet."""
-        if key in ("share", "multiple"):
+        if key in ("share", "joint", "multiple"):
             return self.cell(f"{key}.{translator}")
         key = key if key != "distance" else "fid" if self.has_fid else "frechet"
         return self.cell(f"per_group.translator.{translator}.{key}")
@@ -122,7 +124,7 @@ def label_of(config):
         variant = c.get("variant")
         words = ["DADFI" + (f" {VARIANTS.get(variant, variant)}" if variant else ""), "trained on " + "+".join(c.get("trained_on_victims") or ["?"])]
     elif c.get("crafted_on"):
-        words = [f"{attack}, own victim" if c["crafted_on"] == OWN else f"{attack} on {'all at once' if c['crafted_on'] == 'all' else c['crafted_on']}"]
+        words = [f"{attack}, own victim" if c["crafted_on"] == OWN else f"{attack} on {'all at once' if c['crafted_on'] == ALL else c['crafted_on']}"]
         words += [f"{k.removeprefix('attack_')} {c[k]}" for k, usual in PROTOCOL.items() if c.get(k) not in (None, usual)]
         steps = (c.get("attack_steps"), c.get("attack_step_size"))
         words += [f"{steps[0]} steps of {steps[1]:g}"] if attack != "fgsm" and None not in steps and steps != STEPS else []
@@ -145,7 +147,8 @@ def _comparable(a, b):
 def _hold_against(row, rows, translators):
     own = [r for r in rows if r.kind == "pgd" and r.own and _comparable(r, row)]
     signs = [r for r in rows if r.kind == "random-sign" and _comparable(r, row)]
-    for key, references in (("share", own), ("multiple", signs)):
+    joint = [r for r in rows if r.get("config.crafted_on") == ALL and _comparable(r, row)]
+    for key, references in (("share", own), ("joint", joint), ("multiple", signs)):
         for name in translators:
             mine, theirs = row.of(name, "l2").value, max((v for r in references if (v := r.of(name, "l2").value)), default=None)
             row.derived[f"{key}.{name}"] = Cell(mine / theirs if mine is not None and theirs else None)

@@ -57,9 +57,11 @@ def test_rows_go_from_controls_to_the_upper_bound(tmp_path):
 
 def test_shares_of_own_pgd_and_multiples_of_random_signs_by_hand(tmp_path):
     rows = rows_of(table_of(tmp_path, disruption(l2=(0.6, 0.01)), disruption("random-sign", (0.05, 0.004)), disruption("pgd", (0.8, 0.04)),
-                            disruption("pgd", (0.2, 0.05), attack_target="gray"), disruption("mim", (9, 9)), disruption("pgd", (8, 8), crafted_on="stargan")))
+                            disruption("pgd", (0.2, 0.05), attack_target="gray"), disruption("mim", (9, 9)), disruption("pgd", (8, 8), crafted_on="stargan"),
+                            disruption("pgd", (0.5, 0.02), crafted_on="all")))
     mine = rows[f"DADFI, {BOTH}"]
-    share, multiple = ([mine.of(name, key).value for name in ("stargan", "stgan")] for key in ("share", "multiple"))
+    share, joint, multiple = ([mine.of(name, key).value for name in ("stargan", "stgan")] for key in ("share", "joint", "multiple"))
+    assert joint == pytest.approx([0.6 / 0.5, 0.01 / 0.02])             # of what one image reaches by gradients of all
     assert share == pytest.approx([0.6 / 0.8, 0.01 / 0.05])             # the strongest PGD on its own victim
     assert multiple == pytest.approx([0.6 / 0.05, 0.01 / 0.004])
     assert rows["pgd, own victim, target clean"].of("stargan", "share").value == 1 and rows["random sign"].of("stgan", "multiple").value == 1
@@ -108,8 +110,8 @@ def test_markdown_has_a_row_per_attack_and_one_per_translator(tmp_path):
     assert attacks[0] == ["attack", "l2 stargan", "l2 stgan", "worst l2", "photo PSNR", "photo SSIM", "photo linf", "s/photo", "photos", "seeds"]
     assert attacks[2] == [f"DADFI, {BOTH}", "0.2000 [0.1800, 0.2200]", "0.1000 [0.0900, 0.1100]", "**0.1000** (stgan)", "33.2", "0.912", "0.0471", "0.01", "64", "0"]
     assert attacks[3][0] == "pgd, own victim, target clean" and attacks[3][3] == "0.4000 (stgan)" and attacks[3][7] == "–" and attacks[4][0].endswith("†1")
-    assert translators[0][:2] == ["attack", "translator"] and translators[0][6:] == ["frechet (attribute-classifier)", "of own PGD", "× random sign"]
-    assert translators[3] == [f"DADFI, {BOTH}", "stargan", "0.4472 [0.4025, 0.4919]", "0.4000", "1.00", "0.50", "20.00", "0.25", "20"]
+    assert translators[0][:2] == ["attack", "translator"] and translators[0][6:] == ["frechet (attribute-classifier)", "of own PGD", "of PGD on all", "× random sign"]
+    assert translators[3] == [f"DADFI, {BOTH}", "stargan", "0.4472 [0.4025, 0.4919]", "0.4000", "1.00", "0.50", "20.00", "0.25", "–", "20"]
     assert translators[4][:2] == ["", "stgan"] and translators[7][-2:] == ["–", "–"] and "†1 eps 0.1 (the others: 0.05)." in text
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from common import checkpoint
 from common.cli import RunError, UserError
 from models.dadfi import train
-from models.dadfi.network import Perturber, load_perturber
+from models.dadfi.network import load_perturber
 from models.dadfi.validation import Validation
 from models.stargan.frozen import StarGAN
 from models.stargan.network import Generator
