@@ -72,8 +72,6 @@ def parse_args(argv=None):
     args = p.parse_args(argv)
     if args.save_perturbation.suffix != ".pt":
         p.error(f"--save_perturbation {args.save_perturbation}: expected a name that ends in .pt")
-    if args.save_perturbation.exists() and not args.dry_run:
-        p.error(f"--save_perturbation {args.save_perturbation}: exists; choose another name, or apply it with --attack_type universal --perturbation")
     return args
 
 
@@ -82,6 +80,8 @@ def main(argv=None):
     with distributed.session(args.device) as ctx:
         if ctx.world > 1:
             raise UserError("attacks.craft runs in one process; start it without torchrun")
+        if args.save_perturbation.exists() and not args.dry_run:
+            raise UserError(f"--save_perturbation {args.save_perturbation}: exists; choose another name, or apply it with --attack_type universal --perturbation")
         files.check_writable(args.save_perturbation.parent)
         limit, args.limit = args.limit, None
         victims, columns = load_victims(args, ctx.device)

@@ -20,7 +20,7 @@ def translator(path, conv_dim=4, c_dim=5):
         for p in network.parameters():
             if p.ndim > 1:
                 p.mul_(3)
-    checkpoint.save_weights(path, network.state_dict(), {"kind": "stargan-generator", "attributes": ATTRIBUTES, "image_size": 32,
+    checkpoint.save_weights(path, network.state_dict(), {"kind": "stargan-generator", "attributes": ATTRIBUTES[:c_dim], "image_size": 32,
                                                          "options": {"conv_dim": conv_dim, "c_dim": c_dim, "repeat_num": 1}})
     return path
 

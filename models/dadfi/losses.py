@@ -27,16 +27,18 @@ def hinge_loss(p, lim):
     return (p.abs().amax(dim=(1, 2, 3)) - lim).clamp_min(0).mean()
 
 
-def distance_loss(fake_adv, fake, broken):
+def distance_loss(fake_adv, fake, broken, mean=float):
     """Ours: -log of the share MSE(mod(x + p), mod(x)) / MSE(mod(x'), mod(x)), what is reached of what PGD reaches on the same photos.
 
     The paper reaches for broken fakes through Ide_y alone. Summed over translators this maximises the product of their shares: one
     that hardly breaks has the same say as one that breaks at once, which a sum of distances, or of shares, leaves alone.
 
+    Args:    fake_adv, fake, broken  (N, 3, H, W) fakes of x + p, x and x';  mean  of a scalar over all processes: the share is that of the whole batch
     Returns: (loss, share), scalars
     """
     reached, aim = ((fakes.float() - fake.float()).square().mean() for fakes in (fake_adv, broken))
-    share = reached / aim.detach().clamp_min(1e-6)
+    reached = reached + (mean(reached.detach()) - reached.detach())      # the whole batch's value, this process's gradient
+    share = reached / max(mean(aim.detach()), 1e-6)
     return -torch.log(share + SMALLEST), share
 
 

@@ -140,7 +140,7 @@ class Step:
         x_loss = losses.generator_loss(self.judge("ide_x", x_adv), args.gan_loss)
         y_losses = [losses.generator_loss(self.judge("ide_y", fake), args.gan_loss) for fake in fakes]
         hinge = losses.hinge_loss(p, args.lim)
-        found = [losses.distance_loss(*each) for each in zip(fakes, clean, aims, strict=True)]
+        found = [losses.distance_loss(*each, self.ctx.mean) for each in zip(fakes, clean, aims, strict=True)]
         distances = [loss for loss, _ in found]
         self.apply("generator", losses.total_loss(x_loss, y_losses, hinge, distances, **{k: getattr(args, k) for k in LAMBDAS}), i)
         for judge in judges:
