@@ -15,12 +15,13 @@ OTHER = "#1f6fc4"      # made on one translator
 
 def styles(rows):
     """{label: colour}: hue of the kind of attack, lighter for each one of its kind that follows."""
-    members, found = {}, {}
+    kinds, found = {}, {}
     for row in reversed(rows):
-        kind = "own" if row.own else max((k for k in HUES if row.label.startswith(k)), key=len, default="")
-        place = members[kind] = members.get(kind, -1) + 1
-        light = min(0.22 * place, 0.7)
-        found[row.label] = tuple(c + (1 - c) * light for c in colors.to_rgb(HUES.get(kind, OTHER)))
+        kinds.setdefault("own" if row.own else max((k for k in HUES if row.label.startswith(k)), key=len, default=""), []).append(row.label)
+    for kind, labels in kinds.items():
+        for place, label in enumerate(labels):
+            light = 0.8 * place / max(4, len(labels))
+            found[label] = tuple(c + (1 - c) * light for c in colors.to_rgb(HUES.get(kind, OTHER)))
     return found
 
 
