@@ -28,6 +28,7 @@ from models.diffusion import build
 from models.diffusion import train as diffusion_trainer
 from models.one_step import train as one_step_trainer
 from models.flags import add_translator_flags, translator_from_flags
+from models.translators import check_size
 from purify.trained import newest_training
 
 DEFAULTS = {   # what a flag left alone stands for
@@ -205,6 +206,8 @@ def main(argv=None):
     with distributed.session(args.device) as ctx:
         check_writable(args.result_dir)
         translator = translator_from_flags(args, ctx.device, args.selected_attrs) if args.gan_weights else None
+        if translator is not None:
+            check_size(args.image_size, translator)
         faces = open_faces(args)
         kept, validation = held_out(faces.names, args.seed)
         prepared = prepare_autoencoder(args) if args.defense_model_type in AUTOENCODERS else prepare_diffusion(args, ctx.device)

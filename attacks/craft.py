@@ -83,11 +83,9 @@ def main(argv=None):
         if args.save_perturbation.exists() and not args.dry_run:
             raise UserError(f"--save_perturbation {args.save_perturbation}: exists; choose another name, or apply it with --attack_type universal --perturbation")
         files.check_writable(args.save_perturbation.parent)
-        limit, args.limit = args.limit, None
         victims, columns = load_victims(args, ctx.device)
-        faces = open_faces(args, columns=columns)
-        faces = faces.subset(held_out(faces.names, args.seed)[0][:limit])
-        args.limit = limit
+        faces = open_faces(args, columns=columns, whole=True)
+        faces = faces.subset(held_out(faces.names, args.seed)[0][:args.limit])
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:
             return

@@ -26,19 +26,19 @@ def dataset_name(args):
     return args.dataset or Path(args.data_dir).name
 
 
-def open_faces(args, part="a", columns=None):
-    """The photos that the flags describe, checked as a whole.  columns: other attributes than --selected_attrs.  Raises UserError."""
+def open_faces(args, part="a", columns=None, whole=False):
+    """The photos that the flags describe, checked as a whole.
+
+    Args:   columns  other attributes than --selected_attrs;  whole  all of them whatever --limit says, for who leaves some out first
+    Raises: UserError
+    """
     return FaceFolder(Path(args.data_dir) / f"images_{part}", columns or args.selected_attrs, args.celeba_crop_size, args.image_size,
-                      cache_dir=args.cache_dir, limit=args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
+                      cache_dir=args.cache_dir, limit=None if whole else args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
 
 
 def open_judged(args, part):
     """The photos that a test may look at: all of B or C; of A only what trainings with seed 0 hold out, so that nothing is judged on what it learned."""
     if part != "a":
         return open_faces(args, part)
-    limit, args.limit = args.limit, None
-    try:
-        faces = open_faces(args, part)
-    finally:
-        args.limit = limit
-    return faces.subset(held_out(faces.names)[1][:limit])
+    faces = open_faces(args, part, whole=True)
+    return faces.subset(held_out(faces.names)[1][:args.limit])

@@ -1,5 +1,5 @@
 """The flags that choose a translator, one spelling for every script."""
-from models.translators import TRANSLATORS, check_names, check_size, load_translator
+from models.translators import TRANSLATORS, check_names, load_translator
 
 
 def add_translator_flags(group, said, named=True):
@@ -28,5 +28,4 @@ def translator_from_flags(args, device, attributes=None):
     translator = load_translator(args.gan_weights, device, attributes and len(attributes), args.gan_type, **options)
     if attributes is not None:
         check_names(args.gan_weights, translator, attributes)
-        check_size(args.image_size, translator)
     return translator

@@ -46,9 +46,7 @@ def parse_args(argv=None):
                    help="L-inf radius of the training attack (pgd, target clean), [-1,1] image units (0.05 = 6.4/255)")
     g.add_argument("--attack_steps", type=cli.positive_int, default=3, help="steps of the training attack")
     g.add_argument("--attack_step_size", type=cli.positive_float, default=0.02, help="step size of the training attack, [-1,1] units")
-    g = training.add_training_flags(p, num_steps=200000, lr=1e-4)
-    g.add_argument("--decay_steps", type=cli.natural_int, default=None,
-                   help="last steps, over which the learning rate falls linearly to 0; default: half of num_steps; all of them where there are fewer")
+    add_schedule_flags(p, lr=1e-4)
     cli.add_run_flags(p, batch_size=16, limit=True, resume=True)
     args = p.parse_args(argv)
     if args.adversarial != "none" and args.init_from is None:
@@ -60,6 +58,13 @@ def parse_args(argv=None):
         p.error(f"--image_size {args.image_size} is not divisible by {1 << args.d_repeat_num} (2^d_repeat_num): use "
                 f"{max(1, args.image_size >> args.d_repeat_num) << args.d_repeat_num}, or fewer --d_repeat_num")
     return args
+
+
+def add_schedule_flags(parser, lr):
+    """The flags of training.add_training_flags, and --decay_steps, which learning_rate reads; parse_args puts half of num_steps in the place of None."""
+    g = training.add_training_flags(parser, num_steps=200000, lr=lr)
+    g.add_argument("--decay_steps", type=cli.natural_int, default=None,
+                   help="last steps, over which the learning rate falls linearly to 0; default: half of num_steps; all of them where there are fewer")
 
 
 def learning_rate(args, i):

@@ -3,7 +3,7 @@ import re
 
 from common import files
 from common.cli import UserError
-from models.stgan.network import Generator
+from models.stgan.network import Generator, difference
 from models.translators import Translator, check_attributes, filled, weights_of
 
 
@@ -23,7 +23,7 @@ class STGAN(Translator):
         return cls(generator_from(state, path, c_dim), files.sha256(path), meta)
 
     def condition(self, c_org, target):
-        return target - c_org
+        return difference(c_org, target)
 
 
 def generator_from(state, path, c_dim=None):

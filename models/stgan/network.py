@@ -16,6 +16,11 @@ def group_norm(channels):
     return nn.GroupNorm(max(1, channels // 8), channels)
 
 
+def difference(c_org, target):
+    """What G is asked with for the labels `target` of photos of labels c_org, both in {0, 1}: in {-1, 0, 1}."""
+    return target - c_org
+
+
 def planes(c, like):
     """Conditions (N, C) as constant planes (N, C, H, W)."""
     return c[:, :, None, None].expand(-1, -1, *like.shape[2:]).to(like.dtype)

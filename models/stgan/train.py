@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from common import cli, distributed, runs, seeds, training
+from common import cli, distributed, runs, seeds
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.stargan import train as stargan
-from models.stgan.network import Discriminator, Generator
+from models.stgan.network import Discriminator, Generator, difference
 
 
 def parse_args(argv=None):
@@ -31,9 +31,7 @@ def parse_args(argv=None):
     g.add_argument("--lambda_rec", type=cli.natural_float, default=100.0, help="weight of the reconstruction of the unedited photo (lambda 3)")
     g.add_argument("--lambda_gp", type=cli.natural_float, default=10.0, help="weight of the gradient penalty")
     g.add_argument("--n_critic", type=cli.positive_int, default=5, help="discriminator steps per generator step")
-    g = training.add_training_flags(p, num_steps=200000, lr=2e-4)
-    g.add_argument("--decay_steps", type=cli.natural_int, default=None,
-                   help="last steps, over which the learning rate falls linearly to 0; default: half of num_steps; all of them where there are fewer")
+    stargan.add_schedule_flags(p, lr=2e-4)
     cli.add_run_flags(p, batch_size=32, limit=True, resume=True)
     args = p.parse_args(argv)
     args.decay_steps = args.num_steps // 2 if args.decay_steps is None else args.decay_steps
@@ -47,9 +45,7 @@ def parse_args(argv=None):
 class Step(stargan.Step):
     """STGAN's step: StarGAN's adversarial and attribute losses, G asked with differences, reconstruction by asking for none (Liu et al. 2019, Eqs. 8-15)."""
 
-    @staticmethod
-    def condition(c, target):
-        return target - c
+    condition = staticmethod(difference)
 
     def reconstruct(self, x, fake, c):
         return self.G(x, torch.zeros_like(c))

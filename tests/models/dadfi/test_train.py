@@ -1,5 +1,4 @@
 import contextlib
-import json
 import os
 import runpy
 import subprocess
@@ -21,6 +20,8 @@ from models.victims import Victim, load_victims
 
 ROOT = Path(train.__file__).parents[2]
 WEIGHTS = runpy.run_path(Path(__file__).parents[2] / "weights.py")
+TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
+log, parts, same, killed_at = (TRAININGS[name] for name in ("log", "parts", "same", "killed_at"))
 TINY = ["--image_size", "32", "--celeba_crop_size", "32", "--conv_dim", "4", "--pgd_steps", "2", "--batch_size", "4", "--num_steps", "4",
         "--log_step", "1", "--save_step", "2", "--num_workers", "0", "--device", "cpu"]
 
@@ -35,22 +36,6 @@ def command(face_folder, tmp_path):
 
 def folder(tmp_path, kind="stargan", number="000"):
     return tmp_path / "results" / "dadfi" / "data" / "train" / f"{kind}-pgd_steps-2" / number
-
-
-def log(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-def parts(run):
-    return checkpoint.load_state(run / "last.pt")["parts"]
-
-
-def same(a, b):
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if torch.is_tensor(a) else a == b
 
 
 @pytest.fixture
@@ -94,16 +79,7 @@ def test_basic_perturbations_are_made_once_and_shared(command, tmp_path, never_c
 def test_a_resumed_training_is_bit_equal_to_an_uninterrupted_one(command, tmp_path, monkeypatch, never_collapsed, flags):
     flags = [*flags, "--save_step", "1"]
     train.main(command(*flags))
-    call = train.Step.__call__
-
-    def dies(self, i):
-        if i == 3:
-            raise MemoryError
-        return call(self, i)
-    with monkeypatch.context() as patch:
-        patch.setattr(train.Step, "__call__", dies)
-        with pytest.raises(MemoryError):
-            train.main(command(*flags))
+    killed_at(3, monkeypatch, train, command(*flags))
     kind = "stargan" + ("-bound-hinge-gan_loss-saturating-optimiser-paper" if "--bound" in flags else "")      # what differs is told
     whole, resumed = folder(tmp_path, kind), folder(tmp_path, kind, "001")
     assert checkpoint.load_state(resumed / "last.pt")["step"] == 3

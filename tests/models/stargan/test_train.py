@@ -1,5 +1,5 @@
-import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +14,8 @@ from common.distributed import Context
 from models.stargan import train
 from models.translators import load_translator
 
+TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
+log, parts, same, killed_at = (TRAININGS[name] for name in ("log", "parts", "same", "killed_at"))
 ROOT = Path(train.__file__).parents[2]
 TINY = ["--image_size", "16", "--celeba_crop_size", "32", "--g_conv_dim", "4", "--d_conv_dim", "4", "--g_repeat_num", "1", "--d_repeat_num", "2",
         "--batch_size", "4", "--n_critic", "2", "--num_steps", "4", "--log_step", "1", "--save_step", "2", "--num_workers", "0", "--device", "cpu"]
@@ -28,36 +30,6 @@ def command(face_folder, tmp_path):
 
 def folder(tmp_path, kind="standard", number="000"):
     return tmp_path / "results" / "stargan" / "data" / "train" / kind / number
-
-
-def log(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-def parts(run):
-    return checkpoint.load_state(run / "last.pt")["parts"]
-
-
-def same(a, b):
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if torch.is_tensor(a) else a == b
-
-
-def killed_at(step, monkeypatch, argv):
-    """A training that dies in this step, counted from 0."""
-    call = train.Step.__call__
-
-    def dies(self, i):
-        if i == step:
-            raise MemoryError
-        return call(self, i)
-    monkeypatch.setattr(train.Step, "__call__", dies)
-    with pytest.raises(MemoryError):
-        train.main(argv)
-    monkeypatch.undo()
 
 
 def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, capsys):
@@ -82,7 +54,7 @@ def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, ca
 
 def test_a_resumed_training_is_bit_equal_to_an_uninterrupted_one(command, tmp_path, monkeypatch):
     train.main(command("--ema", "0.9", "--save_step", "1"))
-    killed_at(3, monkeypatch, command("--ema", "0.9", "--save_step", "1"))
+    killed_at(3, monkeypatch, train, command("--ema", "0.9", "--save_step", "1"))
     assert checkpoint.load_state(folder(tmp_path, number="001") / "last.pt")["step"] == 3
     train.main(command("--ema", "0.9", "--save_step", "1", "--resume"))
     whole, resumed = folder(tmp_path), folder(tmp_path, number="001")
@@ -166,7 +138,7 @@ def test_adversarial_training_runs_and_resumes_to_the_same_bits(command, tmp_pat
     flags = ["--adversarial", kind, "--init_from", str(trained(command, tmp_path)), "--attack_steps", "2", "--num_steps", "3", "--save_step", "2"]
     train.main(command(*flags))
     whole, cut = folder(tmp_path, f"adv-{kind}"), folder(tmp_path, f"adv-{kind}", "001")
-    killed_at(2, monkeypatch, command(*flags))
+    killed_at(2, monkeypatch, train, command(*flags))
     train.main(command(*flags, "--resume", str(cut)))
     assert same(parts(whole), parts(cut)) and load_translator(whole / "weights.safetensors").meta["adversarial"] == kind
 

@@ -1,5 +1,5 @@
-import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +13,8 @@ from common.cli import UserError
 from models.starganv2 import train
 from models.translators import load_translator
 
+TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
+parts, same, killed_at = (TRAININGS[name] for name in ("parts", "same", "killed_at"))
 ROOT = Path(train.__file__).parents[2]
 TINY = ["--image_size", "16", "--celeba_crop_size", "32", "--dim_in", "4", "--max_conv_dim", "8", "--hidden_dim", "8", "--latent_dim", "4", "--style_dim", "6",
         "--selected_attrs", "Black_Hair", "Blond_Hair", "Brown_Hair", "--min_domain_photos", "1", "--batch_size", "4", "--num_steps", "4", "--log_step", "1",
@@ -31,33 +33,7 @@ def folder(tmp_path, number="000"):
 
 
 def log(run):
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-def parts(run):
-    return checkpoint.load_state(run / "last.pt")["parts"]
-
-
-def same(a, b):
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if torch.is_tensor(a) else a == b
-
-
-def killed_at(step, monkeypatch, argv):
-    """A training that dies in this step, counted from 0."""
-    call = train.Step.__call__
-
-    def dies(self, i):
-        if i == step:
-            raise MemoryError
-        return call(self, i)
-    monkeypatch.setattr(train.Step, "__call__", dies)
-    with pytest.raises(MemoryError):
-        train.main(argv)
-    monkeypatch.undo()
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in TRAININGS["log"](run)]
 
 
 def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, capsys):
@@ -87,7 +63,7 @@ def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, ca
 def test_a_resumed_training_is_bit_equal_to_an_uninterrupted_one(command, tmp_path, monkeypatch, turns):
     flags = ["--turns", turns, "--save_step", "1"]
     train.main(command(*flags))
-    killed_at(3, monkeypatch, command(*flags))
+    killed_at(3, monkeypatch, train, command(*flags))
     assert checkpoint.load_state(folder(tmp_path, "001") / "last.pt")["step"] == 3
     train.main(command(*flags, "--resume"))
     whole, resumed = folder(tmp_path), folder(tmp_path, "001")

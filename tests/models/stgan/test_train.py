@@ -1,4 +1,5 @@
-import json
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from common.cli import UserError
 from models.stgan import train
 from models.translators import load_translator
 
+TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
+log, killed_at = TRAININGS["log"], TRAININGS["killed_at"]
 TINY = ["--image_size", "16", "--celeba_crop_size", "32", "--g_conv_dim", "4", "--d_conv_dim", "4", "--num_layers", "2", "--d_fc_dim", "8",
         "--batch_size", "4", "--n_critic", "2", "--num_steps", "4", "--log_step", "1", "--save_step", "2", "--num_workers", "0", "--device", "cpu"]
 
@@ -28,7 +31,7 @@ def test_a_training_leaves_its_files_and_a_translator_of_its_type(command, tmp_p
     run = folder(tmp_path)
     assert {p.name for p in run.iterdir()} == {"options.yaml", "log.jsonl", "last.pt", "samples", "weights.safetensors"}
     assert Image.open(run / "samples" / "0000004.png").size == ((6 * 18 + 2) * 2, (18 + 2) * 2)
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = log(run)
     assert "g_rec" in lines[1] and "g_rec" not in lines[0]
     translator = load_translator(run / "weights.safetensors", gan_type="stgan")
     assert translator.attributes[3] == "Male" and translator.image_size == 16 and translator.meta["kind"] == "stgan-generator"
@@ -41,16 +44,7 @@ def test_a_training_leaves_its_files_and_a_translator_of_its_type(command, tmp_p
 
 def test_a_resumed_training_is_the_uninterrupted_one(command, tmp_path, monkeypatch):
     train.main(command("whole", "--ema", "0.9"))
-    call = train.Step.__call__
-
-    def dies(self, i):
-        if i == 3:
-            raise MemoryError
-        return call(self, i)
-    monkeypatch.setattr(train.Step, "__call__", dies)
-    with pytest.raises(MemoryError):
-        train.main(command("parts", "--ema", "0.9"))
-    monkeypatch.undo()
+    killed_at(3, monkeypatch, train, command("parts", "--ema", "0.9"))
     train.main(command("parts", "--ema", "0.9", "--resume"))
     whole, parts = (checkpoint.read_weights(folder(tmp_path, name) / "weights.safetensors")[0] for name in ("whole", "parts"))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
