@@ -4,6 +4,7 @@ reads   <results>/**/record.json (and the pictures beside each), of one results 
 writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.html
         with records of detectors: <out>/comparison_detectors.csv  detectors_{accuracy,rate}-<dataset>-<gan>-<detector>[-<base>].png
         with records of disruptions against several translators: <out>/comparison_disruptions.csv  disruptions_l2-<dataset>-<translators>-<size>.png
+        with records of finders of poisoned samples: <out>/comparison_filters.csv  filters_auc-<dataset>-<size>-rate<poison rate>.png
 
   python compare_results.py results/
   python compare_results.py results/ --readme README.md     # rewrite what stands between its markers (evaluation/readme.py lists them)
@@ -12,7 +13,7 @@ writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.
 import re
 
 from common import cli, files
-from evaluation import compare, detector_plots, detectors, disruption_plots, disruptions, plots, readme, report, tables
+from evaluation import compare, detector_plots, detectors, disruption_plots, disruptions, filter_plots, filters, plots, readme, report, tables
 
 
 def parse_args(argv=None):
@@ -45,16 +46,21 @@ def main(argv=None):
     pictures = {i: plots.draw(table) for i, table in enumerate(comparison.tables)}
     of_detectors = {i: detector_plots.draw(table) for i, table in enumerate(comparison.detectors)}
     of_disruptions = {i: disruption_plots.draw(table) for i, table in enumerate(comparison.disruptions)}
+    of_filters = {i: filter_plots.draw(table) for i, table in enumerate(comparison.filters)}
     write_pictures(out, pictures, [f"{table.dataset}-{table.gan}" for table in comparison.tables])
     write_pictures(out, of_detectors, detectors.file_names(comparison.detectors))
     write_pictures(out, of_disruptions, [table.file_name for table in comparison.disruptions])
+    write_pictures(out, of_filters, [table.file_name for table in comparison.filters])
     if rewritten is not None:
         files.write_atomic(args.readme, rewritten)
-    written = {"report.html": report.html(comparison, pictures, of_detectors, of_disruptions), "comparison.md": text, "comparison.csv": tables.csv_text(comparison)}
+    page = report.html(comparison, pictures, of_detectors, of_disruptions, of_filters)
+    written = {"report.html": page, "comparison.md": text, "comparison.csv": tables.csv_text(comparison)}
     if comparison.detectors:
         written["comparison_detectors.csv"] = tables.detectors_csv_text(comparison)
     if comparison.disruptions:
         written["comparison_disruptions.csv"] = disruptions.csv_text(comparison.disruptions)
+    if comparison.filters:
+        written["comparison_filters.csv"] = filters.csv_text(comparison.filters)
     for name, content in written.items():
         files.write_atomic(out / name, content)
     print(text)

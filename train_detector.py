@@ -10,10 +10,12 @@ A training set is the photos of B as a detector's maker has them, and one fake o
   disrupted  a share --poison_rate carries a disruption, so their fakes are broken
   purified   the same photos, all of them purified before fakes are made (nobody knows which are disrupted); rate 0 is the control
   filtered   the disrupted set without the samples that --kept_names does not list
+  purified with --kept_names: both. Samples are dropped as scraped, then the photos of the others are purified and their fakes made again
 Tested on photos of C and fakes of them that nobody disturbed; beside it on disrupted and on purified ones. fake = 1, real = 0.
 
   python train_detector.py --condition clean --gan_weights 200000-G.ckpt
   python train_detector.py --condition purified --defense_model_type one-step --poison_rate 0.5 --gan_weights 200000-G.ckpt
+  python train_detector.py --condition filtered --kept_names kept-rate0.5.txt --poison_rate 0.5 --gan_weights 200000-G.ckpt
   python train_detector.py --condition disrupted --detector mobilenet_v2 --weights imagenet --seeds 0 1 2 3 4
 """
 import argparse
@@ -21,26 +23,24 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from attacks.cached import AttackedPhotos
 from attacks.flags import add_attack_flags, attack_from_flags, short_name
-from common import cli, distributed, files, images, runs, seeds
+from common import cli, distributed, files, runs, seeds
 from common.cli import UserError
 from evaluation import detection, record
 from evaluation.detector_output import make_record, save_pictures, write_scores
+from evaluation.detectors import FILTERED
 from faces.celeba import held_out
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.detector import network as networks
-from models.detector.samples import FAKE, REAL, Samples, join, read_kept, sample_id
+from models.detector.samples import FAKE, REAL, kept_filter, read_kept, sample_id
 from models.detector.train import both_ways, features_of, score, steps_per_epoch, train
 from models.flags import add_translator_flags, gan_name
-from models.stargan.cached import FakePhotos, random_domains
 from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags
-from purify.scraped import Scraped, disrupted_names
 from purify.trained import default_translator, load_defence
+from purify.training_set import TrainingSet
 
 CONDITIONS = ("clean", "disrupted", "purified", "filtered")
 
@@ -51,7 +51,8 @@ def parse_args(argv=None):
     g.add_argument("--condition", choices=CONDITIONS, required=True, help="what the photos of B went through")
     g.add_argument("--poison_rate", type=cli.fraction, default=None, metavar="R", help="share of B's photos that are disrupted (default: 1; clean 0)")
     g.add_argument("--kept_names", default=None, metavar="FILE",
-                   help="samples of B to keep, a line each: 000001.jpg = photo and fake, real/000001.jpg, fake/000001.jpg; needed by filtered")
+                   help="samples of B to keep, a line each: 000001.jpg = photo and fake, real/000001.jpg, fake/000001.jpg; a line `# filter: NAME` above them "
+                        "names the filter; needed by filtered; with purified: drop, then purify")
     g.add_argument("--detector", choices=networks.NAMES, default="mobilenet_v2", help="the network")
     g.add_argument("--weights", default=None, metavar="FILE|imagenet|none",
                    help="ImageNet weights of the base: .pth or safetensors; imagenet = torchvision's, downloaded if need be "
@@ -89,8 +90,8 @@ def resolve(p, args):
         p.error(f"--condition {args.condition} purifies nothing; drop --defense_model_type {args.defense_model_type}, or give --condition purified")
     if args.condition == "filtered" and args.kept_names is None:
         p.error("--condition filtered needs --kept_names FILE, the samples that a filter has kept")
-    if args.condition != "filtered" and args.kept_names is not None:
-        p.error(f"--condition {args.condition} filters nothing; drop --kept_names, or give --condition filtered")
+    if args.condition not in ("filtered", "purified") and args.kept_names is not None:
+        p.error(f"--condition {args.condition} filters nothing; drop --kept_names, or give --condition filtered, or purified for both")
     clean = args.condition == "clean"
     if args.poison_rate is None:
         args.poison_rate = 0.0 if clean else 1.0
@@ -130,14 +131,13 @@ class Stage:
             raise UserError(f"{self.c.folder}: {len(shared)} of its photos are also in {self.b.folder} ({shared[0]}, ...); a test set shares no photo with "
                             "the training set: split again")
         detection.check_test_size(len(self.c))
-        if args.poison_rate and not disrupted_names(self.b.names, args.poison_rate, args.seed):
-            raise UserError(f"--poison_rate {args.poison_rate:g} of {len(self.b)} photos is none of them; give a higher rate, or more photos")
-        self.domains = {}
-        for faces in (self.b, self.c):
-            self.domains |= zip(faces.names, random_domains(faces.names, faces.labels, args.selected_attrs, args.seed))
-        self.kept = read_kept(args.kept_names, self.b.names) if args.kept_names else None
         self.attack = attack_from_flags(args, self.standard)
-        self.root, self.attacked_key = Path(args.result_dir), None
+        self.scraped = TrainingSet(args, ctx, self.b, self.translator, self.attack, self.purifier)
+        self.judged = TrainingSet(args, ctx, self.c, self.standard, self.attack, self.purifier)
+        if args.poison_rate and not self.scraped.disrupted(args.poison_rate):
+            raise UserError(f"--poison_rate {args.poison_rate:g} of {len(self.b)} photos is none of them; give a higher rate, or more photos")
+        self.kept = read_kept(args.kept_names, self.b.names) if args.kept_names else None
+        self.kept_filter = kept_filter(args.kept_names) if args.kept_names else None
         self.parts = self._parts()
 
     def _parts(self):
@@ -153,49 +153,32 @@ class Stage:
                                 + (f"{self.args.kept_names} keeps too little" if self.kept is not None else "give more photos, or a higher --limit"))
         return parts
 
-    def _samples(self, faces, rate, purified, translator):
-        """All photos of a folder and a fake of each, made where they are missing."""
-        args, size, found = self.args, self.args.image_batch_size, []
-        hit, attacked = disrupted_names(faces.names, rate, args.seed), None
-        if hit:
-            some = faces.subset([n for n in faces.names if n in hit])
-            attacked = AttackedPhotos(self.attack, args.attack_label, some, args.selected_attrs, self.root / "attacked" / args.dataset,
-                                      faces.preparation, args.seed)
-            attacked.fill(self.ctx, size)
-            self.attacked_key = attacked.key
-        scraped = Scraped(faces, attacked, hit, self.purifier if purified else None, self.root / "purified" / args.dataset, args.seed, args.precision)
-        scraped.fill(self.ctx, size)
-        labels, sources = dict(zip(faces.names, faces.labels)), faces.fingerprints()
-        for part in scraped.parts:
-            fakes = FakePhotos(translator, gan_name(args), args.selected_attrs, part.key, part.floats, labels, {n: self.domains[n] for n in part.names},
-                               self.root / "fakes" / args.dataset, sources, args.precision)
-            fakes.fill(part.names, self.ctx, size)
-            n = len(part.names)
-            reals = [images.to_uint8(part.floats(part.names[k:k + size])) for k in range(0, n, size)]
-            found += [Samples(part.names, [None] * n, torch.full((n,), REAL), np.concatenate(reals)),
-                      Samples(part.names, [args.selected_attrs[self.domains[name]] for name in part.names], torch.full((n,), FAKE), fakes.load(part.names))]
-        return join(found)
+    @property
+    def attacked_key(self):
+        return self.judged.attacked_key
 
     def training(self):
-        """(training, validation): Samples of B."""
-        whole = self._samples(self.b, self.args.poison_rate, self.args.condition == "purified", self.translator)
-        ids = [sample_id(n, label) for n, label in zip(whole.names, whole.labels.tolist())]
-        return [whole.subset([i for i, one in enumerate(ids) if one in part]) for part in self.parts]
+        """(training, validation): Samples of B.  Photos of which a filter has dropped both samples are not made."""
+        only = None if self.kept is None else {name for name in self.b.names if any(sample_id(name, label) in self.kept for label in (REAL, FAKE))}
+        whole = self.scraped.samples(self.args.poison_rate, self.args.condition == "purified", only)
+        return [whole.subset([i for i, one in enumerate(whole.ids) if one in part]) for part in self.parts]
 
     def tests(self):
         """{"clean", "disrupted", "purified"}: Samples of C; the last two where there is an attack, and a purifier."""
-        found = {"clean": self._samples(self.c, 0.0, False, self.standard)}
+        found = {"clean": self.judged.samples()}
         disrupted = float(self.args.attack_type != "none")
         if disrupted:
-            found["disrupted"] = self._samples(self.c, 1.0, False, self.standard)
+            found["disrupted"] = self.judged.samples(1.0)
         if self.purifier.name != "none":
-            found["purified"] = self._samples(self.c, disrupted, True, self.standard)
+            found["purified"] = self.judged.samples(disrupted, purified=True)
         return found
 
 
 def condition_name(args, stage):
-    """clean, disrupted or filtered; of purified photos the purifier's folder name."""
-    return defence_folder(args.defense_model_type, stage.purifier) if args.condition == "purified" else args.condition
+    """clean, disrupted or filtered; of purified photos the purifier's folder name, with +filtered where samples were dropped before."""
+    if args.condition != "purified":
+        return args.condition
+    return defence_folder(args.defense_model_type, stage.purifier) + (FILTERED if args.kept_names else "")
 
 
 def run_folder(args, stage, seed):

@@ -102,6 +102,7 @@ class Comparison:
     tables: list                    # of kind defense
     detectors: list                 # [evaluation.detectors.DetectorTable]
     disruptions: list               # [evaluation.disruptions.DisruptionTable]
+    filters: list                   # [evaluation.filters.FilterTable]
     others: list                    # [(path, Record)] of kinds that have no table here
     problems: list                  # one line per record.json that could not be read
     replaced: list                  # paths of older runs that a repeated run replaced
@@ -274,7 +275,7 @@ def table_of(dataset, gan, runs, replaced):
 
 def compare(*folders):
     """Read every record below the folders.  Returns a Comparison; raises UserError if a folder has none or none can be read."""
-    from evaluation import detectors, disruptions        # on use: their rows build on those of this file
+    from evaluation import detectors, disruptions, filters        # on use: their rows build on those of this file
     records, problems = {}, []
     for folder in folders:
         found, unread = record.read_all(folder)
@@ -293,5 +294,6 @@ def compare(*folders):
         tables.append(table_of(dataset, gan, runs, replaced))
     judged = detectors.tables_of(by_kind.pop("detector", []), tables, replaced)
     disrupted = disruptions.tables_of(by_kind.pop("dadfi", []), replaced)
+    filtered = filters.tables_of(by_kind.pop("depois", []), replaced)
     others = [pair for runs in by_kind.values() for pair in runs]
-    return Comparison(tables, judged, disrupted, others, problems, replaced)
+    return Comparison(tables, judged, disrupted, filtered, others, problems, replaced)

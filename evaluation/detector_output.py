@@ -58,6 +58,7 @@ def make_record(args, name, stage, seed, run, sets, tests, found, seconds, start
               "celeba_crop_size": args.celeba_crop_size, "epochs": args.epochs, "lr": args.lr, "lr_schedule": args.lr_schedule,
               "batch_size": args.batch_size, "data_augmentation": args.data_augmentation, "precision": args.precision,
               "kept": args.kept_names and Path(args.kept_names).name, "kept_sha256": getattr(args, "kept_sha256", None),
+              "kept_filter": stage.kept_filter,
               "skipped": stage.b.skipped + stage.c.skipped,
               "gan_training_data": args.gan_training_data or stage.standard.meta.get("trained_on") or "unknown"}
     provenance = {"commit": runs.commit(), "command": runs.command(), "versions": runs.versions(), "gan_sha256": stage.standard.sha256,

@@ -1,8 +1,11 @@
 """Pictures of a table of detectors: accuracy by training photos at one poison rate, and accuracy against the poison rate.
 
 Every function takes a DetectorTable of evaluation.detectors and returns a matplotlib Figure, or None where there is nothing to draw. Rows
-marked † are left out. A defence has the same colour and marker in both pictures, those of its family in plots.py.
+marked † are left out. A defence has the same colour and marker in both pictures, those of its family in plots.py; after a filter it is darker,
+its bar hatched, its line dashed and its marker the filter's.
 """
+from dataclasses import replace
+
 from evaluation import plots
 from evaluation.compare import natural
 from evaluation.detectors import ACCURACY
@@ -11,12 +14,27 @@ from evaluation.tables import number
 
 CHANCE = 0.5
 REFERENCES = {"clean": Style("#a6adb6", "o", "-"), "disrupted": Style("#4d4d4d", "o", "--"), "filtered": Style("#c79a00", "D", "-")}
+FILTERS = "DdHph8"          # markers
 LABEL = "accuracy on clean photos and their fakes"
 
 
 def styles(table):
-    """{training photos: Style}: those of plots.py for defences, fixed ones for the rest."""
-    return plots.styles(table) | {row.defence: REFERENCES[row.condition] for row in table.rows if row.condition in REFERENCES}
+    """{training photos: Style}: those of plots.py for defences, fixed ones for the rest; each filter has a marker of its own."""
+    plain = plots.styles(replace(table, rows=[replace(row, defence=row.purifier) for row in table.rows]))
+    filters = sorted({_filter_of(row) for row in table.rows if row.kept})
+    found = {}
+    for row in table.rows:
+        look = REFERENCES.get(row.condition) or plain[row.purifier]
+        if row.kept:
+            look = replace(look, marker=FILTERS[filters.index(_filter_of(row)) % len(FILTERS)])
+            look = look if row.condition == "filtered" else replace(look, color=tuple(0.6 * c for c in look.color), line=(0, (4, 1.5)))
+        found[row.defence] = look
+    return found
+
+
+def _filter_of(row):
+    """What the labels of one filter's rows end in, whether its samples alone were dropped or the rest purified too."""
+    return row.defence.partition("filtered")[2]
 
 
 def _measured(rows):
@@ -40,7 +58,8 @@ def accuracy(table):
     for y, row in enumerate(rows):
         cell, s = row.cell(ACCURACY), look[row.defence]
         low, high = plots.spread_of(cell)
-        axes.barh(y, cell.value - CHANCE, left=CHANCE, color=s.color, height=0.7)
+        axes.barh(y, cell.value - CHANCE, left=CHANCE, color=s.color, height=0.7, hatch="//" if row.kept and row.condition == "purified" else None,
+                  edgecolor="white", linewidth=0)
         axes.errorbar(cell.value, y, xerr=[[low], [high]], color="#111111", elinewidth=1.1, capsize=3)
         axes.annotate(number(cell.value, "ssim"), (max(cell.value + high, CHANCE), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5,
                       bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"})
@@ -65,7 +84,7 @@ def by_rate(table):
     look, figure = styles(table), plots.new_figure(8.6, 4.6)
     axes = figure.add_subplot()
     lines = {name: found for name, rows in table.by_rate().items() if (found := sorted(_measured(rows.values()), key=lambda row: row.rate))}
-    shown = sorted(lines, key=lambda name: (name == "filtered", name != "disrupted", natural(name)))
+    shown = sorted(lines, key=lambda name: (name != "disrupted", natural(name)))
     for i, name in enumerate(shown):
         s, cells = look.get(name, REFERENCES["disrupted"]), [row.cell(ACCURACY) for row in lines[name]]
         low, high = zip(*map(plots.spread_of, cells))
@@ -87,7 +106,8 @@ def by_rate(table):
 
 
 PLOTS = {"detectors_accuracy": accuracy, "detectors_rate": by_rate}
-CAPTIONS = {"detectors_accuracy": "Accuracy by training photos, bars from chance. Whiskers: one deviation over seeds, or the 95% interval over photos of one seed.",
+CAPTIONS = {"detectors_accuracy": "Accuracy by training photos, bars from chance; hatched: purified after a filter. Whiskers: one deviation over seeds, "
+                                  "or the 95% interval over photos of one seed.",
             "detectors_rate": "Accuracy against the poison rate; rate 0 of a defence: undisturbed photos, purified. Points of one rate stand side by side."}
 
 

@@ -14,6 +14,8 @@ from evaluation import compare
 from evaluation.compare import Cell, Row, Table
 
 CONDITIONS = ("clean", "disrupted", "purified", "filtered")      # the order of rows
+FILTERED = "+filtered"          # ends the name of a record of purified photos from which a filter had dropped samples before
+BOTH = " + filtered"            # the same in the label of its row
 ACCURACY = "metrics.accuracy"
 Z = special.ndtri(0.975)        # half of a 95% interval in standard errors
 NUM_TRAIN = (("config.num_train",), lambda v, w: f"{v[0]} training images (the others: {w[0]})")
@@ -30,7 +32,8 @@ COMPARED = (
 LEGEND = (
     "A detector learns real (0) from fake (1) on photos of split B and fakes made from them, and is tested on photos of split C and fakes of them. "
     "*training photos*: B as nobody disrupted it (*clean*), with the share *poison rate* of it *disrupted*, the same photos all purified by the defence"
-    " named, or *filtered*; *... of undisturbed photos*: the control, purified though nobody disrupted them. *l2*, *frechet* or *fid*, *nfe*, "
+    " named, *filtered* (by what) without the samples that a filter has dropped, or both, *+ filtered*: those dropped, the photos of the others purified; "
+    "*... of undisturbed photos*: the control, purified though nobody disrupted them. *l2*, *frechet* or *fid*, *nfe*, "
     "*s/photo*: fakes of such photos (a disrupted photo, purified or not; in a control an undisturbed one) against fakes of the photos themselves, and "
     "what purifying costs, from test_defense.py's record of the same translator, attack and defence. *accuracy* (fake from probability 0.5 on), *AUC*, "
     "*EER* (equal error rate), *ECE* (expected calibration error): on clean photos of C and clean fakes; *on disrupted*, *on purified*: accuracy where "
@@ -66,6 +69,16 @@ class DetectorRow(Row):
         return self.get("config.poison_rate") or 0
 
     @property
+    def kept(self):
+        """The file of the samples that a filter has kept, None where none was dropped."""
+        return self.get("config.kept")
+
+    @property
+    def purifier(self):
+        """The defence without what a filter did before it."""
+        return self.defence.partition(BOTH)[0]
+
+    @property
     def label(self):
         return self.defence + (" of undisturbed photos" if self.condition == "purified" and not self.rate else "")
 
@@ -76,7 +89,7 @@ class DetectorRow(Row):
 
     @property
     def compared(self):
-        return [part for part in COMPARED if part is not NUM_TRAIN or self.condition != "filtered"]
+        return [part for part in COMPARED if part is not NUM_TRAIN or not self.kept]
 
     def comparable(self, other):
         mine, its = self.protocol, other.protocol
@@ -195,7 +208,8 @@ def _join(row, defences):
             and d.config.get("attack_on") != "self" and (d.config["gan"], d.config["image_size"]) == (row.get("config.gan"), row.get("config.image_size"))
             and d.provenance.get("gan_sha256") == (row.get("provenance.training_gan_sha256") or row.get("provenance.gan_sha256"))]
     if row.condition == "purified":
-        same = [d for d in same if d.name == row.first.name and d.provenance.get("defense_sha256") == row.get("provenance.defense_sha256")]
+        name, weights = row.first.name.removesuffix(FILTERED), row.get("provenance.defense_sha256")
+        same = [d for d in same if d.name == name and d.provenance.get("defense_sha256") == weights]
     found = max(same, key=lambda d: (d.config["num_images"] or 0, str(d.provenance.get("finished"))), default=None)
     if found and row.condition in ("disrupted", "purified"):
         row.source = Row(row.attack, row.defence, [(None, found)])
@@ -220,19 +234,33 @@ def _hold_against(row, rows):
                     "share": share_recovered(row, disrupted, clean) if judged and clean else Cell(None)}
 
 
+def _label(found):
+    """A record's training photos in words; a filter by its name, where it has none by its file."""
+    c = found.config
+    label = found.name.removesuffix(FILTERED) + compare.trained_on(c)
+    if not c["kept"]:
+        return label
+    told = "@".join(filter(None, [c["kept"], (c.get("kept_sha256") or "")[:6]]))
+    return label + (BOTH if c["condition"] == "purified" else "") + (f" ({c['kept_filter']})" if c.get("kept_filter") else f" [{told}]")
+
+
+def _groups(attack, runs):
+    """[(label, [(path, Record), ...])]: the runs that differ in the seed alone. What one filter has kept in two ways is told apart."""
+    lists = defaultdict(lambda: defaultdict(list))
+    for path, found in runs:
+        row = DetectorRow(attack, _label(found), [(path, found)])
+        key = (row.defence, row.rate, row.condition, found.provenance.get("training_gan_sha256"), *row.protocol.values())
+        lists[key][found.config.get("kept_sha256")].append((path, found))
+    return [(key[0] + (f" @{str(sha)[:6]}" if len(same) > 1 else ""), group) for key, same in lists.items() for sha, group in same.items()]
+
+
 def table_of(dataset, gan, detector, base, attack, runs, defences, replaced):
     """The DetectorTable of some runs [(path, Record)], with figures of the `defences` [Record]; replaced: see compare.table_of."""
-    groups = defaultdict(list)
-    for path, found in runs:
-        kept = " [" + "@".join([found.config["kept"], *filter(None, [(found.config.get("kept_sha256") or "")[:6]])]) + "]" if found.config["kept"] else ""
-        row = DetectorRow(attack, found.name + compare.trained_on(found.config) + kept, [(path, found)])
-        groups[(row.defence, row.rate, row.condition, found.config.get("kept_sha256"), found.provenance.get("training_gan_sha256"),
-                *row.protocol.values())].append((path, found))
-    rows = [DetectorRow(attack, key[0] + suffix, mine) for key, group in groups.items() for mine, suffix in compare.one_per_seed(group, replaced)]
+    rows = [DetectorRow(attack, label + suffix, mine) for label, group in _groups(attack, runs) for mine, suffix in compare.one_per_seed(group, replaced)]
     for row in rows:
         _join(row, defences)
         _hold_against(row, rows)
-    standard = sorted((r for r in rows if r.condition != "filtered"), key=lambda r: -(r.get("config.num_photos") or 0)) or rows
+    standard = sorted((r for r in rows if not r.kept), key=lambda r: -(r.get("config.num_photos") or 0)) or rows
     reasons = {id(row): "; ".join(found) for row in rows if (found := compare.differences(row, standard, row.compared))}
     place = {condition: i for i, condition in enumerate(CONDITIONS)}
     rows.sort(key=lambda r: (reasons.get(id(r), ""), place.get(r.condition, len(place)), compare.natural(r.defence), r.rate))

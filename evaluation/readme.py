@@ -8,21 +8,23 @@ Between a marker and `<!-- /table -->` stands what the marker asks for:
   <!-- detectors:DATASET [OPTION=VALUE ...] --> what detectors learned from clean, disrupted, purified photos; one table per detector and attack
   <!-- rates:DATASET [OPTION=VALUE ...] -->     accuracy of detectors, a row per kind of training photos and a column per poison rate
   <!-- disruptions:DATASET [OPTION=VALUE ...] -->  attacks against several translators at once, a row per attack; one table per set of translators
+  <!-- filters:DATASET [OPTION=VALUE ...] -->   methods that find poisoned samples, AUROC by poison and all figures; one table per image size and poison rate
 
 Options leave some runs: photos=64 those on so many (of detectors: so many training photos), gan=stargan those of one translator, under=demo_out
 those below a folder of that name, radius=0.05 those of one eps; of detectors also detector=meso4, base=scratch, attack=pgd, target=gray, and rate=1
 those of one poison rate with the clean ones; of disruptions victims=stargan+stgan those of exactly these translators (radius keeps the undisturbed
-photos too); legend=no writes the tables of detectors or disruptions alone.
+photos too); of finders of poisoned samples poison=noise (or bypass+critic, that of one mode), method=de-pois+without+authenticator (+ stands for a space),
+rate=0.3, and part=overview or part=details for one of both tables; legend=no writes the tables of detectors, disruptions or finders alone.
 """
 import re
 from collections import Counter
 from pathlib import Path
 
 from common.cli import UserError
-from evaluation import compare, detectors, disruptions
+from evaluation import compare, detectors, disruptions, filters
 from evaluation.tables import DASH, LEGEND, alike, detectors_markdown, markdown_table, number, rates_markdown, table_markdown
 
-MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates|disruptions):(\S+)((?:\s+\w+=\S+)*)\s*-->")
+MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates|disruptions|filters):(\S+)((?:\s+\w+=\S+)*)\s*-->")
 END = "<!-- /table -->"
 BENCHMARKS = {"attack": "attack (reference: parameter gradients on, one attack per target domain)", "attack-bf16": "the same in bf16",
               "dadfi": "`dadfi`, one pass of a generator (reference: `pgd` with target clean, 10 steps; both without files)",
@@ -87,6 +89,14 @@ DISRUPTION_OPTIONS = {
     "victims": lambda path, found, names: sorted(found.config["translators"]) == sorted(names.split("+")),
     "radius": lambda path, found, eps: found.config["eps"] == eps or found.config["attack"] == "none",
     "under": OPTIONS["under"],
+    "legend": DETECTOR_OPTIONS["legend"],
+}
+FILTER_OPTIONS = {
+    "rate": lambda path, found, rate: found.config["poison_rate"] == rate,
+    "poison": lambda path, found, name: name.replace("+", " ") in filters.names_of(found.config["poison"], found.config["poison_params"]),
+    "method": lambda path, found, name: found.config["method"] == name.replace("+", " "),
+    "under": OPTIONS["under"],
+    "part": lambda path, found, word: True,
     "legend": DETECTOR_OPTIONS["legend"],
 }
 NUMBERS = {"photos", "radius", "rate"}
@@ -212,6 +222,17 @@ def disruptions_part(comparison, dataset, options):
     return joined(tables, disruptions.markdown) + ("" if options.get("legend") == "no" else f"\n\n{disruptions.LEGEND}")
 
 
+def filters_part(comparison, dataset, options):
+    if (part := options.get("part")) not in (None, *filters.PARTS):
+        raise UserError(f"has part={part}: one of {', '.join(filters.PARTS)}")
+    parts = (part,) if part else tuple(filters.PARTS)
+    left = left_of(comparison.filters, dataset, options, FILTER_OPTIONS)
+    tables = [filters.table_of(dataset, t.image_size, t.rate, runs, []) for t, runs in left]
+    if not (tables := [t for t in tables if filters.markdown(t, parts)]):
+        raise NoRecords("asks for AUROC, and no record has one")
+    return "\n\n".join([joined(tables, lambda table: filters.markdown(table, parts)), *(filters.LEGENDS[p] for p in parts if options.get("legend") != "no")])
+
+
 PARTS = {"table": (table_part, OPTIONS), "matrix": (matrix_part, OPTIONS), "benchmark": (benchmark_part, OPTIONS),
          "detectors": (detectors_part, DETECTOR_OPTIONS), "rates": (rates_part, DETECTOR_OPTIONS),
-         "disruptions": (disruptions_part, DISRUPTION_OPTIONS)}
+         "disruptions": (disruptions_part, DISRUPTION_OPTIONS), "filters": (filters_part, FILTER_OPTIONS)}

@@ -37,6 +37,7 @@ FAKES = {**_means("l1", "l2", "prop_dist", "l2_mask", "sr_mask", "psnr", "ssim")
          "linf": NUMBER, "empty_masks": COUNT, "fid": NUMBER, "kid": NUMBER, "frechet": NUMBER}
 PHOTOS = {**_means("l2", "psnr", "ssim"), "linf": NUMBER}
 JUDGED = {**_means("accuracy"), **_scores("auc", "ap", "eer", "ece")}        # a detector on one test set
+FOUND = _scores("accuracy", "precision", "recall", "f1", "auc", "tpr_at_1", "tpr_at_5", "fpr")        # a finder of poisoned samples
 FEATURES = {"name": TEXT, "sha256": TEXT, "resize": TEXT, "backend": TEXT}
 PROVENANCE = {"commit": TEXT, "command": TEXT, "versions": DICT, "started": (TEXT, NUMBER), "finished": (TEXT, NUMBER)}
 COST = {"device": TEXT}
@@ -68,10 +69,13 @@ SCHEMAS = {
         "per_group": {"translator": Each({**FAKES, **_means("rmse"), "num_pairs": COUNT})},
         "cost": {**COST, "attack_s_per_image": NUMBER, "peak_memory_mb": NUMBER},
         "provenance": {**PROVENANCE, "gan_sha256": DICT, "attacked_key": TEXT}},
-    "depois": {         # finding poisoned training samples; poisoned = 1
-        "config": {"poison": TEXT, "poison_rate": NUMBER, "num_trusted": COUNT, "num_samples": COUNT},
-        "metrics": _scores("accuracy", "precision", "recall", "f1", "auc"),
-        "per_group": {}, "cost": COST, "provenance": PROVENANCE},
+    "depois": {         # one method that finds poisoned samples among those examined; poisoned = 1. per_group: each class alone
+        "config": {"method": TEXT, "method_params": DICT, "poison": TEXT, "poison_params": DICT, "poison_rate": NUMBER, "boundary": TEXT, "nominal_fpr": NUMBER,
+                   "num_trusted": COUNT, "num_held": COUNT, "num_samples": COUNT, "num_poisoned": COUNT, "num_classes": COUNT, "image_size": COUNT},
+        "metrics": {**FOUND, "threshold": NUMBER, "classifier": {"clean": NUMBER, "poisoned": NUMBER, "kept": NUMBER}},
+        "per_group": {"class": Each({**FOUND, "num_samples": COUNT, "num_poisoned": COUNT})},
+        "cost": {**COST, "train_s": NUMBER, "score_s_per_image": NUMBER, "peak_memory_mb": NUMBER},
+        "provenance": {**PROVENANCE, "mimic_sha256": TEXT}},
     "terd": {           # a scan of diffusion weights for a backdoor
         "config": {"checkpoint": TEXT, "num_samples": COUNT},
         "metrics": {"backdoored": (NUMBER, TEXT), "score": NUMBER, "threshold": NUMBER, "tpr": NUMBER, "tnr": NUMBER},

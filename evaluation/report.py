@@ -5,7 +5,7 @@ from html import escape
 
 from PIL import Image
 
-from evaluation import detector_plots, detectors, disruption_plots, disruptions, plots, tables
+from evaluation import detector_plots, detectors, disruption_plots, disruptions, filter_plots, filters, plots, tables
 from evaluation.compare import attack_text
 
 GRID_WIDTH = 900      # pixels; wider grids are scaled down
@@ -28,7 +28,7 @@ thead th { background: var(--band); font-weight: 600; white-space: normal; verti
 th.left, td.left { text-align: left; } td.attack { white-space: normal; min-width: 9rem; max-width: 14rem; border-right: 1px solid var(--line); }
 tbody.block > tr:last-child > td, td.attack { border-bottom: 2px solid var(--line); }
 tr:hover td:not(.attack) { background: var(--band); } tr.marked td:not(.attack) { color: var(--quiet); }
-td b { color: var(--best); } .spread { color: var(--quiet); font-size: .92em; }
+td b { color: var(--best); } td.missed { color: var(--quiet); font-style: italic; } .spread { color: var(--quiet); font-size: .92em; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 620px), 1fr)); gap: 1.2rem; align-items: start; }
 figure { margin: 0; } figure.wide { grid-column: 1 / -1; }
 figure img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px;
@@ -62,12 +62,13 @@ def grid_picture(path):
     return out.getvalue()
 
 
-def _cell(text, left=False, best=False):
+def _cell(text, left=False, best=False, missed=False):
     value, _, spread = text.partition(" ")
     if left or not spread.startswith(("[", "±")):
         value, spread = text, ""
     value = f"<b>{escape(value)}</b>" if best else escape(value)
-    return f'<td{" class=left" if left else ""}>{value}{f" <span class=spread>{escape(spread)}</span>" if spread else ""}</td>'
+    kind = " class=left" if left else " class=missed" if missed else ""
+    return f'<td{kind}>{value}{f" <span class=spread>{escape(spread)}</span>" if spread else ""}</td>'
 
 
 def _header(headings, left):
@@ -149,6 +150,37 @@ def _disrupted(table):
     return f"<details><summary>{len(shown)} {what}</summary><div class=grids>{''.join(shown)}</div></details>" if shown else ""
 
 
+def _filters(table):
+    """AUROC by method and poison, where it was measured, and every figure of every row."""
+    parts, headings = [f"<p class=quiet>{escape(table.setting)}</p>"], filters.details_grid(table)[0]
+    if grid := filters.overview_grid(table):
+        lines = ["".join(_cell(t, left=c == 0, best=id(row) in table.best, missed=row is not None and row.missed) for c, (t, row) in enumerate(zip(*line)))
+                 for line in zip(grid[1], grid[2])]
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        parts.append(f'<div class="scroll narrow"><table>{_header(grid[0], 1)}<tbody>{body}</tbody></table></div><p></p>')
+    auc, verdict, body = headings.index("AUROC"), headings.index("verdict"), []
+    found = list(zip(table.rows, filters.details_grid(table)[1]))
+    for poison in table.poisons:
+        mine, lines = [pair for pair in found if pair[0].poison == poison], []
+        for i, (row, texts) in enumerate(mine):
+            first = f'<td class="left attack" rowspan={len(mine)}>{escape(poison)}</td>' if i == 0 else ""
+            rest = "".join(_cell(t, left=c == 1, best=c == auc and id(row) in table.best, missed=row.missed and c in (auc, verdict))
+                           for c, t in enumerate(texts) if c)
+            lines.append(f'<tr{" class=marked" if row.marks else ""}>{first}{rest}</tr>')
+        body.append(f"<tbody class=block>{''.join(lines)}</tbody>")
+    parts.append(f"<div class=scroll><table>{_header(headings, 2)}{''.join(body)}</table></div>")
+    return "".join(parts) + _notes(table)
+
+
+def _found(table):
+    """The picture of the first run of each poison, which lies beside the folders of its methods, folded away."""
+    found = {row.poison: path for row in reversed(table.rows) if (path := row.dirs[0].parent / "found.png").is_file()}
+    shown = [_figure(_image(data, "jpeg", f"samples of {poison}"), f"{poison} | {found[poison]}")
+             for poison in table.poisons if poison in found and (data := grid_picture(found[poison]))]
+    what = "pictures: samples dropped and kept, rightly and wrongly"
+    return f"<details><summary>{len(shown)} {what}</summary><div class=grids>{''.join(shown)}</div></details>" if shown else ""
+
+
 def _plots(drawn, captions, wide=()):
     """The section of plots {name: PNG bytes}; "" where there are none."""
     figures = [_figure(_image(data, "png", captions[name]), captions[name], wide=name in wide) for name, data in drawn.items()]
@@ -164,14 +196,15 @@ def _legend(text):
     return f"<p class=quiet>{text}</p>"
 
 
-def html(comparison, pictures, detector_pictures, disruption_pictures):
+def html(comparison, pictures, detector_pictures, disruption_pictures, filter_pictures):
     """The page as text.
 
     Args:  comparison  of evaluation.compare.compare
-           pictures, detector_pictures, disruption_pictures  {index of the table: {plot name: PNG bytes}}
+           pictures, detector_pictures, disruption_pictures, filter_pictures  {index of the table: {plot name: PNG bytes}}
     """
     parts = ["<h1>Disrupt, purify, fake: comparison of the runs</h1>", f"<p class=quiet>{sum(len(t.rows) for t in comparison.tables)} rows in "
-             f"{len(comparison.tables)} tables of defences, {len(comparison.detectors)} of detectors, {len(comparison.disruptions)} of disruptions.</p>"]
+             f"{len(comparison.tables)} tables of defences, {len(comparison.detectors)} of detectors, {len(comparison.disruptions)} of disruptions, "
+             f"{len(comparison.filters)} of finders of poisoned samples.</p>"]
     parts += [_legend(tables.LEGEND)] if comparison.tables else []
     for i, table in enumerate(comparison.tables):
         parts += [f"<h2>{escape(table.name)}</h2>", _table(table), _plots(pictures.get(i, {}), plots.CAPTIONS, plots.WIDE), _grids(table)]
@@ -181,6 +214,9 @@ def html(comparison, pictures, detector_pictures, disruption_pictures):
     parts += ["<h2>Disruptions against several translators</h2>", _legend(disruptions.LEGEND)] if comparison.disruptions else []
     for i, table in enumerate(comparison.disruptions):
         parts += [f"<h3>{escape(table.name)}</h3>", _disruptions(table), _plots(disruption_pictures.get(i, {}), disruption_plots.CAPTIONS), _disrupted(table)]
+    parts += ["<h2>Finding poisoned samples</h2>", *map(_legend, filters.LEGENDS.values())] if comparison.filters else []
+    for i, table in enumerate(comparison.filters):
+        parts += [f"<h3>{escape(table.name)}</h3>", _filters(table), _plots(filter_pictures.get(i, {}), filter_plots.CAPTIONS), _found(table)]
     for title, text in zip(*[iter(tables.remarks(comparison))] * 2):
         items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in text.splitlines())
         parts += [f"<h2>{escape(title.removeprefix('## '))}</h2><ul>{items}</ul>"]

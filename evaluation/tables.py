@@ -225,7 +225,7 @@ def rates_markdown(table):
 
 def markdown(comparison):
     """The whole comparison as a Markdown document."""
-    from evaluation import disruptions        # on use: it builds on this file
+    from evaluation import disruptions, filters        # on use: they build on this file
     parts = ["# Comparison"]
     for table in comparison.tables:
         parts += [f"## {table.name}", table_markdown(table)]
@@ -240,6 +240,10 @@ def markdown(comparison):
     for table in comparison.disruptions:
         parts += [f"### {table.name}", disruptions.markdown(table)]
     parts += [disruptions.LEGEND] if comparison.disruptions else []
+    parts += ["## Finding poisoned samples"] if comparison.filters else []
+    for table in comparison.filters:
+        parts += [f"### {table.name}", filters.markdown(table)]
+    parts += [filters.LEGEND] if comparison.filters else []
     parts += remarks(comparison)
     return "\n\n".join(parts) + "\n"
 

@@ -26,10 +26,10 @@ esac
 TRAIN_DATA=dataset/recipe/split DATA=$OUT/drawn GAN=$here/models/stargan/demo.safetensors DIFFUSION=$here/models/diffusion/demo.safetensors
 ONE_STEP=$here/models/one_step/demo.safetensors AUTOENCODER=$here/models/dae/demo.safetensors
 export AUTOENCODER UNSEEN_DEFENSES TRANSFER_DEFENSES TRAIN_DATA GAN_STEPS DATA RESULTS NUM CURVE_NUM CURVE_DEFENSES EPSILONS STEPS GAN DIFFUSION ONE_STEP
-case " $STEPS " in *" purified "*|*" detectors "*)      # on more faces, a data set of its own
+case " $STEPS " in *" purified "*|*" filters "*|*" detectors "*)      # on more faces, a data set of its own
     for step in $STEPS; do
-        case $step in purified|detectors|compare) ;; *)
-            echo "error: STEPS names $step beside purified or detectors, which use other faces (drawn-2000): run them apart" >&2; exit 2 ;;
+        case $step in purified|filters|detectors|compare) ;; *)
+            echo "error: STEPS names $step beside purified, filters or detectors, which use other faces (drawn-2000): run them apart" >&2; exit 2 ;;
         esac
     done
     "$PYTHON" -m faces.procedural --out "$OUT/photos-2000" -n 2000 --seed 2

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The main job on real faces at 64 x 64: a translator, its judge, the purifiers, then every defence against the same disrupted photos,
-# and detectors trained on disrupted and on purified ones.
+# and detectors trained on disrupted photos, on purified ones, and on what a filter (De-Pois) leaves of them.
 # Every step resumes: the same command again continues, finished runs are no-ops.
 #
 # reads   --data DIR (images/ or img_align_celeba/ and list_attr_celeba.txt; only the split needs it), $PERTURBATION (optional)
@@ -13,7 +13,7 @@
 set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON and launch (torchrun when GPUS > 1)
 : "${STEPS:=split gan classifier diffusion one-step autoencoders adversarial-gan one-step-ablated other-gan \
-tune table curve seeds unseen ablations transfer adaptive purified detectors compare}"
+tune table curve seeds unseen ablations transfer adaptive purified filters detectors compare}"
 : "${DATA:=dataset/real-faces}" "${RESULTS:=results}"
 : "${GAN_STEPS:=4000}" "${ADVERSARIAL_STEPS:=2000}" "${DIFFUSION_STEPS:=1500}" "${ONE_STEP_STEPS:=2400}" "${AUTOENCODER_STEPS:=2000}"    # for two CPU cores
 : "${GAN_BATCH:=16}" "${DIFFUSION_BATCH:=16}" "${ONE_STEP_BATCH:=8}"
@@ -27,6 +27,9 @@ one-step one-step-noise0.45}"
 : "${DETECTOR_DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-2-fixed ddpm-20 one-step diffpure-300-30}"
 : "${RATES:=0.25 0.5 0.75 0.9 1}"                 # shares of disrupted photos; defences at the last of them, and
 : "${CONTROLS=jpeg-75 defensive-model-2-fixed one-step}" "${SWEEP=one-step}"    # these at 0 as well, these at all
+: "${FILTER_RATES:=0.1 0.25 0.5 0.75 0.9}"        # `filters` drops samples at each; detectors then learn from the others, as they are and purified by $BOTH
+: "${FILTER_METHODS:=de-pois loss knn-labels isolation-forest isolation-forest-pixels}"      # the first of them drops for the detectors
+: "${BOTH=$SWEEP}" "${KEPT:=}"                    # lists of samples to keep, %r in the name = the rate; default: those of `filters`, where they are
 : "${DETECTORS:=meso4 mobilenet_v2}" "${IMAGENET:=}"                     # mobilenet_v2's weights; default: torchvision's where they are on this machine
 : "${DETECTOR_EPOCHS:=}" "${DETECTOR_LIMIT:=2000}"                       # default: meso4 8, else the tutorial's 20; photos of B, and of C
 : "${DETECTOR_PROTOCOL:=--attack_target gray --attack_label original}"
@@ -205,8 +208,19 @@ train_detector() {   # train_detector DETECTOR FLAGS...
     launch "$here/train_detector.py" $data --gan_weights "$(gan)" --detector "$_detector" $_weights --epochs "${DETECTOR_EPOCHS:-$_epochs}" --seeds $SEEDS \
         --limit "$DETECTOR_LIMIT" --batch_size 32 --image_batch_size 8 --test_noise_var 0.05 $DETECTOR_PROTOCOL --resume "$@"
 }
+lists=${KEPT:-$RESULTS/depois/kept-$name-rate%r.txt}
+kept() { printf '%s\n' "$lists" | sed "s|%r|$1|g"; }      # kept RATE
+filters() {          # De-Pois looks for the disrupted photos and their fakes, under every seed; the first one's lists are what detectors use
+    for rate in $FILTER_RATES; do
+        for seeds in "$SEEDS" "${SEEDS%% *} --kept_names $(kept "$rate")"; do
+            "$PYTHON" -m purify.depois --dataset detector $data --gan_weights "$(gan)" --limit "$DETECTOR_LIMIT" --image_batch_size 8 --test_noise_var 0.05 \
+                $DETECTOR_PROTOCOL --poison disruption --poison_rate "$rate" --methods $FILTER_METHODS --seeds $seeds "$@"
+        done
+    done
+}
 detectors() {        # on clean, disrupted and purified photos of B, tested on C
     last=${RATES##* }
+    case $lists in *%r*) kept_rates=$FILTER_RATES ;; *) kept_rates=$last ;; esac
     for detector in $DETECTORS; do
         train_detector "$detector" --condition clean "$@"
         for rate in $RATES; do train_detector "$detector" --condition disrupted --poison_rate "$rate" "$@"; done
@@ -215,6 +229,13 @@ detectors() {        # on clean, disrupted and purified photos of B, tested on C
             case " $CONTROLS " in *" $defense "*) rates="0 $last" ;; esac
             case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
             for rate in $rates; do train_detector "$detector" --condition purified --poison_rate "$rate" $(flags_of "$defense") "$@"; done
+        done
+        for rate in $kept_rates; do
+            if [ -z "$KEPT" ] && [ ! -f "$(kept "$rate")" ]; then continue; fi       # without the step `filters`
+            train_detector "$detector" --condition filtered --poison_rate "$rate" --kept_names "$(kept "$rate")" "$@"
+            for defense in $BOTH; do
+                train_detector "$detector" --condition purified --poison_rate "$rate" --kept_names "$(kept "$rate")" $(flags_of "$defense") "$@"
+            done
         done
     done
 }
@@ -227,8 +248,8 @@ for step in $STEPS; do
         adversarial-gan) adversarial_gan_training "$@" ;;
         one-step-ablated) one_step_ablated "$@" ;;
         other-gan) other_gan "$@" ;;
-        split|classifier|diffusion|autoencoders|tune|table|curve|seeds|unseen|ablations|transfer|adaptive|purified|detectors|compare) "$step" "$@" ;;
+        split|classifier|diffusion|autoencoders|tune|table|curve|seeds|unseen|ablations|transfer|adaptive|purified|filters|detectors|compare) "$step" "$@" ;;
         *) echo "error: STEPS names $step; one of: split gan classifier diffusion one-step autoencoders adversarial-gan one-step-ablated other-gan" \
-            "tune table curve seeds unseen ablations transfer adaptive purified detectors compare" >&2; exit 2 ;;
+            "tune table curve seeds unseen ablations transfer adaptive purified filters detectors compare" >&2; exit 2 ;;
     esac
 done

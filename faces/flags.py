@@ -7,11 +7,15 @@ from faces.celeba import FaceFolder, held_out
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]     # of the official 5-attribute checkpoints
 
 
-def add_data_flags(parser, part="a", image_size=128):
-    """Add the group "data" and return it.  part: the split that is read, for the help."""
+def add_data_flags(parser, part="a", image_size=128, default_dir="dataset/CelebA", named=True):
+    """Add the group "data" and return it.
+
+    Args: part  the split that is read, for the help;  named  with --dataset, the name in the result folder
+    """
     g = parser.add_argument_group("data")
-    g.add_argument("--data_dir", default="dataset/CelebA", help=f"folder that holds images_{part}")
-    g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
+    g.add_argument("--data_dir", default=default_dir, help=f"folder that holds images_{part}")
+    if named:
+        g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
     g.add_argument("--result_dir", default="results", help="where run folders and caches go")
     g.add_argument("--cache_dir", default=None, help="where decoded crops are kept; default: beside the split")
     g.add_argument("--selected_attrs", nargs="+", default=ATTRIBUTES, metavar="NAME", help="attribute columns, one domain each, as the translator was trained")

@@ -10,7 +10,7 @@ import compare_results
 from common.cli import UserError
 
 synthetic = runpy.run_path(str(Path(__file__).parent / "evaluation" / "synthetic.py"))
-defense, detector, disruption, save = (synthetic[k] for k in ("defense", "detector", "disruption", "save"))
+defense, detector, disruption, filtering, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "save"))
 
 
 @pytest.fixture
@@ -87,6 +87,16 @@ def test_disruptions_have_files_of_their_own(tmp_path, capsys):
     compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
     assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_disruptions.csv", "disruptions_l2-drawn-stargan-stgan-64.png", "report.html"]
     assert "DADFI, trained on stargan+stgan" in (tmp_path / "out" / "comparison.md").read_text() and "comparison_disruptions.csv" in capsys.readouterr().out
+
+
+def test_finders_of_poisoned_samples_have_files_of_their_own(tmp_path, capsys):
+    for found in (filtering(), filtering("loss", auc=0.55), filtering(rate=0.1), filtering("knn-labels", rate=0.1), filtering(dataset="MNIST")):
+        save(tmp_path / "results", found)
+    compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
+    assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_filters.csv", "filters_auc-drawn-28-rate0.1.png",
+                                          "filters_auc-drawn-28-rate0.3.png", "report.html"]         # one method alone has no picture
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "## Finding poisoned samples" in text and text.count("### ") == 3 and "not found" in text and "comparison_filters.csv" in capsys.readouterr().out
 
 
 def test_parts_of_a_readme_without_records_are_kept_and_named(results, tmp_path, monkeypatch, capsys):

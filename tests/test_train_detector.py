@@ -13,55 +13,16 @@ import pytest
 import torch
 
 import train_detector as script
-from common import distributed, images
+from common import images
 from common.cli import UserError
 from evaluation import detector_output
 from models.detector.network import load_detector
+from models.detector.samples import join
 
 ROOT = Path(__file__).resolve().parents[1]
-tiny = runpy.run_path(str(Path(__file__).with_name("weights.py")))
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr(detector_output, "RESAMPLES", 20)
-    monkeypatch.setattr(detector_output, "FEWER", 10)
-
-
-@pytest.fixture
-def stage(tmp_path, face_folder):
-    """(flags, results): 20 photos of B and 12 of C under other names, a translator, and the flags that all runs share."""
-    for part, first, count in (("b", 0, 20), ("c", 20, 12)):
-        whole = face_folder(32, tmp_path / "all")
-        folder = tmp_path / "data" / f"images_{part}"
-        folder.mkdir(parents=True)
-        lines = (whole / "list_attr_celeba.txt").read_text().splitlines()
-        rows = lines[2 + first:2 + first + count]
-        (folder / "list_attr_celeba.txt").write_text("\n".join([str(count), lines[1], *rows]) + "\n")
-        for row in rows:
-            shutil.copy(whole / row.split()[0], folder)
-    gan = tiny["translator"](tmp_path / "gan.safetensors")
-    flags = f"--data_dir {tmp_path}/data --dataset toy --result_dir {tmp_path}/results --image_size 32 --celeba_crop_size 40 --gan_weights {gan} " \
-            "--attack_steps 2 --detector meso4 --epochs 2 --batch_size 8 --seeds 0 --device cpu --num_workers 0"
-    return flags, tmp_path / "results"
-
-
-def run(flags, more=""):
-    script.main(f"{flags} {more}".split())
-
-
-def records(results):
-    return [json.loads(p.read_text()) for p in sorted(results.rglob("record.json"))]
-
-
-def only(results):
-    (record,) = records(results)
-    return record
-
-
-def opened(flags, more):
-    args = script.parse_args(f"{flags} {more}".split())
-    return script.Stage(args, distributed.Context(0, 1, torch.device("cpu")))
+shared = runpy.run_path(str(Path(__file__).with_name("detectors.py")))
+few_resamples, stage = shared["few_resamples"], shared["stage"]
+run, records, only, opened, translator = (shared[k] for k in ("run", "records", "only", "opened", "translator"))
 
 
 def test_the_run_leaves_weights_scores_pictures_and_a_record(stage):
@@ -121,7 +82,7 @@ def test_a_poison_rate_disrupts_that_share_and_a_higher_one_adds_to_it(stage):
     pixels = {}
     for rate in ("0", "0.25", "1"):
         condition = "clean" if rate == "0" else f"disrupted --poison_rate {rate}"
-        samples = script.join(opened(flags, f"--condition {condition}").training())
+        samples = join(opened(flags, f"--condition {condition}").training())
         pixels[rate] = {(n, l): image.tobytes() for n, l, image in zip(samples.names, samples.labels.tolist(), samples.pixels)}
     changed = {rate: {key for key in pixels["0"] if pixels[rate][key] != pixels["0"][key]} for rate in ("0.25", "1")}
     assert len({n for n, label in changed["0.25"] if label == 0}) == 5 and len({n for n, label in changed["1"] if label == 0}) == 20
@@ -131,9 +92,9 @@ def test_a_poison_rate_disrupts_that_share_and_a_higher_one_adds_to_it(stage):
 def test_purified_means_all_photos_and_the_caches_are_those_of_test_defense(stage):
     import test_defense
     flags, results = stage
-    plain = script.join(opened(flags, "--condition clean").training())
+    plain = join(opened(flags, "--condition clean").training())
     for rate in ("0", "0.5"):
-        samples = script.join(opened(flags, f"--condition purified --defense_model_type jpeg --poison_rate {rate}").training())
+        samples = join(opened(flags, f"--condition purified --defense_model_type jpeg --poison_rate {rate}").training())
         assert samples.names == plain.names and all((a != b).any() for a, b in zip(samples.pixels, plain.pixels))
     made = {p: p.stat().st_mtime_ns for p in [*(results / "attacked").rglob("*.png"), *(results / "purified").rglob("*.png")]}
     shared = [w for w in flags.split("--") if w.split(" ")[0] in ("data_dir", "dataset", "result_dir", "image_size", "celeba_crop_size", "gan_weights",
@@ -161,18 +122,6 @@ def test_equal_seeds_give_equal_detectors(stage, tmp_path):
     assert a["provenance"]["detector_sha256"] == b["provenance"]["detector_sha256"] and a["metrics"] == b["metrics"]
 
 
-def test_a_filter_leaves_only_what_it_kept(stage, tmp_path):
-    flags, results = stage
-    names = opened(flags, "--condition clean").b.names
-    kept = tmp_path / "kept.txt"
-    kept.write_text("# kept\n" + "\n".join(names[:15]) + f"\nreal/{names[16]}\n")
-    opened_stage = opened(flags, f"--condition filtered --kept_names {kept}")
-    whole = script.join(opened_stage.training())
-    assert set(whole.names) == {*names[:15], names[16]} and len(whole) == 31
-    run(flags, f"--condition filtered --kept_names {kept}")
-    assert only(results)["config"]["kept"] == "kept.txt" and only(results)["config"]["num_train"] + only(results)["config"]["num_validation"] == 31
-
-
 @pytest.mark.parametrize("more, message", [
     ("--condition purified", "--defense_model_type"),
     ("--condition disrupted --defense_model_type jpeg", "purifies nothing"),
@@ -195,30 +144,6 @@ def test_flags_that_cannot_be_trained_are_one_line(stage, more, message):
         script.parse_args(f"{stage[0]} {more}".split())
 
 
-def kept_of(names, what):
-    return {"nothing": "", "unknown": "000099.png\n", "one class": "\n".join(f"real/{n}" for n in names)}[what]
-
-
-@pytest.mark.parametrize("what, message", [("nothing", "keeps no sample"), ("unknown", "line 1 names '000099.png'"), ("one class", "0 fakes, expected both")])
-def test_a_filter_that_leaves_nothing_to_learn_is_one_line(stage, tmp_path, what, message):
-    flags, results = stage
-    kept = tmp_path / "kept.txt"
-    kept.write_text(kept_of([f"{i + 1:06d}.png" for i in range(20)], what))
-    with pytest.raises(UserError, match=message):
-        run(flags, f"--condition filtered --kept_names {kept}")
-    assert not results.exists()
-
-
-def test_another_list_under_the_same_name_is_another_training(stage, tmp_path):
-    flags, results = stage
-    names = [f"{i + 1:06d}.png" for i in range(20)]
-    kept = tmp_path / "kept.txt"
-    for count in (15, 18, 18):
-        kept.write_text("\n".join(names[:count]))
-        run(flags, f"--condition filtered --kept_names {kept} --resume")
-    assert [r["config"]["num_train"] + r["config"]["num_validation"] for r in records(results)] == [30, 36]
-
-
 def test_the_grid_shows_the_rows_that_the_scores_name(stage, monkeypatch):
     flags, results = stage
     shown = {}
@@ -239,7 +164,7 @@ def test_bad_data_is_one_line_and_leaves_nothing(stage, tmp_path):
     flags, results = stage
     with pytest.raises(UserError, match="0.01 of 20 photos is none of them"):
         run(flags, "--condition disrupted --poison_rate 0.01")
-    single = tiny["translator"](tmp_path / "one.safetensors", c_dim=1)
+    single = translator(tmp_path / "one.safetensors", c_dim=1)
     with pytest.raises(UserError, match="none of the target domains Black_Hair changes its labels"):
         run(flags, f"--condition clean --gan_weights {single} --selected_attrs Black_Hair --dry_run")
     with pytest.raises(UserError, match="found 9 photos, expected 10"):

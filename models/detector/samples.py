@@ -26,6 +26,11 @@ class Samples:
     def __len__(self):
         return len(self.names)
 
+    @property
+    def ids(self):
+        """What files of kept samples call them, see sample_id."""
+        return [sample_id(name, label) for name, label in zip(self.names, self.labels.tolist())]
+
     def floats(self, rows):
         """(n, 3, H, W) in [-1, 1]."""
         return images.to_float(self.pixels[np.asarray(rows, np.int64)])
@@ -54,23 +59,37 @@ def sample_id(name, label):
 
 
 def read_kept(path, names):
-    """Ids of the samples that a filter has kept: a line each, a bare name stands for the photo and its fake.
+    """Ids of the samples that a filter has kept: a line each, a bare name stands for the photo and its fake; lines that begin with # are comments.
 
     Raises UserError for a file that is missing, is no text, names a photo that is not in `names`, or keeps nothing.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"--kept_names {path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})")
     known, kept = {sample_id(name, label) for name in names for label in (REAL, FAKE)}, set()
-    for number, line in enumerate(lines, 1):
-        word = line.strip()
-        ids = [word] if "/" in word else [sample_id(word, REAL), sample_id(word, FAKE)]
-        if word and not word.startswith("#"):
+    for number, line in enumerate(_lines(path), 1):
+        ids = [line] if "/" in line else [sample_id(line, REAL), sample_id(line, FAKE)]
+        if line and not line.startswith("#"):
             if ids[0] not in known:
-                raise UserError(f"--kept_names {path}: line {number} names {word!r:.60}, which is none of the {len(names)} photos here (after --limit "
+                raise UserError(f"--kept_names {path}: line {number} names {line!r:.60}, which is none of the {len(names)} photos here (after --limit "
                                 "and --skip_damaged); expected lines like " + min(known))
             kept.update(ids)
     if not kept:
         raise UserError(f"--kept_names {path}: keeps no sample, so there is nothing to train on")
     return kept
+
+
+def kept_filter(path):
+    """Name of the filter that wrote a file of kept samples, from a comment `# filter: NAME` above the first sample; None without one."""
+    for line in _lines(path):
+        if line and not line.startswith("#"):
+            return None
+        key, _, name = line.lstrip("# ").partition(":")
+        if key.strip() == "filter" and name.strip():
+            return " ".join(name.split())
+    return None
+
+
+def _lines(path):
+    """The lines of a file of kept samples without space around them.  Raises UserError if it cannot be read."""
+    try:
+        return [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"--kept_names {path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})")

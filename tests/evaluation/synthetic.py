@@ -50,13 +50,13 @@ def judged(accuracy, half=0.01):
 
 def detector(name="clean", accuracy=0.95, rate=None, seed=0, dataset="drawn", half=0.01, noise="none", photos=400, size=64, disrupted=0.8, purified=0.85,
              sha=None, gan="b" * 64, split="c", finished="2024-05-01T10:00:00", **config):
-    """A record of kind detector; a name other than clean, disrupted, filtered is a purifier's. Keywords that are not listed change its config."""
+    """A record of kind detector; a name other than clean, disrupted, filtered is a purifier's, "+filtered" after a filter. Keywords that are not listed change its config."""
     condition = name if name in ("clean", "disrupted", "filtered") else "purified"
     settings = {"detector": "meso4", "base": "scratch", "pretrained": None, "condition": condition, "gan": "stargan",
                 "defense": name.split("-")[0] if condition == "purified" else "none", "defense_params": {}, "defense_noise": noise, "attack": "pgd", "eps": 0.05,
                 "attack_steps": 10, "attack_step_size": 0.01, "attack_target": "gray", "attack_label": "original", "attack_blur": "none", "perturbation": None,
                 "poison_rate": float(condition != "clean") if rate is None else rate, "num_photos": photos, "num_train": photos * 9 // 5,
-                "num_validation": photos // 5, "num_test": 200, "image_size": size, "epochs": 20, "kept": "kept.txt" if condition == "filtered" else None,
+                "num_validation": photos // 5, "num_test": 200, "image_size": size, "epochs": 20, "kept": "kept.txt" if name.endswith("filtered") else None,
                 "gan_training_data": None, **config}
     metrics = {**judged(accuracy, half), "disrupted": judged(disrupted), "purified": judged(purified) if condition == "purified" else None,
                "validation": {"accuracy": accuracy, "loss": 0.1}}
@@ -86,10 +86,32 @@ def disruption(attack="dadfi", l2=(0.2, 0.1), seed=0, dataset="drawn", images=64
          "gan_sha256": {name: "b" * 64 for name in victims} | (sha or {})})
 
 
+def found_by(auc, half=0.01):
+    """Figures of a finder of poisoned samples; `half` of the 95% interval of each, None: not measured."""
+    figures = dict(accuracy=auc - 0.05, precision=auc - 0.1, recall=auc - 0.08, f1=auc - 0.09, auc=auc, tpr_at_1=auc / 2, tpr_at_5=auc / 1.5, fpr=0.061)
+    return {key: value for name, v in figures.items() for key, value in ((name, v), (name + "_ci", None if half is None else [v - half, v + half]))}
+
+
+def filtering(method="de-pois", poison="noise", auc=0.95, rate=0.3, seed=0, dataset="drawn", size=28, params=None, half=0.01, sha="m" * 64, kept=0.96,
+              split="all", finished="2024-05-01T10:00:00", **config):
+    """A record of kind depois; params those of the poison. Keywords that are not listed change its config."""
+    learned = method.startswith("de-pois")
+    settings = {"method": method, "method_params": {}, "poison": poison, "poison_params": params or {}, "poison_rate": rate,
+                "boundary": "quantile", "nominal_fpr": 0.05, "num_trusted": 500, "num_held": 100, "num_samples": 1000, "num_poisoned": int(1000 * rate),
+                "num_classes": 2, "image_size": size, "boundary_value": 0.05, "schedule": "reduced", "gan_steps": 200, "mimic_steps": 400,
+                "judge_steps": 400, **config}
+    metrics = {**found_by(auc, half), "threshold": 0.4, "classifier": {"clean": 0.98, "poisoned": 0.9, "kept": kept}}
+    return record.Record(
+        "depois", method, dataset, split, seed, settings, metrics,
+        {"class": {str(i): {**found_by(auc - 0.01 * i, half), "num_samples": 500, "num_poisoned": int(500 * rate)} for i in range(2)}}, None,
+        {"device": "cpu", "train_s": 60.0 if learned else 1.5, "score_s_per_image": 0.002, "peak_memory_mb": 300},
+        {"commit": None, "command": None, "versions": {}, "started": finished, "finished": finished, "mimic_sha256": sha if learned else None})
+
+
 def save(folder, found, number=0, grid=False):
-    """Write a record where test_defense.py would; returns its path."""
+    """Write a record where the run that makes it would; returns its path."""
     c = found.config
-    run = folder / found.name / found.dataset / "stargan" / "none" / f"{c['attack']}-eps{c['eps']}"
+    run = folder / found.name / found.dataset / "stargan" / "none" / (c["poison"] if found.kind == "depois" else f"{c['attack']}-eps{c['eps']}")
     while (run / f"{number:03d}").exists():
         number += 1
     run = run / f"{number:03d}"

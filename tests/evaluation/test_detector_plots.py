@@ -55,6 +55,21 @@ def test_chance_is_left_out_of_curves_far_above_it(tmp_path):
     assert axes.get_ylim()[0] > 0.85 and [box.get_label() for box in axes.containers] == ["disrupted"]
 
 
+def test_after_a_filter_a_defence_looks_like_itself_but_not_the_same(tmp_path):
+    filters = [dict(kept_filter=name, kept_sha256=str(i) * 64, rate=rate) for i, name in enumerate(("de-pois", "oracle")) for rate in (0.5, 1.0)]
+    unfiltered = (detector(name, 0.8, rate=rate) for name in ("disrupted", "one-step", "jpeg-q75", "jpeg-q50") for rate in (0.5, 1.0))
+    table = table_of(tmp_path, detector("clean", 0.95), *unfiltered,
+                     *(detector(name, 0.9, **one) for name in ("filtered", "one-step+filtered", "blur-s1.5+filtered") for one in filters))
+    look, plain = detector_plots.styles(table), plots.styles(table)
+    assert len({(s.color, s.marker, s.line) for s in look.values()}) == len(look) == 1 + 4 + 2 * 3
+    assert {look[name].marker for name in look if "(de-pois)" in name} == {"D"} and {look[name].marker for name in look if "(oracle)" in name} == {"d"}
+    assert look["one-step"] == plain["one-step"] and look["one-step + filtered (oracle)"].color == pytest.approx([0.6 * c for c in look["one-step"].color])
+    (bars,), (curves,) = detector_plots.accuracy(table).axes, detector_plots.by_rate(table).axes
+    hatched = {text.get_text() for text, bar in zip(bars.get_yticklabels(), bars.patches) if bar.get_hatch()}
+    assert hatched == {f"{name} + filtered ({one})" for name in ("one-step", "blur-s1.5") for one in ("de-pois", "oracle")}
+    assert {box.get_label() for box in curves.containers} >= hatched | {"filtered (de-pois)", "filtered (oracle)"}
+
+
 def test_what_can_be_drawn_is_drawn_and_can_be_opened(table, tmp_path):
     pictures = detector_plots.draw(table)
     assert list(pictures) == list(detector_plots.PLOTS) == list(detector_plots.CAPTIONS)

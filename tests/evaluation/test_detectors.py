@@ -135,6 +135,44 @@ def test_rows_are_held_against_the_disrupted_row_of_their_rate(tmp_path):
     assert detectors.gaps(table)[0].endswith("no training on disrupted photos at that rate beside one-step")
 
 
+def test_a_filter_has_rows_of_its_own_alone_and_before_a_purifier(tmp_path):
+    depois, other = dict(kept_filter="de-pois", kept="kept-rate1.txt", kept_sha256="1" * 64), dict(kept_filter="oracle", kept="o.txt", kept_sha256="3" * 64)
+    table = table_of(tmp_path, *seeds_of("clean", 0.96, 0.95, 0.94), *seeds_of("disrupted", 0.76, 0.75, 0.74), *seeds_of("one-step", 0.86, 0.85, 0.84, noise=NOISE),
+                     *seeds_of("filtered", 0.81, 0.80, 0.79, num_train=300, **depois), *seeds_of("filtered", 0.91, 0.90, 0.89, num_train=200, **other),
+                     *seeds_of("one-step+filtered", 0.91, 0.90, 0.89, num_train=300, noise=NOISE, **depois),
+                     *seeds_of("one-step+filtered", 0.95, 0.95, 0.94, num_train=200, noise=NOISE, **other), detector("jpeg-q75+filtered", 0.8))
+    assert [(row.label, len(row.seeds)) for row in table.rows] == [
+        ("clean", 3), ("disrupted", 3), ("jpeg-q75 + filtered [kept.txt]", 1), (f"one-step [trained on {NOISE}]", 3),
+        (f"one-step [trained on {NOISE}] + filtered (de-pois)", 3), (f"one-step [trained on {NOISE}] + filtered (oracle)", 3),
+        ("filtered (de-pois)", 3), ("filtered (oracle)", 3)]
+    rows = rows_of(table)
+    both = rows[f"one-step [trained on {NOISE}] + filtered (de-pois)", 1]
+    assert not table.notes                              # its smaller training set is no reason for a mark
+    assert both.cell("lost").value == pytest.approx(5) and both.cell("gain").value == pytest.approx(15) and both.cell("share").value == pytest.approx(0.75)
+    assert both.better and rows["filtered (de-pois)", 1].cell("share").value == pytest.approx(0.25)
+
+
+def test_a_filter_is_one_line_over_the_rates_and_two_of_its_lists_at_one_rate_are_told_apart(tmp_path):
+    lists = {rate: dict(rate=rate, kept=f"kept-rate{rate:g}.txt", kept_sha256=str(i) * 64, kept_filter="de-pois") for i, rate in enumerate((0.5, 1.0), 1)}
+    once = [detector("clean", 0.95), *(detector(name, 0.9 - 0.1 * rate, **({"rate": rate} if name == "disrupted" else lists[rate]))
+                                       for name in ("disrupted", "filtered", "one-step+filtered") for rate in lists)]
+    table = table_of(tmp_path / "once", *once)
+    both = "one-step + filtered (de-pois)"
+    assert set(table.by_rate()) == {"disrupted", "filtered (de-pois)", both} and all(set(rates) >= {0.5, 1} for rates in table.by_rate().values())
+    assert line_of(tables.rates_markdown(table), both) == {"training photos": both, "0": "–", "0.5": "0.850", "1": "0.800"}
+    table = table_of(tmp_path / "twice", *once, detector("filtered", 0.7, **{**lists[1.0], "kept_sha256": "9" * 64}))
+    assert [(row.label, row.rate) for row in table.rows if row.condition == "filtered"] == [
+        ("filtered (de-pois)", 0.5), ("filtered (de-pois) @222222", 1), ("filtered (de-pois) @999999", 1)]
+
+
+def test_what_purifying_costs_after_a_filter_comes_from_the_defence(tmp_path):
+    one = defense("one-step", l2=0.001, nfe=1, defense_noise=NOISE)
+    one.provenance["defense_sha256"] = "1" * 64
+    text = tables.detectors_markdown(table_of(tmp_path, one, detector(), detector("one-step+filtered", noise=NOISE, sha="1" * 64, kept_filter="de-pois")))
+    line = line_of(text, f"one-step [trained on {NOISE}] + filtered (de-pois)")
+    assert [line[name] for name in ("l2", "nfe", "s/photo")] == ["0.0010", "1", "0.02"]
+
+
 @pytest.mark.parametrize("change, reason", [
     (dict(photos=200), "200 photos (the others: 400); 360 training images (the others: 720)"),
     (dict(num_train=700), "700 training images (the others: 720)"),

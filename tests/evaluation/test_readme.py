@@ -8,7 +8,7 @@ from common.cli import UserError
 from evaluation import compare, readme, record
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, disruption, save = (synthetic[k] for k in ("defense", "detector", "disruption", "save"))
+defense, detector, disruption, filtering, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "save"))
 
 
 def write(tmp_path, text, *records):
@@ -96,6 +96,10 @@ def test_the_newest_benchmark_is_shown(tmp_path):
     ("<!-- detectors:drawn rate=all -->", "rate=all: expected a number"),
     ("<!-- disruptions:drawn -->", r"asks for rows that no record has \(data sets found: none\)"),
     ("<!-- disruptions:drawn gan=stargan -->", "unknown option gan; one of: photos, victims, radius, under, legend"),
+    ("<!-- filters:drawn -->", r"asks for rows that no record has \(data sets found: none\)"),
+    ("<!-- filters:drawn rate=some -->", "rate=some: expected a number"),
+    ("<!-- filters:drawn part=all -->", "part=all: one of overview, details"),
+    ("<!-- filters:drawn photos=64 -->", "unknown option photos; one of: rate, poison, method, under, part, legend"),
     ("<!-- table:drawn rate=1 -->", "unknown option rate; one of: photos, gan, radius, under"),
     ("<!-- rates:drawn split=b -->", "unknown option split; one of: photos, gan, radius, under, detector, base, attack, target, rate")])
 def test_a_marker_that_asks_for_what_is_not_there_is_one_line(tmp_path, marker, message):
@@ -150,6 +154,28 @@ def test_disruptions_have_a_table_per_set_of_translators_and_options_leave_some_
     (tmp_path / "README.md").write_text("<!-- disruptions:real -->\nlong ago\n<!-- /table -->")
     kept = []
     assert "long ago" in readme.text_of(tmp_path / "README.md", compare.compare(tmp_path / "results"), kept) and kept == ["<!-- disruptions:real -->"]
+
+
+def test_finders_of_poisoned_samples_have_a_table_per_poison_rate_and_options_leave_some_runs(tmp_path):
+    records = [filtering(), filtering("loss", auc=0.91), filtering("de-pois without authenticator", auc=0.93), filtering(rate=0.1, auc=0.9),
+               filtering(poison="bypass", params={"mode": "critic"}), filtering(poison="bypass", auc=0.94, params={"mode": "classifier"}),
+               filtering(poison="none", rate=0)]
+    records[-1].metrics.update(auc=None, auc_ci=None)
+    text = write(tmp_path, "<!-- filters:drawn --><!-- /table -->", *records)
+    assert [f"**drawn, 28 pixels, poison rate {rate}**" in text for rate in ("0", "0.1", "0.3")] == [True] * 3
+    assert text.count("Poisoned = 1.") == text.count("AUROC: how often") == 1 and text.count("| method ") == 2 + 3 and "| none " in text
+    chosen = write(tmp_path, "<!-- filters:drawn rate=0.3 poison=bypass method=de-pois under=results part=overview legend=no --><!-- /table -->")
+    assert lines(chosen) == {"method": ["bypass classifier", "bypass critic"], "de-pois": ["0.940", "0.950"]}
+    assert "Poisoned = 1." not in chosen and "AUROC: how often" not in chosen and "**drawn" not in chosen
+    mode = write(tmp_path, "<!-- filters:drawn poison=bypass+critic part=details --><!-- /table -->")
+    assert list(lines(mode)) == ["poison", "bypass critic"] and "Poisoned = 1." in mode and "AUROC: how often" not in mode
+    spaced = write(tmp_path, "<!-- filters:drawn method=de-pois+without+authenticator part=overview --><!-- /table -->")
+    assert lines(spaced) == {"method": ["noise"], "de-pois without authenticator": ["0.930"]}
+    with pytest.raises(UserError, match="asks for AUROC, and no record has one"):
+        write(tmp_path, "<!-- filters:drawn rate=0 part=overview --><!-- /table -->")
+    (tmp_path / "README.md").write_text("<!-- filters:drawn rate=0.2 -->\nlong ago\n<!-- /table -->")
+    kept = []
+    assert "long ago" in readme.text_of(tmp_path / "README.md", compare.compare(tmp_path / "results"), kept) and kept == ["<!-- filters:drawn rate=0.2 -->"]
 
 
 def test_parts_without_records_are_kept_where_that_is_asked_for(tmp_path):

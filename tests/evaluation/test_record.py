@@ -13,11 +13,11 @@ from common.cli import UserError
 from evaluation import record
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, disruption, save, as_dict = (synthetic[k] for k in ("defense", "detector", "disruption", "save", "as_dict"))
+defense, detector, disruption, filtering, save, as_dict = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "save", "as_dict"))
 
 
 def test_round_trip(tmp_path):
-    for found in (defense(), detector(), disruption()):
+    for found in (defense(), detector(), disruption(), filtering()):
         record.write(tmp_path / "record.json", found)
         assert record.read(tmp_path / "record.json") == found
         assert json.loads((tmp_path / "record.json").read_text())["format"] == 1
@@ -89,6 +89,22 @@ def test_a_detectors_test_sets_are_checked_where_there_are_any(tmp_path, change,
 def test_every_translator_of_a_disruption_is_checked(tmp_path, change, expected):
     whole = as_dict(save(tmp_path, disruption()))
     assert record.validate(whole) == []
+    change(whole)
+    (problem,) = record.validate(whole)
+    assert expected in problem
+
+
+@pytest.mark.parametrize("change, expected", [
+    (lambda d: d["config"].pop("method_params"), "config.method_params: missing"),
+    (lambda d: d["config"].update(poison_params="mode=critic"), "config.poison_params: expected object or null"),
+    (lambda d: d["metrics"].pop("tpr_at_1_ci"), "metrics.tpr_at_1_ci: missing"),
+    (lambda d: d["metrics"]["classifier"].pop("kept"), "metrics.classifier.kept: missing"),
+    (lambda d: d["per_group"]["class"]["1"].pop("num_poisoned"), "per_group.class.1.num_poisoned: missing"),
+    (lambda d: d["per_group"]["class"].update({"0": 0.9}), "per_group.class.0: expected an object or null"),
+    (lambda d: d["provenance"].pop("mimic_sha256"), "provenance.mimic_sha256: missing")])
+def test_every_class_of_a_finder_of_poisoned_samples_is_checked(tmp_path, change, expected):
+    whole = as_dict(save(tmp_path, filtering()))
+    assert record.validate(whole) == [] and record.validate(as_dict(save(tmp_path, filtering("loss", half=None)))) == []
     change(whole)
     (problem,) = record.validate(whole)
     assert expected in problem

@@ -6,7 +6,7 @@ import torch
 from common import images
 from common.cli import UserError
 from models.detector.network import CLASSES
-from models.detector.samples import FAKE, REAL, Samples, join, read_kept, sample_id
+from models.detector.samples import FAKE, REAL, Samples, join, kept_filter, read_kept, sample_id
 
 NAMES = ["b.jpg", "a.jpg", "c.jpg"]
 
@@ -24,6 +24,7 @@ def listed(samples):
 def test_fake_is_one_everywhere():
     assert (REAL, FAKE) == (0, 1) and CLASSES[REAL] == "real" and CLASSES[FAKE] == "fake"
     assert [sample_id("a.jpg", label) for label in (REAL, FAKE)] == ["real/a.jpg", "fake/a.jpg"]
+    assert join([part(NAMES[:1], FAKE, 0), part(NAMES[:1], REAL, 0)]).ids == ["real/b.jpg", "fake/b.jpg"]
 
 
 def test_images_come_as_floats_in_their_order():
@@ -70,8 +71,21 @@ def test_a_list_that_keeps_something_else_or_nothing(tmp_path, text, words):
         kept(tmp_path, text)
 
 
+@pytest.mark.parametrize("text, name", [
+    ("# filter: de-pois\nreal/a.jpg\n", "de-pois"), ("\ufeff#filter:  De-Pois,  quantile \r\na.jpg", "De-Pois, quantile"),
+    ("# made today\n\n# share dropped: 0.25\n# filter: de-pois\n# filter: other\na.jpg", "de-pois"),
+    ("real/a.jpg\n", None), ("# filter:\na.jpg", None), ("# kept\na.jpg", None), ("a.jpg\n# filter: de-pois\n", None), ("# filters: 3\na.jpg", None),
+])
+def test_a_list_may_name_its_filter_above_the_samples(tmp_path, text, name):
+    path = tmp_path / "kept.txt"
+    path.write_text(text, encoding="utf-8")
+    assert kept_filter(path) == name and "real/a.jpg" in read_kept(path, NAMES)
+
+
 def test_a_list_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="--kept_names .*gone.txt: cannot be read .No such file"):
         read_kept(tmp_path / "gone.txt", NAMES)
     with pytest.raises(UserError, match="cannot be read .Is a directory"):
         read_kept(tmp_path, NAMES)
+    with pytest.raises(UserError, match="cannot be read .No such file"):
+        kept_filter(tmp_path / "gone.txt")

@@ -1,0 +1,166 @@
+"""Labelled images and how a defender sees them: a small trusted part, and a part to be examined that somebody may have poisoned."""
+import gzip
+import hashlib
+import shutil
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from common import images, seeds
+from common.cli import UserError
+
+DIGITS = tuple("0123456789")
+HELD_SHARE = 1 / 6          # of the trusted images: they set the boundary, and no network sees them
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """names (N,) unique, labels int64 (N,) positions in `classes`, pixels uint8 (N, H, W, C), C = 1 or 3."""
+    names: tuple
+    labels: torch.Tensor
+    pixels: np.ndarray
+    classes: tuple
+
+    def __len__(self):
+        return len(self.names)
+
+    @property
+    def shape(self):
+        """(C, H, W) of one image."""
+        height, width, channels = self.pixels.shape[1:]
+        return channels, height, width
+
+    def floats(self, rows=None):
+        """(n, C, H, W) float32 in [-1, 1], of all images or of some."""
+        return images.to_float(self.pixels if rows is None else self.pixels[np.asarray(rows, np.int64)])
+
+    def subset(self, rows):
+        """The images at the positions `rows`, in that order."""
+        rows = np.asarray(rows, np.int64)
+        return Labelled(tuple(self.names[i] for i in rows), self.labels[torch.from_numpy(rows)], self.pixels[rows], self.classes)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What De-Pois is given.  trusted: what networks learn from; held: trusted too, sets the boundary; examined: clean until a poison is put in;
+    test: clean, for the accuracy of a classifier trained on what was kept.  No image is in two of them."""
+    name: str
+    trusted: Labelled
+    held: Labelled
+    examined: Labelled
+    test: Labelled
+
+
+def digits():
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 grey: (training, test), 80 % and 20 % by a fixed draw.  Part of the library, no download."""
+    found = load_digits()
+    pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None]
+    every = Labelled(tuple(f"{i:05d}" for i in range(len(pixels))), torch.from_numpy(found.target).long(), pixels, DIGITS)
+    order = torch.randperm(len(every), generator=seeds.generator("digits")).numpy()
+    at = round(0.8 * len(every))
+    return every.subset(order[:at]), every.subset(order[at:])
+
+
+def mnist(data_root):
+    """MNIST through torchvision, 28 x 28 grey: (60,000 for training, 10,000 for testing).
+
+    Reads <data_root>/MNIST/raw, where the four files may be as published (.gz) or unpacked; nothing is downloaded and nothing written there.
+
+    Raises: UserError if files are missing or damaged
+    """
+    from torchvision.datasets import MNIST      # on use: the digits need no torchvision
+
+    raw = Path(data_root) / "MNIST" / "raw"
+    names = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
+    missing = [name for name in names if not (raw / name).is_file() and not (raw / f"{name}.gz").is_file()]
+    if missing:
+        raise UserError(f"{raw}: lacks {missing[0]}{'' if len(missing) == 1 else f' and {len(missing) - 1} more files'} of MNIST (unpacked or .gz); "
+                        "--data_root names the folder that holds MNIST/raw")
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / "MNIST" / "raw"
+        packed.mkdir(parents=True)
+        try:
+            for name in names:
+                plain = (raw / name).is_file()
+                with (open(raw / name, "rb") if plain else gzip.open(raw / f"{name}.gz")) as source, open(packed / name, "wb") as target:
+                    shutil.copyfileobj(source, target)
+            parts = [MNIST(folder, train=train, download=False) for train in (True, False)]
+        except (OSError, EOFError, RuntimeError, ValueError, AssertionError) as e:
+            raise UserError(f"{raw}: MNIST cannot be read ({' '.join(str(e).split())[:80] or type(e).__name__}); copy its files again")
+    return tuple(Labelled(tuple(f"{part}/{i:05d}" for i in range(len(found.data))), found.targets.long(), found.data.numpy()[..., None], DIGITS)
+                 for part, found in zip(("train", "test"), parts))
+
+
+def divide(name, training, test, trusted_share, seed, limit=None):
+    """The Task of a data set whose training part is trusted in a share `trusted_share`, drawn by `seed`, and examined otherwise (the first `limit` of it).
+
+    Raises: UserError as check
+    """
+    order = torch.randperm(len(training), generator=seeds.generator(seed, "trusted", name)).numpy()
+    at = round(trusted_share * len(order))
+    trusted, held = hold_out(training.subset(order[:at]), seed)
+    return check(Task(name, trusted, held, training.subset(order[at:][:limit]), test))
+
+
+def hold_out(trusted, seed):
+    """(to learn from, held out): HELD_SHARE of the images of every class are held out, drawn by `seed`; one at least where a class has two.
+
+    A photo and its fake, which share the last part of their names, stay together.
+    """
+    groups = defaultdict(list)
+    for i, name in enumerate(trusted.names):
+        groups[name.rpartition("/")[2]].append(i)
+    strata = defaultdict(list)
+    for rows in groups.values():
+        strata[tuple(sorted(trusted.labels[rows].tolist()))].append(rows)
+    held = []
+    for key, mine in sorted(strata.items()):
+        order = torch.randperm(len(mine), generator=seeds.generator(seed, "held", key)).tolist()
+        count = max(1, round(HELD_SHARE * len(mine))) if len(mine) > 1 else 0
+        held += [i for place in order[:count] for i in mine[place]]
+    chosen = set(held)
+    return trusted.subset([i for i in range(len(trusted)) if i not in chosen]), trusted.subset(sorted(held))
+
+
+def check(task):
+    """The task itself.  Raises UserError where its trusted images lack a class, are of another size, or are among those examined."""
+    trusted, examined, classes = task.trusted, task.examined, task.examined.classes
+    known = len(trusted) + len(task.held)
+    if known < 2 * len(classes):
+        raise UserError(f"{task.name}: {known} trusted images for {len(classes)} classes, expected two of each at least (one to learn from, one held out); "
+                        "trust more images")
+    for part in (trusted, task.held):
+        absent = [c for k, c in enumerate(classes) if not bool((part.labels == k).any())]
+        if absent:
+            raise UserError(f"{task.name}: no trusted image of class {absent[0]} (classes: {', '.join(classes)}), expected two at least; trust more images")
+    if not len(examined):
+        raise UserError(f"{task.name}: no image is left to examine; trust fewer")
+    if trusted.shape != examined.shape:
+        raise UserError(f"{task.name}: trusted images are {_size(trusted)}, those to examine {_size(examined)}; expected one size")
+    shared = set(fingerprints(trusted) + fingerprints(task.held)) & set(fingerprints(examined)) if task.name not in ("digits", "mnist") else ()
+    shared = sorted(set(trusted.names + task.held.names) & set(examined.names)) or shared
+    if shared:
+        raise UserError(f"{task.name}: {len(shared)} images are trusted and examined at once ({sorted(shared)[0]:.60}); expected two sets that share none")
+    return task
+
+
+def fingerprints(labelled):
+    """A hash of the pixels of every image: equal images are found whatever their names."""
+    return [hashlib.sha256(p.tobytes()).hexdigest() for p in labelled.pixels]
+
+
+def content(labelled):
+    """One hash of all names, labels and pixels, in their order."""
+    digest = hashlib.sha256("\n".join(labelled.names).encode())
+    digest.update(labelled.labels.numpy().tobytes() + labelled.pixels.tobytes())
+    return digest.hexdigest()
+
+
+def _size(labelled):
+    channels, height, width = labelled.shape
+    return f"{width} x {height} pixels in {channels} channel{'s' if channels > 1 else ''}"

@@ -1,0 +1,32 @@
+"""A fair sample of everything that a generator has made, which the critic goes on seeing."""
+import torch
+
+REMEMBERED = 4096       # images
+
+
+class Memory:
+    """Images of a generator's whole past, each equally likely to be kept (reservoir sampling), 8 bits each."""
+
+    def __init__(self, shape):
+        self.pixels, self.labels, self.seen = torch.zeros((REMEMBERED, *shape), dtype=torch.uint8), torch.zeros(REMEMBERED, dtype=torch.long), 0
+
+    def add(self, x, y, draw):
+        """x (n, C, H, W) in [-1, 1], y (n,); `draw` a CPU torch.Generator."""
+        x, y = x.detach().add(1).mul(127.5).round().to("cpu", torch.uint8), y.cpu()
+        places = torch.arange(self.seen, self.seen + len(x))
+        late = places >= REMEMBERED
+        places[late] = (torch.rand(len(x), generator=draw) * (self.seen + torch.arange(len(x)) + 1)).long()[late]
+        kept = places < REMEMBERED
+        self.pixels[places[kept]], self.labels[places[kept]] = x[kept], y[kept]
+        self.seen += len(x)
+
+    def draw(self, n, draw, device):
+        """(x (n, C, H, W) in [-1, 1], y (n,))."""
+        rows = torch.randint(min(self.seen, REMEMBERED), (n,), generator=draw)
+        return self.pixels[rows].to(device).float().div(127.5).sub(1), self.labels[rows].to(device)
+
+    def state_dict(self):
+        return {"pixels": self.pixels, "labels": self.labels, "seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.pixels, self.labels, self.seen = state["pixels"].clone(), state["labels"].clone(), state["seen"]

@@ -1,0 +1,154 @@
+"""Training of the mimic model: resumes exactly, each ingredient has an effect, the authenticator reaches the generator."""
+import runpy
+from argparse import ArgumentParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.cli import UserError
+from common.distributed import Context
+from models.depois import data, train
+from models.depois.network import load_mimic
+
+trainings = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
+SMALL = ["--gan_steps", "3", "--mimic_steps", "3", "--n_critic", "2", "--train_batch_size", "8", "--save_step", "2", "--log_step", "1"]
+
+
+def flags(*words):
+    p = ArgumentParser()
+    train.add_depois_flags(p)
+    args = p.parse_args([*SMALL, *words])
+    args.dataset, args.result_dir, args.precision, args.device = "digits", "results", "fp32", "cpu"
+    return train.resolve(args)
+
+
+def options(*words, variant="full", seed=0):
+    return train.options_of(flags(*words), variant, seed, {})
+
+
+@pytest.fixture(scope="module")
+def trusted():
+    training, test = data.digits()
+    return data.divide("digits", training, test, 0.1, 0).trusted
+
+
+def command(tmp_path, *words):
+    return ["--dataset", "digits", "--result_dir", str(tmp_path / "results"), "--device", "cpu", *SMALL, *words]
+
+
+def folder(tmp_path, variant="full", number=0):
+    return tmp_path / "results" / "depois" / "digits" / "train" / variant / f"{number:03d}"
+
+
+@pytest.mark.parametrize("killed", (1, 4))      # in the first stage, in the second
+def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, killed):
+    train.main(command(tmp_path / "whole"))
+    trainings["killed_at"](killed, monkeypatch, train, command(tmp_path / "killed"))
+    train.main(command(tmp_path / "killed"))
+    whole, resumed = folder(tmp_path / "whole"), folder(tmp_path / "killed")
+    assert trainings["same"](trainings["parts"](whole), trainings["parts"](resumed))
+    assert (whole / "weights.safetensors").read_bytes() == (resumed / "weights.safetensors").read_bytes()
+    assert [line["step"] for line in trainings["log"](resumed)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_training_is_found_again_and_other_options_are_another(tmp_path):
+    train.main(command(tmp_path))
+    before = (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns
+    train.main(command(tmp_path))
+    assert (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns == before and not folder(tmp_path, number=1).exists()
+    train.main(command(tmp_path, "--margin", "3"))
+    train.main(command(tmp_path, "--variant", "no-synthetic"))
+    assert folder(tmp_path, number=1).exists() and folder(tmp_path, "no-synthetic").exists()
+    assert sorted(p.name for p in (folder(tmp_path) / "samples").iterdir()) == ["0000002-gan.png", "0000004-mimic.png", "0000006-mimic.png"]
+
+
+def test_weights_are_a_critic_of_the_data(tmp_path):
+    train.main(command(tmp_path))
+    critic, meta = load_mimic(folder(tmp_path) / "weights.safetensors", shape=(1, 8, 8), classes=data.DIGITS)
+    assert meta["variant"] == "full" and meta["seed"] == 0 and meta["steps"] == 6
+
+
+def test_dry_run_writes_nothing(tmp_path, capsys):
+    train.main(command(tmp_path, "--dry_run"))
+    assert '"mimic_steps": 3' in capsys.readouterr().out and not (tmp_path / "results").exists()
+
+
+def test_the_authenticators_loss_reaches_the_generator(trusted):
+    """The published code adds it to a printed number; here one step with it and one without give other generators, and all else is equal."""
+    found = []
+    for words in ((), ("--lambda_auth", "0")):
+        step = train.Step(options(*words), trusted, "cpu")
+        step(0)
+        found.append({name: [p.clone() for p in network.parameters()] for name, network in (("G", step.G), ("D", step.D), ("A", step.A))})
+    assert not trainings["same"](found[0]["G"], found[1]["G"])
+    assert trainings["same"](found[0]["D"], found[1]["D"]) and trainings["same"](found[0]["A"], found[1]["A"])
+
+
+def test_only_the_generator_learns_from_the_authenticators_view_of_generated_images(trusted):
+    step = train.Step(options(), trusted, "cpu")
+    step(0)
+    before = [p.clone() for p in step.A.parameters()]
+    assert all(p.requires_grad for p in step.A.parameters()) and all(p.requires_grad for p in step.D.parameters())
+    step.gan_optimisers["A"].param_groups[0]["lr"] = 0.0
+    step(1)
+    assert trainings["same"](before, list(step.A.parameters()))
+
+
+def gradients(trusted, *words, variant="full"):
+    step = train.Step(options("--gan_steps", "0", *words, variant=variant), trusted, "cpu")
+    step.optimisers["critic"].param_groups[0]["lr"] = 0.0
+    step(0)
+    return [p.grad for p in step.critic.parameters()]
+
+
+@pytest.mark.parametrize("term", (("--lambda_label", "0"), ("--lambda_drift", "0"), ("--lambda_gp", "0"), ("--margin", "50"), ("--replay", "0")))
+def test_every_term_of_the_critics_loss_has_an_effect(trusted, term):
+    step, other = train.Step(options("--gan_steps", "0"), trusted, "cpu"), train.Step(options("--gan_steps", "0", *term), trusted, "cpu")
+    for i in range(2):
+        step(i), other(i)
+    assert not trainings["same"](step.critic.state_dict(), other.critic.state_dict())
+
+
+def test_variants_leave_out_what_they_say():
+    assert options(variant="no-synthetic").gan_steps == 0 and options(variant="no-synthetic").synthetic == 0
+    assert options(variant="no-authenticator").lambda_auth == 0 and options(variant="no-authenticator").gan_steps == 3
+    published = options(variant="published")
+    assert published.lambda_label == published.lambda_drift == published.replay == published.critic_ema == 0 and published.lambda_gp == 10
+    assert options("--synthetic", "0").gan_steps == 0
+
+
+def test_the_published_schedule():
+    p = ArgumentParser()
+    train.add_depois_flags(p)
+    args = p.parse_args(["--schedule", "published"])
+    args.dataset = "mnist"
+    train.resolve(args)
+    assert (args.gan_steps, args.mimic_steps, args.train_batch_size, args.critic_lr, args.synthetic) == (2000, 10000, 32, 5e-5, 4.0)
+
+
+def test_synthetic_images_are_balanced_repeatable_and_as_many_as_asked(trusted):
+    step = train.Step(options("--synthetic", "2"), trusted, "cpu")
+    made, again = step.synthetic(), step.synthetic()
+    assert len(made) == 2 * len(trusted) and made.shape == trusted.shape and (made.pixels == again.pixels).all()
+    counts = torch.bincount(made.labels)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_the_critic_comes_to_tell_wrong_labels_from_right_ones(trusted):
+    """Held-out digits under their own label score higher than under the next one."""
+    training, test = data.digits()
+    step = train.Step(options("--gan_steps", "0", "--mimic_steps", "40", "--n_critic", "3", "--train_batch_size", "32"), trusted, "cpu")
+    for i in range(40):
+        step(i)
+    x, y = test.floats(), test.labels
+    with torch.no_grad():
+        better = step.average.module(x, y) > step.average.module(x, (y + 1) % 10)
+    assert better.float().mean() > 0.9
+
+
+def test_several_processes_are_refused(trusted, tmp_path):
+    args = flags()
+    args.dataset_name, args.result_dir = "digits", str(tmp_path)
+    with pytest.raises(UserError, match="train in one process"):
+        train.finished(args, "full", 0, None, Context(0, 2, torch.device("cpu")), {})

@@ -1,0 +1,86 @@
+"""The scripts that train detectors: what a filter has kept, alone and before a purifier, at which poison rates."""
+import runpy
+from pathlib import Path
+
+
+shared = runpy.run_path(str(Path(__file__).with_name("test_scripts.py")))
+ROOT, workplace = shared["ROOT"], shared["workplace"]
+run, target, parse, conditions = (shared[k] for k in ("run", "target", "parse", "conditions"))
+SCRIPT = ROOT / "train_detector_CelebA.sh"
+BELOW_1 = ["0.25", "0.5", "0.75", "0.9"]
+KEPT = "results/de pois/%r/kept-rate%r.txt"
+
+
+def kept(commands):
+    words = [argv for argv in commands if target(argv)[0] == "train_detector"]
+    return [argv[argv.index("--kept_names") + 1] if "--kept_names" in argv else None for argv in words]
+
+
+def test_a_list_for_each_rate_is_filtered_by_at_each(workplace, monkeypatch):
+    commands, _ = run(SCRIPT, workplace, CONDITIONS="filtered both", KEPT=KEPT, GAN="G.ckpt", SWEEP="one-step jpeg-75")
+    assert conditions(commands) == [("filtered", None, r) for r in BELOW_1] + [("purified", name, r) for name in ("one-step", "jpeg") for r in BELOW_1]
+    assert kept(commands) == 3 * [f"results/de pois/{r}/kept-rate{r}.txt" for r in BELOW_1]
+    assert target(commands[-1])[0] == "compare_results"
+    for argv in commands:
+        parse(argv, monkeypatch)
+
+
+def test_one_list_is_that_of_the_last_rate(workplace):
+    commands, _ = run(SCRIPT, workplace, "--dry_run", CONDITIONS="clean filtered both", KEPT="kept.txt", GAN="G.ckpt", RATES="0.1 0.3")
+    assert conditions(commands) == [("clean", None, None), ("filtered", None, "0.3"), ("purified", "one-step", "0.3")]
+    assert kept(commands) == [None, "kept.txt", "kept.txt"] and all(argv[-1] == "--dry_run" for argv in commands)
+
+
+def test_without_a_list_de_pois_makes_one_for_each_rate_first(workplace, monkeypatch):
+    for rate in ("0.1", "0.3"):
+        (workplace / "results" / "depois").mkdir(parents=True, exist_ok=True)
+        (workplace / "results" / "depois" / f"kept-rate{rate}.txt").write_text("")
+    words = "--data_dir elsewhere --epochs 3 --limit 50 --skip_damaged --seeds=7 --image_size=64"
+    commands, _ = run(SCRIPT, workplace, *words.split(), CONDITIONS="filtered", GAN="G.ckpt", FILTER_RATES="0.1 0.3")
+    made, trained = [a for a in commands if target(a)[0] == "purify.depois"], [a for a in commands if target(a)[0] == "train_detector"]
+    assert commands[:2] == made and [parse(argv, monkeypatch).poison_rate for argv in made] == [0.1, 0.3]
+    args, others = parse(made[0], monkeypatch), parse(trained[0], monkeypatch)
+    assert (args.data_dir, args.limit, args.skip_damaged, args.image_size, args.seeds) == ("elsewhere", 50, True, 64, [0])
+    for name in ("data_dir", "limit", "image_size", "celeba_crop_size", "gan_weights", "test_noise_var", "attack_target", "attack_label", "seed"):
+        assert getattr(args, name) == getattr(others, name)      # the same samples as the detector's
+    assert [argv[argv.index("--kept_names") + 1] for argv in made] == kept(commands) == [f"results/depois/kept-rate{r}.txt" for r in ("0.1", "0.3")]
+
+
+def test_a_dry_run_without_a_list_checks_the_filter_and_says_what_it_cannot_check(workplace):
+    commands, _ = run(SCRIPT, workplace, "--data_dir", "dataset/CelebA", "--dry_run", CONDITIONS="filtered", GAN="G.ckpt", FILTER_RATES="0.1")
+    assert [target(argv)[0] for argv in commands] == ["purify.depois"] and "--dry_run" in commands[0]
+
+
+def test_an_unknown_condition_is_told_before_any_training(workplace):
+    commands, said = run(SCRIPT, workplace, "--dry_run", code=2, GAN="G.ckpt", CONDITIONS="clean nonsense")
+    assert commands == [] and "CONDITIONS names nonsense; one of: clean disrupted purified filtered both" in said and len(said.splitlines()) == 1
+
+
+def test_real_faces_filters_and_trains_with_what_is_left(workplace, monkeypatch):
+    script = ROOT / "experiments" / "real_faces.sh"
+    plain, _ = run(script, workplace, STEPS="detectors", DETECTORS="meso4")
+    assert not any("--kept_names" in argv for argv in plain)
+    made, _ = run(script, workplace, STEPS="filters", FILTER_RATES="0.1 0.9", SEEDS="3 4")
+    assert [(parse(argv, monkeypatch).seeds, parse(argv, monkeypatch).kept_names) for argv in made] == [
+        found for r in ("0.1", "0.9") for found in (([3, 4], None), ([3], f"results/depois/kept-real-faces-rate{r}.txt"))]
+    for name, rates in ((KEPT, ["0.1", "0.9"]), ("kept.txt", ["1"])):
+        commands, _ = run(script, workplace, STEPS="detectors", DETECTORS="meso4", KEPT=name, FILTER_RATES="0.1 0.9")
+        assert commands[:len(plain)] == plain
+        more = commands[len(plain):]
+        assert conditions(more) == [found for r in rates for found in (("filtered", None, r), ("purified", "one-step", r))]
+        assert kept(more) == [name.replace("%r", r) for r in rates for _ in range(2)]
+        for argv in more:
+            parse(argv, monkeypatch)
+
+
+def test_mnist_runs_every_seed_at_every_rate_and_further_radii_once(workplace, monkeypatch):
+    commands, _ = run(ROOT / "experiments" / "depois_MNIST.sh", workplace, "--data_root", "mnist", SEEDS="0 1", RATES="0.1 0.3", EPSILONS="0.6 1")
+    found = [parse(argv, monkeypatch) for argv in commands if target(argv)[0] == "purify.depois"]
+    assert sorted((a.seeds[0], a.poison_rate, a.bypass_eps, len(a.poison)) for a in found) == sorted(
+        (seed, *rest) for seed in (0, 1) for rest in ((0.1, 0.3, 7), (0.3, 0.3, 7), (0.1, 0.6, 2), (0.1, 1.0, 2)))
+    assert target(commands[-1])[0] == "compare_results"
+
+
+def test_mnist_passes_a_failure_on(workplace):
+    commands, _ = run(ROOT / "experiments" / "depois_MNIST.sh", workplace, "--dry_run", code=2, SEEDS="0 1", DRY_RUN_CODE="2")
+    assert not any(target(argv)[0] == "compare_results" for argv in commands)
