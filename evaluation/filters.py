@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from evaluation import compare
 from evaluation.compare import Row, Table
+from evaluation.poison_names import identity, labels_of, parameters
 from evaluation.tables import Column, alike, bold, csv_figures, csv_headings, figure, footnotes, mark, markdown_table, number
 
 POISONS = ("label-flip", "noise", "blend", "gradient", "gan", "bypass", "bypass-replica", "disruption", "none")      # the order of blocks; others follow
 METHODS = ("de-pois", "de-pois without synthetic data", "de-pois without authenticator", "de-pois as published",
-           "isolation-forest", "one-class-svm", "knn-labels", "loss")                              # the order of rows; others follow
+           "isolation-forest", "isolation-forest-pixels", "one-class-svm", "knn-labels", "loss")       # the order of rows; others follow
 AUC = "metrics.auc"
 FOUND_FROM = 0.6            # an AUROC that stays below it, deviation included, is too near to chance: not found
 MISSED = "not found"
@@ -54,9 +55,10 @@ LEGENDS = {
         " dropping the poisoned and keeping the clean. *AUROC*: how often a poisoned sample is ranked as more suspicious than a clean one, whatever the"
         f" boundary (0.5 is chance); *verdict*: not found where it lies below {FOUND_FROM:g} even at its upper end. *TPR*: share of the poison found where at"
         " most 1 % or 5 % of the clean samples are dropped; *FPR*: share of the clean samples that the boundary drops, in brackets the rate it was set for."
-        " *classifier*: accuracy on clean test images of a small classifier trained on the examined samples *clean* (before poisoning), *poisoned*, and on"
-        " those that the method *kept*. [low, high]: bootstrap 95% interval over samples; ± standard deviation over seeds. **Bold**: the best AUROC of a"
-        " poison, where it is found. † must not be compared with the other rows, except for what its footnote leaves out."}
+        " *AUROC*, *recall*, *FPR* with the name of a class: of its samples alone. *classifier*: accuracy on clean test images of a small classifier"
+        " trained on the examined samples *clean* (before poisoning), *poisoned*, and on those that the method *kept*. [low, high]: bootstrap 95% interval"
+        " over samples; ± standard deviation over seeds. **Bold**: the best AUROC of a poison, where it is found. † must not be compared with the other"
+        " rows, except for what its footnote leaves out."}
 LEGEND = "\n\n".join(LEGENDS.values())
 
 
@@ -122,45 +124,6 @@ class FilterTable(Table):
         poisons = "; ".join(f"{poison} ({words})" for poison, words in told.items() if words and not poison.endswith(words))
         return (f"{samples} samples of {classes} classes examined; {trusted} trusted, {held} of them held back for the boundary ({boundary})."
                 + (f" Poisons: {poisons}." if poisons else ""))
-
-
-def identity(name, params):
-    """What runs share that met the same poison, or used the same method: (("name", name), ("params", its parameters as JSON)); null parameters are none."""
-    return ("name", name or "?"), ("params", json.dumps({k: v for k, v in (params or {}).items() if v is not None}, sort_keys=True))
-
-
-def names_of(name, params):
-    """[`bypass`, `bypass critic`]: the name alone, and last with its mode where there is one."""
-    mode = (params or {}).get("mode")
-    return [str(name), *([f"{name} {mode}"] if mode else [])]
-
-
-def parameters(params, keys=None):
-    """`base noise with sigma 0.6, eps 0.3`: parameters in words, without the mode that stands in the name; keys: only these."""
-    return ", ".join(f"{key.replace('_', ' ')} {_words(value)}" for key, value in sorted((params or {}).items())
-                     if key != "mode" and value is not None and (keys is None or key in keys))
-
-
-def _words(value):
-    if isinstance(value, dict):              # of a poison that builds on another
-        others = parameters({k: v for k, v in value.items() if k != "poison"})
-        return " with ".join(filter(None, (str(value.get("poison", "")), others)))
-    if isinstance(value, list):
-        return "+".join(map(_words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value).rsplit("/", 1)[-1]
-
-
-def labels_of(identities):
-    """{identity: label}: the name with its mode, and with the parameters in which its namesakes differ."""
-    known = {mine: (dict(mine)["name"], json.loads(dict(mine)["params"])) for mine in identities}
-    labels = {}
-    for mine, (name, params) in known.items():
-        short = names_of(name, params)[-1]
-        others = [p for n, p in known.values() if names_of(n, p)[-1] == short]
-        differing = [key for key in params if len({json.dumps(p.get(key)) for p in others}) > 1]
-        words = parameters(params, differing)
-        labels[mine] = f"{short}, {words}" if words else short
-    return labels
 
 
 def _place(name, order):
@@ -235,10 +198,20 @@ def _deviation(row):
     return text + (f" ± {alike(row.auc.std, text)}" if row and row.auc.std is not None else "")
 
 
+def columns_of(table):
+    """COLUMNS without those that nothing was measured for, and AUROC, recall and FPR of each class alone where the records have them."""
+    classes = dict.fromkeys(name for row in table.rows for name in row.get("per_group.class") or {})
+    alone = [Column(f"{word} {name}", f"per_group.class.{name}.{key}", "ssim")
+             for name in classes for word, key in (("AUROC", "auc"), ("recall", "recall"), ("FPR", "fpr"))]
+    taught = [c for c in COLUMNS if not c.key.startswith("metrics.classifier") or any(row.cell(c.key).value is not None for row in table.rows)]
+    return [*taught, *alone]
+
+
 def details_grid(table):
     """(headings, rows of cell texts): every figure, a line per poison and method, in the order of the table's rows."""
-    return (["poison", "method", *(c.heading for c in COLUMNS), "seeds"],
-            [[row.poison, row.label + mark(row), *(_figure(row, c) for c in COLUMNS), ", ".join(map(str, row.seeds))] for row in table.rows])
+    columns = columns_of(table)
+    return (["poison", "method", *(c.heading for c in columns), "seeds"],
+            [[row.poison, row.label + mark(row), *(_figure(row, c) for c in columns), ", ".join(map(str, row.seeds))] for row in table.rows])
 
 
 def _figure(row, column):

@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from common.cli import UserError
-from evaluation import compare, detectors, disruptions, filters
+from evaluation import compare, detectors, disruptions, filters, poison_names
 from evaluation.tables import DASH, LEGEND, alike, detectors_markdown, markdown_table, number, rates_markdown, table_markdown
 
 MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates|disruptions|filters):(\S+)((?:\s+\w+=\S+)*)\s*-->")
@@ -93,7 +93,7 @@ DISRUPTION_OPTIONS = {
 }
 FILTER_OPTIONS = {
     "rate": lambda path, found, rate: found.config["poison_rate"] == rate,
-    "poison": lambda path, found, name: name.replace("+", " ") in filters.names_of(found.config["poison"], found.config["poison_params"]),
+    "poison": lambda path, found, name: name.replace("+", " ") in poison_names.names_of(found.config["poison"], found.config["poison_params"]),
     "method": lambda path, found, name: found.config["method"] == name.replace("+", " "),
     "under": OPTIONS["under"],
     "part": lambda path, found, word: True,

@@ -14,7 +14,7 @@ here=$(dirname "$0")/..; . "$here/environment.sh"
 : "${SEEDS:=0 1 2}"            # each in a process of its own, side by side
 : "${RATES:=0.3}"              # shares of the examined images that are poisoned
 : "${POISONS:=label-flip noise blend gradient gan bypass bypass-replica}"
-: "${EPSILONS=0.6}"            # further radii of bypass, beside its default, at the first rate
+: "${EPSILONS=0.6 1}"          # further radii of bypass, beside its default, at the first rate
 : "${JUDGE_STEPS:=200}"        # of the classifiers that show what the samples teach
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

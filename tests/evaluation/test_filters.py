@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import compare, filters
+from evaluation import compare, filters, poison_names
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
 filtering, save = synthetic["filtering"], synthetic["save"]
@@ -41,8 +41,8 @@ def blocks(text):
     ([("new", {}), ("new", {"two_words": [1, 2], "file": "a/b/weights.pt"})], ["new", "new, file weights.pt, two words 1+2"]),
     ([(None, None)], ["?"])])
 def test_a_label_says_the_mode_and_only_what_sets_it_apart(poisons, labels):
-    keys = [filters.identity(*poison) for poison in poisons]
-    assert [filters.labels_of(keys)[key] for key in keys] == labels
+    keys = [poison_names.identity(*poison) for poison in poisons]
+    assert [poison_names.labels_of(keys)[key] for key in keys] == labels
 
 
 def test_blocks_of_poisons_and_methods_in_them_have_a_fixed_order(tmp_path):
@@ -119,13 +119,22 @@ def test_the_details_have_every_figure_and_name_a_poison_once(tmp_path):
                      *(filtering("isolation-forest", seed=i, auc=0.8, kept=kept) for i, kept in enumerate((0.9, 0.96))))
     details = blocks(filters.markdown(table))[1]
     assert details[0] == ["poison", "method", "accuracy", "precision", "recall", "F1", "AUROC", "verdict", "TPR at 1 % FPR", "TPR at 5 % FPR",
-                          "FPR (nominal)", "classifier clean", "classifier poisoned", "classifier kept", "seeds"]
-    assert details[1] == ["noise", "de-pois", "0.900 [0.890, 0.910]", "0.850", "0.870", "0.860 [0.850, 0.870]", "**0.950** [0.940, 0.960]", "", "0.475",
+                          "FPR (nominal)", "classifier clean", "classifier poisoned", "classifier kept",
+                          *(f"{word} {name}" for name in "01" for word in ("AUROC", "recall", "FPR")), "seeds"]
+    assert details[1][:14] + details[1][-1:] == ["noise", "de-pois", "0.900 [0.890, 0.910]", "0.850", "0.870", "0.860 [0.850, 0.870]", "**0.950** [0.940, 0.960]", "", "0.475",
                           "0.633", "0.061 (0.05)", "0.980", "0.900", "0.960", "0"]
-    assert details[2][:2] == ["", "isolation-forest"] and details[2][-2:] == ["0.930 ± 0.042", "0, 1"]
+    assert details[2][:2] == ["", "isolation-forest"] and details[2][13] == "0.930 ± 0.042" and details[2][-1] == "0, 1"
     assert details[3][:2] == ["", "loss"] and details[3][6:8] == ["0.500 [0.490, 0.510]", "not found"] and details[4][:2] == ["bypass critic", "de-pois"]
     assert filters.markdown(table).startswith("1000 samples of 2 classes examined; 600 trusted, 100 of them held back for the boundary (quantile, nominal FPR "
                                               "0.05). Poisons: bypass critic (eps 0.3).\n")
+
+
+def test_columns_that_nothing_was_measured_for_are_left_out(tmp_path):
+    made = filtering()
+    made.metrics["classifier"].update(clean=None, poisoned=None, kept=None)
+    made.per_group["class"].clear()
+    headings = blocks(filters.markdown(table_of(tmp_path, made)))[1][0]
+    assert headings[-2:] == ["FPR (nominal)", "seeds"]
 
 
 def test_rows_of_another_setting_say_why_come_last_and_are_not_the_best(tmp_path):
