@@ -87,7 +87,7 @@ train_detectors "${DETECTOR_DEFENSES#"$first"}" "$@"
 joined
 
 # 6. The other cure: De-Pois looks for poisoned samples, to drop them; here among scikit-learn's digits.
-"$PYTHON" -m purify.depois --dataset digits --result_dir "$OUT/results" --poison label-flip noise --methods de-pois loss --seeds 0 "$@"
+"$PYTHON" -m purify.depois --dataset digits --result_dir "$OUT/results" --poison label-flip noise --methods de-pois loss --seeds 0 --resume "$@"
 
 case " $* " in *" --dry_run "*) exit 0 ;; esac
 "$PYTHON" "$here/compare_results.py" "$OUT/results"

@@ -68,7 +68,7 @@ depois() {                     # depois RATE FLAGS...: writes the list of a rate
     done
     "$PYTHON" -m purify.depois --dataset detector --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 \
         ${GAN:+--gan_weights "$GAN"} --test_noise_var "$EPS" $PROTOCOL --poison disruption --poison_rate "$_rate" --methods de-pois --seeds "${SEEDS%% *}" \
-        --kept_names "$(kept "$_rate")" "$@"
+        --resume --kept_names "$(kept "$_rate")" "$@"
 }
 filter=
 for condition in $CONDITIONS; do           # before any training

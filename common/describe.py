@@ -16,7 +16,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")     # of nor
 TRANSLATORS = ("stargan", "starganv2", "stgan")
 USES = {**{f"{name}-generator": f"--gan_weights with --gan_type {name}" for name in TRANSLATORS}, "dadfi": "--attack_weights of --attack_type dadfi", "diffusion": "--defense_weights of ddpm, diffpure and one-step-plain",
         "one-step": "--defense_weights of one-step", "dae": "--defense_weights of {name}", "classifier": "--classifier_weights",
-        "imagenet": "--weights of train_detector.py", "detector": "--detector_weights of python -m models.detector",
+        "depois-mimic": "--depois_weights of python -m purify.depois", "imagenet": "--weights of train_detector.py", "detector": "--detector_weights of python -m models.detector",
         "inception": "--inception_weights", "perturbation": "--perturbation of --attack_type universal"}
 
 
@@ -78,7 +78,7 @@ def _training(path, content):
     parts, options = content["parts"], content["options"]
     name = options.get("defense_model_type")
     kind = _kind_of_training(parts, name)
-    network = parts.get("generator") or parts.get("network") or {}
+    network = parts.get("generator") or parts.get("network") or parts.get("critic") or {}
     found = {"kind": kind, "family": "ours", "holds": ", ".join(parts), "parameters": count(network),
              "flags": {k: v for k, v in options.items() if v not in (None, False, "")},
              "attributes": options.get("selected_attrs"), "image_size": options.get("image_size"),
@@ -93,6 +93,8 @@ def _kind_of_training(parts, name):
     """name: --defense_model_type of the training, None where it has none."""
     if "ide_x" in parts:
         return "dadfi"
+    if "critic" in parts:
+        return "depois-mimic"
     if "generator" in parts:
         return ("starganv2" if "mapping_network" in parts else "stgan" if "transfer.0.up.weight" in parts["generator"] else "stargan") + "-generator"
     return "classifier" if name is None else {"ddpm": "diffusion", "one-step": "one-step"}.get(name, "dae")
@@ -155,6 +157,9 @@ def _usable(kind, path, state, meta, name=""):
         elif kind == "detector":
             from models.detector.network import load_detector
             load_detector(path)
+        elif kind == "depois-mimic":
+            from models.depois.network import load_mimic
+            load_mimic(path)
         elif kind == "inception":
             from evaluation.fid import read_inception
             read_inception(path)

@@ -18,7 +18,7 @@ here=$(dirname "$0")/..; . "$here/environment.sh"
 : "${JUDGE_STEPS:=200}"        # of the classifiers that show what the samples teach
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-examine() { "$PYTHON" -m purify.depois --dataset mnist --result_dir "$RESULTS" --judge_steps "$JUDGE_STEPS" "$@"; }
+examine() { "$PYTHON" -m purify.depois --dataset mnist --result_dir "$RESULTS" --judge_steps "$JUDGE_STEPS" --resume "$@"; }
 one_seed() {                   # one_seed SEED FLAGS...
     _seed=$1; shift
     for rate in $RATES; do examine --seeds "$_seed" --poison $POISONS --poison_rate "$rate" "$@"; done

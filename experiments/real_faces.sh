@@ -214,7 +214,7 @@ filters() {          # De-Pois looks for the disrupted photos and their fakes, u
     for rate in $FILTER_RATES; do
         for seeds in "$SEEDS" "${SEEDS%% *} --kept_names $(kept "$rate")"; do
             "$PYTHON" -m purify.depois --dataset detector $data --gan_weights "$(gan)" --limit "$DETECTOR_LIMIT" --image_batch_size 8 --test_noise_var 0.05 \
-                $DETECTOR_PROTOCOL --poison disruption --poison_rate "$rate" --methods $FILTER_METHODS --seeds $seeds "$@"
+                $DETECTOR_PROTOCOL --poison disruption --poison_rate "$rate" --methods $FILTER_METHODS --seeds $seeds --resume "$@"
         done
     done
 }

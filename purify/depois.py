@@ -1,6 +1,6 @@
 """Find and drop poisoned training samples with De-Pois (Chen et al. 2021): a critic that learned from a small trusted set says which samples are clean.
 
-reads   what --dataset names, see below; weights of critics trained before (by the same options), which are trained where they are missing
+reads   what --dataset names, see below; critics that were trained before by the same options (others are trained now)
 writes  <result_dir>/depois/<dataset>/train/<variant>/NNN/                                  a critic for each seed, see python -m models.depois.train
         <result_dir>/depois/<dataset>/examined/<poison>[-rate<r>]/seed<s>/NNN/
         {options.yaml,scores.csv,found.png,<method>/{kept.txt,record.json}}                 every sample's score and verdict, the names to keep
@@ -76,6 +76,8 @@ def parse_args(argv=None):
                    help=f"who looks for the poison: {', '.join(METHODS)} (default: all; of folder de-pois)")
     g.add_argument("--seeds", type=cli.natural_int, nargs="+", default=[0, 1, 2], metavar="S",
                    help="one critic, one draw of the poison and one line of figures each")
+    g.add_argument("--depois_weights", metavar="FILE", default=None,
+                   help="a critic that python -m models.depois.train made of the same trusted images; for de-pois and one seed (default: trained where needed)")
     g.add_argument("--boundary", choices=finding.RULES, default="quantile",
                    help="quantile: --clean_quantile of held-out trusted scores; std: their mean - z std")
     g.add_argument("--clean_quantile", type=cli.fraction, default=0.05, help="of quantile: share of clean samples that is dropped")
@@ -85,7 +87,7 @@ def parse_args(argv=None):
     g.add_argument("--judge_steps", type=cli.natural_int, default=200,
                    help="steps of the small classifiers that show what the samples teach before poisoning, poisoned, and kept; 0 = none")
     add_depois_flags(p)
-    cli.add_run_flags(p, batch_size=512)
+    cli.add_run_flags(p, batch_size=512, resume=True)
     args = p.parse_args(argv)
     check_task_flags(p, args)
     if args.methods is None:
@@ -102,6 +104,10 @@ def parse_args(argv=None):
         p.error(f"--clean_quantile {args.clean_quantile:g}: expected a share above 0 and below 1")
     if args.kept_names and (len(args.seeds) > 1 or len(args.poison) > 1):
         p.error(f"--kept_names is for one poison and one seed; found {len(args.poison)} poisons, {len(args.seeds)} seeds: name one with --poison and --seeds")
+    if args.resume not in (None, "auto") and (len(args.seeds) > 1 or len(args.poison) > 1):
+        p.error("--resume RUN continues one examination: name its poison with --poison and its seed with --seeds, or give --resume alone")
+    if args.depois_weights and len(args.seeds) > 1:
+        p.error(f"--depois_weights is the critic of one seed; found {len(args.seeds)}: name it with --seeds")
     return resolve(args)
 
 
@@ -123,7 +129,14 @@ class Examiner:
         return self._network
 
     def critic(self, variant="full", seed=None):
-        """(critic, path of its weights), trained now where there is none."""
+        """(critic, path of its weights), trained now where there is none.  seed: that of the attacker's own critic."""
+        if self.args.depois_weights and variant == "full" and seed is None:
+            path = Path(self.args.depois_weights)
+            critic, meta = load_mimic(path, self.ctx.device, self.task.examined.shape, self.task.examined.classes)
+            if meta.get("trusted_sha256") != self.data["trusted_sha256"]:
+                raise UserError(f"{path}: learned from other trusted images than those of seed {self.seed} here, perhaps from those that set the boundary; "
+                                "give the same data, --trusted_share and seed as in its training, or train one here")
+            return critic, path
         path = finished(self.args, variant, self.seed if seed is None else seed, self.task, self.ctx, self.data) / "weights.safetensors"
         return load_mimic(path, self.ctx.device, self.task.examined.shape, self.task.examined.classes)[0], path
 
@@ -136,9 +149,10 @@ class Examiner:
                 self.found[method] = made.scores, made.params, time.perf_counter() - began, None
             else:
                 critic, path = self.critic(CRITICS[method][0])
-                last = json.loads((path.parent / "log.jsonl").read_text().splitlines()[-1])
+                log = path.parent / "log.jsonl"
+                seconds = json.loads(log.read_text().splitlines()[-1]).get("seconds") if log.is_file() else None
                 scores = lambda labelled: in_batches(critic, labelled, self.ctx.device, self.args.batch_size).numpy().astype(np.float64)
-                self.found[method] = scores, {}, last.get("seconds"), path
+                self.found[method] = scores, {}, seconds, path
         return self.found[method]
 
     def poison(self, name):
@@ -184,7 +198,7 @@ def folder_of(args, name, seed):
 def examined(args, name, seed):
     """The options of one examination: what all share, its poison and its seed."""
     mine = argparse.Namespace(**{k: v for k, v in vars(args).items() if k not in ("seeds", "poison", "kept_names", "result_dir")}, poison=name)
-    mine.seed, mine.data_seed, mine.resume = seed, args.seed, "auto"
+    mine.seed, mine.data_seed = seed, args.seed
     return mine
 
 

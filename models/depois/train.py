@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import UserError
 from models.depois.classifier import new_classifier
-from models.depois.data import Labelled
+from models.depois.data import Labelled, content
 from models.depois.memory import Memory
 from models.depois.network import KIND, LATENT, Critic, Generator, seeded
 
@@ -73,7 +73,7 @@ def options_of(args, variant, seed, data):
     """The options of one training: what the flags say, less what its variant leaves out; `data` (JSON types) says what it learns from."""
     names = ("gan_steps", "mimic_steps", "n_critic", "train_batch_size", "gan_lr", "critic_lr", "synthetic", "save_step", "log_step", "lambda_auth",
              "lambda_gp", "lambda_label", "margin", "lambda_drift", "replay", "critic_ema", "schedule", "dataset", "result_dir", "precision", "device")
-    found = argparse.Namespace(**{name: getattr(args, name) for name in names}, variant=variant, seed=seed, resume="auto", **data)
+    found = argparse.Namespace(**{name: getattr(args, name) for name in names}, variant=variant, seed=seed, **data)
     if variant == "no-synthetic":
         found.synthetic, found.gan_steps = 0.0, 0
     if variant == "no-authenticator":
@@ -231,18 +231,19 @@ def train(args, run, ctx, trusted):
 
     training.loop(run, args, ctx, step.parts(), step, on_save, "de-pois")
     meta = {"kind": KIND, "options": step.critic.options, "classes": list(trusted.classes), "trained_on": args.dataset, "variant": args.variant,
-            "num_trusted": len(trusted), "steps": args.num_steps, "seed": args.seed}
+            "num_trusted": len(trusted), "trusted_sha256": content(trusted), "steps": args.num_steps, "seed": args.seed}
     checkpoint.save_weights(run.folder / "weights.safetensors", step.average.module.state_dict(), meta)
 
 
-def finished(args, variant, seed, task, ctx, data):
-    """The run folder of a finished training of this variant and seed, trained now where there is none.  data: see options_of.
+def finished(args, variant, seed, task, ctx, data, resume="auto"):
+    """The run folder of a finished training of this variant and seed, trained now where there is none.  data: see options_of; resume: see runs.open_run.
 
     Raises: UserError for several processes
     """
     if ctx.world > 1:
         raise UserError("De-Pois's networks are small and train in one process; start the command without torchrun (GPUS=1)")
     options = options_of(args, variant, seed, data)
+    options.resume = resume
     run = runs.open_run(Path(args.result_dir) / "depois" / args.dataset_name / "train" / variant, options, ctx, "weights.safetensors")
     if not run.finished:
         train(options, run, ctx, task.trusted)
@@ -256,7 +257,7 @@ def parse_args(argv=None):
     p.add_argument("--variant", choices=VARIANTS, default="full",
                    help="full; no-synthetic: trusted images alone; no-authenticator; published: the critic's loss without the terms that are ours")
     add_depois_flags(p)
-    cli.add_run_flags(p, batch_size=64)
+    cli.add_run_flags(p, resume=True)
     args = p.parse_args(argv)
     check_task_flags(p, args)
     return resolve(args)
@@ -270,7 +271,7 @@ def main(argv=None):
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:
             return
-        folder = finished(args, args.variant, args.seed, task, ctx, data_of(args, task))
+        folder = finished(args, args.variant, args.seed, task, ctx, data_of(args, task), args.resume)
         ctx.print(f"done: {folder / 'weights.safetensors'}")
 
 

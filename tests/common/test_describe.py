@@ -13,6 +13,7 @@ from common import checkpoint, files
 from common.cli import UserError
 from common.describe import describe, main
 from models.classifier.network import AttributeClassifier
+from models.depois.network import Critic
 from models.dae.network import create
 from models.diffusion.mindiffusion import NaiveUnet
 from models.stargan.network import Discriminator, Generator
@@ -73,7 +74,9 @@ def test_families_of_diffusion_weights_without_metadata(tmp_path):
 @pytest.mark.parametrize("kind, network, meta, use", [
     ("dae", lambda: create("defensive-model-2"), {"name": "defensive-model-2"}, "--defense_weights of defensive-model-2"),
     ("classifier", lambda: AttributeClassifier(5, 8, 16), {"options": {"c_dim": 5, "width": 8, "image_size": 16}, "attributes": list("abcde")},
-     "--classifier_weights")])
+     "--classifier_weights"),
+    ("depois-mimic", lambda: Critic((1, 8, 8), 2), {"options": {"shape": [1, 8, 8], "num_classes": 2, "width": 16}, "classes": ["a", "b"]},
+     "--depois_weights of python -m purify.depois")])
 def test_other_networks_of_ours(tmp_path, kind, network, meta, use):
     made = network()
     checkpoint.save_weights(tmp_path / "w.safetensors", made.state_dict(), {"kind": kind, **meta})
@@ -87,6 +90,9 @@ def test_training_state(tmp_path):
     found = describe(tmp_path / "last.pt")
     assert found["kind"] == "stargan-generator" and found["step"] == "1500 of 6000" and found["trained_on"] == "real-faces"
     assert found["attributes"] == ["Male", "Young"] and "cache_dir" not in found["flags"] and "--resume" in found["training"]
+    checkpoint.save_state(tmp_path / "critic.pt", 3, {"num_steps": 9, "dataset": "mnist"}, G={}, critic=Critic((1, 8, 8), 2))
+    critic = describe(tmp_path / "critic.pt")
+    assert critic["kind"] == "depois-mimic" and critic["parameters"] == size(Critic((1, 8, 8), 2)) and "--resume" in critic["used_as"]
     checkpoint.save_state(tmp_path / "other.pt", 3, {"defense_model_type": "defensive-model-1", "num_steps": 9}, network=create("defensive-model-1"))
     assert describe(tmp_path / "other.pt")["kind"] == "dae"
 

@@ -78,11 +78,13 @@ def test_a_run_leaves_scores_names_pictures_and_records(run):
     assert record.read(path / "de-pois" / "record.json").provenance["mimic_sha256"] and record.read(path / "loss" / "record.json").provenance["mimic_sha256"] is None
 
 
-def test_the_same_command_again_does_nothing_and_other_options_are_another_run(run, capsys):
+def test_a_finished_examination_is_not_repeated_and_other_options_are_another_run(run, capsys):
     results, examine = run
     examine(f"{FEW} --limit 100")
+    with pytest.raises(UserError, match="--resume RUN continues one examination"):
+        depois.parse_args(["--resume", "somewhere", "--seeds", "0"])
     before = {p: p.stat().st_mtime_ns for p in results.rglob("*") if p.is_file()}
-    examine(f"{FEW} --limit 100")
+    examine(f"{FEW} --limit 100 --resume")
     assert {p: p.stat().st_mtime_ns for p in results.rglob("*") if p.is_file()} == before
     assert "this run is finished" in capsys.readouterr().out
     examine(f"{FEW} --limit 100 --clean_quantile 0.1")
@@ -97,8 +99,22 @@ def test_an_interrupted_examination_is_taken_up_with_the_critic_that_was_trained
             examine(f"{FEW} --limit 100")
     assert not (folder(results) / "scores.csv").exists()
     monkeypatch.setattr(train, "train", lambda *a: pytest.fail("trained again"))
+    examine(f"{FEW} --limit 100 --resume")
+    assert not folder(results, number=1).exists() and (folder(results) / "scores.csv").exists()
+
+
+def test_a_critic_trained_elsewhere_is_taken_where_it_learned_from_the_same_images(run, tmp_path):
+    results, examine = run
     examine(f"{FEW} --limit 100")
-    assert (folder(results) / "scores.csv").exists()
+    (weights,) = (results / "depois/digits/train").rglob("weights.safetensors")
+    shutil.move(weights, tmp_path / "critic.safetensors")
+    shutil.rmtree(results)
+    examine(f"{FEW} --limit 100 --depois_weights {tmp_path}/critic.safetensors")
+    assert not (results / "depois/digits/train").exists() and record.read(folder(results) / "de-pois" / "record.json").cost["train_s"] is None
+    with pytest.raises(UserError, match="learned from other trusted images than those of seed 1"):
+        examine(f"{FEW} --limit 100 --depois_weights {tmp_path}/critic.safetensors --seeds 1")
+    with pytest.raises(UserError, match="the critic of one seed; found 2"):
+        examine(f"{FEW} --limit 100 --depois_weights {tmp_path}/critic.safetensors --seeds 0 1")
 
 
 def test_every_poison_and_method_is_examined(run):

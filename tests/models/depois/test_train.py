@@ -45,7 +45,7 @@ def folder(tmp_path, variant="full", number=0):
 def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, killed):
     train.main(command(tmp_path / "whole"))
     trainings["killed_at"](killed, monkeypatch, train, command(tmp_path / "killed"))
-    train.main(command(tmp_path / "killed"))
+    train.main(command(tmp_path / "killed", "--resume"))
     whole, resumed = folder(tmp_path / "whole"), folder(tmp_path / "killed")
     assert trainings["same"](trainings["parts"](whole), trainings["parts"](resumed))
     assert (whole / "weights.safetensors").read_bytes() == (resumed / "weights.safetensors").read_bytes()
@@ -55,7 +55,7 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, k
 def test_a_finished_training_is_found_again_and_other_options_are_another(tmp_path):
     train.main(command(tmp_path))
     before = (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns
-    train.main(command(tmp_path))
+    train.main(command(tmp_path, "--resume"))
     assert (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns == before and not folder(tmp_path, number=1).exists()
     train.main(command(tmp_path, "--margin", "3"))
     train.main(command(tmp_path, "--variant", "no-synthetic"))
