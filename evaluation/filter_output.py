@@ -103,12 +103,12 @@ def make_record(run, args, name, poison, truth, poisoned, examiner, verdict, tau
     """The Record of one method in one examination."""
     task, seed = examiner.task, examiner.seed
     value = args.clean_quantile if args.boundary == "quantile" else args.boundary_z
+    schedule = {key: getattr(args, key) if verdict.weights else None for key in ("schedule", "gan_steps", "mimic_steps")}       # baselines have none
     config = {"method": verdict.name, "method_params": verdict.params, "poison": name, "poison_params": poison.params if poison else {},
               "poison_rate": args.poison_rate if name != "none" else 0.0, "boundary": args.boundary, "boundary_value": value,
               "nominal_fpr": finding.nominal_fpr(args.boundary, value), "num_trusted": len(task.trusted), "num_held": len(task.held),
               "num_samples": len(poisoned), "num_poisoned": int(truth.sum()), "num_classes": len(poisoned.classes), "image_size": poisoned.shape[1],
-              "schedule": args.schedule, "gan_steps": args.gan_steps, "mimic_steps": args.mimic_steps, "trusted_share": args.trusted_share,
-              "judge_steps": args.judge_steps}
+              **schedule, "trusted_share": args.trusted_share, "judge_steps": args.judge_steps}
     metrics = {**finding.found(truth, verdict.scores, verdict.threshold, seed), "threshold": verdict.threshold, "classifier": taught}
     groups = {"class": {}}
     if len(poisoned.classes) == 2:
@@ -118,7 +118,7 @@ def make_record(run, args, name, poison, truth, poisoned, examiner, verdict, tau
     stamp = lambda seconds=None: time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
     provenance = {"commit": runs.commit(), "command": runs.command(), "versions": runs.versions(),
                   "mimic_sha256": verdict.weights and files.sha256(verdict.weights), "trusted_sha256": examiner.data["trusted_sha256"],
-                  "started": stamp(run.started), "finished": stamp()}
+                  "gan_sha256": examiner.detector and examiner.detector.translator.sha256, "started": stamp(run.started), "finished": stamp()}
     split = "b" if args.dataset == "detector" else "train"
     return record.Record("depois", verdict.name, args.dataset_name, split, seed, config, metrics, groups, None, cost, provenance)
 

@@ -22,7 +22,7 @@ MISSED = "not found"
 SETTING = (
     (("trusted",), lambda v, w: f"{v[0]} trusted samples (the others: {w[0]})"),
     (("config.num_samples",), lambda v, w: f"{v[0]} samples examined (the others: {w[0]})"),
-    (("config.num_classes",), lambda v, w: f"{v[0]} classes (the others: {w[0]})"), compare.SPLIT)
+    (("config.num_classes",), lambda v, w: f"{v[0]} classes (the others: {w[0]})"), compare.TRANSLATOR, compare.SPLIT)
 BOUNDARY = (("config.boundary", "config.nominal_fpr"),
             lambda v, w: f"boundary {v[0]} at {number(v[1], 'short')} (the others: {w[0]} at {number(w[1], 'short')}), which AUROC and TPR do not depend on")
 JUDGE = (("config.judge_steps",), lambda v, w: f"small classifiers trained for {v[0]} steps (the others: {w[0]}), which nothing else depends on")

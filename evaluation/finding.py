@@ -36,23 +36,28 @@ def boundary(held_scores, rule, value):
              ValueError for another rule, or scores of another shape
     Source:  std: Chen et al. 2021, arXiv:2105.03592, and github.com/Oschart/Attack-On-DePois; k / (n + 1): Vovk et al. 2005 (conformal prediction)
     """
-    _check_rule(rule, value)
     scores = np.sort(checked_scores(held_scores))
     n = len(scores)
-    if n < 2:
-        raise UserError(f"held-out trusted samples: found {n}, expected 2 or more to set a boundary; trust more images")
+    check_held(n, rule, value)
     if rule == "std":
         if scores[0] == scores[-1]:         # the boundary would be the score of every clean sample, and flag them all
             raise UserError(f"held-out trusted samples: all {n} scores are {scores[0]:g}, which have no spread for the rule std; use the rule quantile")
         return float(scores.mean() - value * scores.std(ddof=0))
     k = math.floor(value * n + ROUNDING)
-    if k < 1:
-        raise UserError(f"held-out trusted samples: found {n}, expected {math.ceil(1 / value - ROUNDING)} or more for a false positive rate of {value:g}; "
-                        "trust more images, or allow a higher rate")
     if scores[k - 1] < scores[k]:
         return float(scores[k - 1])
     below = np.searchsorted(scores, scores[k])
     return float(scores[below - 1] if below else np.nextafter(scores[0], -np.inf))
+
+
+def check_held(n, rule, value):
+    """Whether n held-out samples can set this boundary; known before anything is trained.  Raises as boundary."""
+    _check_rule(rule, value)
+    if n < 2:
+        raise UserError(f"held-out trusted samples: found {n}, expected 2 or more to set a boundary; trust more images")
+    if rule == "quantile" and math.floor(value * n + ROUNDING) < 1:
+        raise UserError(f"held-out trusted samples: found {n}, expected {math.ceil(1 / value - ROUNDING)} or more for a false positive rate of {value:g}; "
+                        "trust more images, or allow a higher rate")
 
 
 def nominal_fpr(rule, value):

@@ -8,8 +8,10 @@ writes  <result_dir>/depois/<dataset>/train/<variant>/NNN/                      
 Two uses. (1) A test: put a poison into a share of clean samples, and see who finds it; De-Pois, its ablations and the baselines that one would try first.
   python -m purify.depois --dataset digits
   python -m purify.depois --dataset mnist --data_root /path/to/mnist --poison label-flip blend --poison_rate 0.1 --methods de-pois loss
-  python -m purify.depois --dataset detector --data_dir dataset/CelebA --gan_weights 200000-G.ckpt --poison_rate 0.5 --kept_names kept-rate0.5.txt
-The last writes what train_detector.py --condition filtered --kept_names kept-rate0.5.txt keeps of split B with half of its photos disrupted.
+  python -m purify.depois --dataset detector --data_dir dataset/CelebA --gan_weights 200000-G.ckpt --poison disruption --poison_rate 0.5 --seeds 0 \
+      --methods de-pois --kept_names kept-rate0.5.txt
+The last writes what train_detector.py --condition filtered --poison_rate 0.5 --kept_names kept-rate0.5.txt keeps of split B with half of its photos
+disrupted; give both the same flags of photos, translator and attack.
 
 (2) A filter: samples of which nobody knows which are poisoned. Both folders hold a folder of images for each class; nothing is measured.
   python -m purify.depois --dataset folder --input scraped --trusted known_good --seeds 0 --kept_names kept.txt
@@ -20,6 +22,7 @@ samples that is dropped wrongly, or their mean - z std (published: z = 1, which 
 import argparse
 import json
 import time
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +33,9 @@ from common.cli import UserError
 from evaluation import finding
 from evaluation.filter_output import Verdict, write_output
 from models.depois.classifier import fit, in_batches
+from models.depois.data import content
 from models.depois.network import load_mimic
-from models.depois.train import add_depois_flags, finished, resolve
+from models.depois.train import add_depois_flags, changed_losses, finished, resolve
 from purify import outliers
 from purify.examined import DetectorSet, add_task_flags, check_task_flags, data_of, task_of
 
@@ -39,10 +43,17 @@ CRITICS = {"de-pois": ("full", "de-pois"), "de-pois-no-synthetic": ("no-syntheti
            "de-pois-no-authenticator": ("no-authenticator", "de-pois without authenticator"),
            "de-pois-published": ("published", "de-pois as published")}       # {flag: (variant of the training, name in tables)}
 METHODS = (*CRITICS, *outliers.METHODS)
-BYPASSES = {"bypass": "the defence's own critic", "bypass-replica": "a critic that the attacker trained"}
+BYPASSES = ("bypass", "bypass-replica")
 POISONS = (*(name for name in poisons.POISONS if name != "bypass"), *BYPASSES, "disruption")
 DEFAULTS = {"digits": ("label-flip", "noise", "blend", "gradient", "gan", "bypass", "bypass-replica"), "detector": ("disruption", "label-flip"), "folder": ()}
 DEFAULTS["mnist"] = DEFAULTS["digits"]
+PLAY_NO_PART = {
+    ("digits", "mnist"): ("data_dir", "cache_dir", "selected_attrs", "celeba_crop_size", "image_size", "skip_damaged", "input", "trusted"),
+    ("digits", "mnist", "folder"): ("gan_type", "gan_weights", "gan_style", "gan_name", "image_batch_size", "attack_type", "test_noise_var", "attack_steps",
+                                    "attack_step_size", "attack_target", "attack_label", "attack_blur", "attack_weights", "perturbation", "perturbation_fit"),
+    ("folder",): ("trusted_share",)}
+OF_POISONS = {"noise_sigma": ("noise",), "blend_alpha": ("blend",), "gradient_eps": ("gradient",), "poison_steps": ("gradient", "gan"),
+              "bypass_eps": BYPASSES, "bypass_mode": BYPASSES, "bypass_steps": BYPASSES}
 BYPASS_SEED = 1000          # added to the seed of a critic that the attacker trains
 
 
@@ -59,15 +70,16 @@ def parse_args(argv=None):
     add_task_flags(p)
     g = p.add_argument_group("poison")
     g.add_argument("--poison", nargs="+", choices=POISONS, default=None, metavar="NAME",
-                   help=f"what is put into clean samples, each by itself: {', '.join(POISONS)}; bypass knows the critic, bypass-replica one of its own "
+                   help=f"what is put into clean samples, each by itself: {', '.join(POISONS)}; bypass knows the critic, bypass-replica one of another seed "
+                        "that was trained on the same trusted images "
                         "(default: digits and mnist all but disruption, detector disruption and label-flip, folder none: its samples are what they are)")
     g.add_argument("--poison_rate", type=rate, default=0.3, metavar="R", help="share of the samples that is poisoned; of a detector's photos for disruption")
     g.add_argument("--noise_sigma", type=cli.positive_float, default=0.6, help="of noise: standard deviation, [-1,1] units")
-    g.add_argument("--blend_alpha", type=cli.fraction, default=0.5, help="of blend: weight of the other image")
-    g.add_argument("--gradient_eps", type=cli.positive_float, default=0.6, help="of gradient: L-inf radius, [-1,1] units")
+    g.add_argument("--blend_alpha", type=cli.fraction, default=0.5, help="of blend: weight of the other image, above 0")
+    g.add_argument("--gradient_eps", type=cli.radius, default=0.6, help="of gradient: L-inf radius, [-1,1] units")
     g.add_argument("--poison_steps", type=cli.positive_int, default=None, metavar="N",
                    help="training steps of the networks that gradient and gan are made with (default: gradient 1000, gan 800)")
-    g.add_argument("--bypass_eps", type=cli.positive_float, default=0.3, help="of bypass: L-inf radius of each direction, [-1,1] units")
+    g.add_argument("--bypass_eps", type=cli.radius, default=0.3, help="of bypass: L-inf radius of each direction, [-1,1] units")
     g.add_argument("--bypass_mode", choices=["critic", "classifier", "critic-then-classifier", "classifier-then-critic"], default="critic",
                    help="whose gradient signs a bypass follows, after a label flip")
     g.add_argument("--bypass_steps", type=cli.positive_int, default=10, help="of bypass: steps of each direction; published 1")
@@ -98,8 +110,12 @@ def parse_args(argv=None):
             p.error(f"--{name} {' '.join(map(str, values))}: each once")
     if "disruption" in args.poison and args.dataset != "detector":
         p.error(f"--poison disruption is of --dataset detector, found --dataset {args.dataset}")
-    if not args.poison_rate:
-        args.poison = ["none"] if args.dataset != "folder" else args.poison
+    if "disruption" in args.poison and args.attack_type == "none":
+        p.error("--poison disruption with --attack_type none disrupts nothing; name an attack")
+    if not args.poison_rate and args.poison:
+        args.poison = ["none"]
+    if not args.blend_alpha:
+        p.error("--blend_alpha 0 blends nothing; give a weight above 0")
     if args.boundary == "quantile" and not 0 < args.clean_quantile < 1:
         p.error(f"--clean_quantile {args.clean_quantile:g}: expected a share above 0 and below 1")
     if args.kept_names and (len(args.seeds) > 1 or len(args.poison) > 1):
@@ -115,18 +131,25 @@ class Examiner:
     """The finders of one seed: each trained or fitted once, whatever is examined."""
 
     def __init__(self, args, seed, ctx):
-        self.args, self.seed, self.ctx = args, seed, ctx
+        self.args, self.seed, self.ctx, self.found = args, seed, ctx, {}
         self.detector = DetectorSet(args, ctx) if args.dataset == "detector" else None
-        self.task = self.detector.task(seed) if self.detector else task_of(args, seed, ctx)
-        self.data, self.found = data_of(args, self.task), {}
-        self._network = None
 
-    @property
+    @cached_property
+    def task(self):
+        """Of a detector's samples all images, made where they are missing."""
+        task = self.detector.task(self.seed) if self.detector else task_of(self.args, self.seed, self.ctx)
+        finding.check_held(len(task.held), *boundary_of(self.args))
+        return task
+
+    @cached_property
+    def data(self):
+        return data_of(self.args, self.task)
+
+    @cached_property
     def network(self):
-        """The classifier of the trusted images that all baselines share."""
-        if self._network is None:
-            self._network = fit(self.task.trusted, self.seed, device=self.ctx.device)
-        return self._network
+        """The classifier of the trusted images that all baselines share, and the seconds of its training."""
+        began = time.perf_counter()
+        return fit(self.task.trusted, self.seed, device=self.ctx.device), time.perf_counter() - began
 
     def critic(self, variant="full", seed=None):
         """(critic, path of its weights), trained now where there is none.  seed: that of the attacker's own critic."""
@@ -143,16 +166,15 @@ class Examiner:
     def finder(self, method):
         """(scores of Labelled, params, seconds of training, path of weights or None), made once."""
         if method not in self.found:
-            began = time.perf_counter()
             if method in outliers.METHODS:
-                made = outliers.build(method, self.task.trusted, self.seed, self.ctx.device, self.network)
-                self.found[method] = made.scores, made.params, time.perf_counter() - began, None
+                network, seconds = self.network
+                began = time.perf_counter()
+                made = outliers.build(method, self.task.trusted, self.seed, self.ctx.device, network)
+                self.found[method] = made.scores, made.params, seconds + time.perf_counter() - began, None
             else:
                 critic, path = self.critic(CRITICS[method][0])
-                log = path.parent / "log.jsonl"
-                seconds = json.loads(log.read_text().splitlines()[-1]).get("seconds") if log.is_file() else None
                 scores = lambda labelled: in_batches(critic, labelled, self.ctx.device, self.args.batch_size).numpy().astype(np.float64)
-                self.found[method] = scores, {}, seconds, path
+                self.found[method] = scores, changed_losses(self.args), trained_seconds(path), path
         return self.found[method]
 
     def poison(self, name):
@@ -168,25 +190,38 @@ class Examiner:
             options |= {"victim_steps": args.poison_steps, "gan_steps": args.poison_steps}
         if name in BYPASSES:
             critic = self.critic()[0] if name == "bypass" else self.critic(seed=self.seed + BYPASS_SEED)[0]
-            options |= {"critic": critic, "classifier": self.network, "mode": args.bypass_mode, "eps": args.bypass_eps, "steps": args.bypass_steps}
+            options |= {"critic": critic, "classifier": self.network[0], "mode": args.bypass_mode, "eps": args.bypass_eps, "steps": args.bypass_steps}
         return poisons.build("bypass" if name in BYPASSES else name, **options), rows
 
     def examine(self, poisoned):
         """{method: Verdict} of Labelled samples.  Raises UserError for scores that are NaN."""
         args, made = self.args, {}
-        value = args.clean_quantile if args.boundary == "quantile" else args.boundary_z
         for method in args.methods:
             scores, params, seconds, weights = self.finder(method)
             began = time.perf_counter()
             of_held, of_examined = scores(self.task.held), scores(poisoned)
             each = (time.perf_counter() - began) / (len(of_held) + len(of_examined))
             try:
-                threshold = finding.boundary(of_held, args.boundary, value)
+                threshold = finding.boundary(of_held, *boundary_of(args))
                 finding.checked_scores(of_examined)
             except UserError as e:
                 raise UserError(f"{method}: {e}")
             made[method] = Verdict(CRITICS[method][1] if method in CRITICS else method, params, of_examined, threshold, seconds, each, weights)
         return made
+
+
+def boundary_of(args):
+    """(rule, value)"""
+    return args.boundary, args.clean_quantile if args.boundary == "quantile" else args.boundary_z
+
+
+def trained_seconds(weights):
+    """Seconds of the training that made the weights, all its parts together; None where its log is not beside them."""
+    log = weights.parent / "log.jsonl"
+    if not log.is_file():
+        return None
+    seconds = [line["seconds"] for line in map(json.loads, log.read_text().splitlines()) if "seconds" in line]
+    return sum(a for a, b in zip(seconds, [*seconds[1:], 0.0]) if b < a)          # a resumed training counts from 0 again
 
 
 def folder_of(args, name, seed):
@@ -195,10 +230,14 @@ def folder_of(args, name, seed):
     return Path(args.result_dir) / "depois" / args.dataset_name / "examined" / kind / f"seed{seed}"
 
 
-def examined(args, name, seed):
-    """The options of one examination: what all share, its poison and its seed."""
-    mine = argparse.Namespace(**{k: v for k, v in vars(args).items() if k not in ("seeds", "poison", "kept_names", "result_dir")}, poison=name)
-    mine.seed, mine.data_seed = seed, args.seed
+def examined(args, name, examiner):
+    """The options of one examination: its poison, its seed, what all share and plays a part, and what is examined where a folder may have changed."""
+    left_out = {"seeds", "poison", "kept_names", "result_dir"}
+    left_out |= {flag for kinds, flags in PLAY_NO_PART.items() if args.dataset in kinds for flag in flags}
+    left_out |= {flag for flag, names in OF_POISONS.items() if name not in names}
+    mine = argparse.Namespace(**{k: v for k, v in vars(args).items() if k not in left_out}, poison=name)
+    mine.seed, mine.data_seed = examiner.seed, args.seed
+    mine.examined_sha256 = examiner.data["trusted_sha256"][:16] + content(examiner.task.examined)[:16]
     return mine
 
 
@@ -208,14 +247,18 @@ def main(argv=None):
         files.check_writable(args.result_dir)
         if ctx.world > 1:
             raise UserError("De-Pois runs in one process; start the command without torchrun (GPUS=1)")
-        first = Examiner(args, args.seeds[0], ctx)          # what cannot be examined is told before anything is trained
+        first = Examiner(args, args.seeds[0], ctx)
+        if first.detector is None or not args.dry_run:
+            first.data                      # what cannot be examined is told before anything is trained
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:
             return
+        if args.kept_names:
+            files.check_writable(Path(args.kept_names).parent)
         for seed in args.seeds:
             examiner = first if seed == args.seeds[0] else Examiner(args, seed, ctx)
             for name in args.poison or ["unknown"]:
-                run = runs.open_run(folder_of(args, name, seed), examined(args, name, seed), ctx, "scores.csv")
+                run = runs.open_run(folder_of(args, name, seed), examined(args, name, examiner), ctx, "scores.csv")
                 if run.finished:
                     ctx.print(f"this run is finished: {run.folder}")
                 else:
@@ -223,6 +266,7 @@ def main(argv=None):
                     poisoned = examiner.task.examined if poison is None else poison(examiner.task.examined, rows, seed)
                     write_output(run, args, name, poison, rows, poisoned, examiner, examiner.examine(poisoned), ctx)
                 if args.kept_names:
+                    files.make_folder(Path(args.kept_names).parent)
                     files.write_atomic(args.kept_names, (run.folder / args.methods[0] / "kept.txt").read_text())
                     ctx.print(f"names to keep: {args.kept_names}")
 

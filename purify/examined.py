@@ -15,10 +15,13 @@ from models.depois.data import Labelled, Task
 from models.detector.network import CLASSES
 from models.detector.samples import sample_id
 from models.flags import add_translator_flags, translator_from_flags
+from models.translators import check_size
 from purify.trained import default_translator
 from purify.training_set import TrainingSet
 
 DATASETS = ("digits", "mnist", "folder", "detector")
+SIZES = {"detector": 128, "folder": 64}         # --image_size and
+CROPS = {"detector": 178, "folder": 0}          # --celeba_crop_size, unless they say otherwise
 NEEDS = {"data_root": "mnist", "input": "folder", "trusted": "folder", "data_dir": "detector", "gan_weights": "detector"}      # flag -> data set
 
 
@@ -35,8 +38,9 @@ def add_task_flags(p):
                    help="share of all samples that is trusted: of digits and mnist drawn by the seed; of a detector's, R / (1 - R) times as many photos of A")
     g.add_argument("--limit", type=cli.positive_int, default=None, metavar="N",
                    help="examine the first N samples, of a detector's set those of N photos (default: mnist 10000, else all)")
-    add_data_flags(p, "a and images_b", image_size=64, default_dir=None, named=False)
-    p.set_defaults(celeba_crop_size=None)
+    g.add_argument("--dataset_name", default=None, metavar="NAME", help="name in the result folder (default: digits, mnist, else the folder's own)")
+    add_data_flags(p, "a and images_b", default_dir=None, named=False)
+    p.set_defaults(image_size=None, celeba_crop_size=None)          # resolved by data set, see SIZES and CROPS
     g = p.add_argument_group("translator of a detector's fakes")
     add_translator_flags(g, "translator: official 200000-G.ckpt or 100000_nets_ema.ckpt, or ours; default: the newest finished training")
     g.add_argument("--image_batch_size", type=cli.positive_int, default=16, help="photos at a time that are disrupted and translated; 8 suits a CPU")
@@ -55,14 +59,16 @@ def check_task_flags(p, args):
         p.error(f"--trusted_share {args.trusted_share:g}: expected a share above 0 and below 1")
     if args.attack_label == "target":
         p.error("--attack_label target makes a disruption for each edit, and a scraped photo carries one; one of: original, iterative, joint")
+    if args.image_size is None:
+        args.image_size = SIZES.get(args.dataset)
     if args.celeba_crop_size is None:
-        args.celeba_crop_size = 178 if args.dataset == "detector" else 0
+        args.celeba_crop_size = CROPS.get(args.dataset)
     if args.dataset == "mnist":
         args.limit = args.limit or 10000
     if args.dataset == "detector":
         args.data_dir = args.data_dir or "dataset/CelebA"
     folder = {"folder": args.input, "detector": args.data_dir}.get(args.dataset)
-    args.dataset_name = Path(folder).resolve().name if folder else args.dataset
+    args.dataset_name = args.dataset_name or (Path(folder).name or Path(folder).resolve().name if folder else args.dataset)
     if args.dataset == "detector" and args.gan_weights is None:
         args.gan_weights = default_translator(_named(args))
     return args
@@ -93,55 +99,69 @@ def folder_task(args, seed):
     if unknown:
         raise UserError(f"{args.input}: holds the class {unknown[0]}, which {args.trusted} lacks (it has {', '.join(classes)}); every class needs "
                         "trusted images")
-    trusted, examined = (read_folder(folder, classes, args) for folder in (args.trusted, args.input))
-    learned, held = data.hold_out(trusted, seed)
-    examined = examined.subset(range(len(examined))[:args.limit])
-    return data.check(Task(args.dataset_name, learned, held, examined, None))
+    learned, held = data.hold_out(read_folder(args.trusted, classes, args), seed)
+    return data.check(Task(args.dataset_name, learned, held, read_folder(args.input, classes, args, args.limit), None))
 
 
 def class_folders(folder):
-    """Names of the subfolders, sorted.  Raises UserError where there are not two."""
+    """Names of the subfolders, sorted; hidden ones are none.  Raises UserError where there are not two."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected one with a folder of images for each class")
-    found = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(found) < 2:
-        raise UserError(f"{folder}: holds {len(found)} folders, expected one for each class, two at least (real/ and fake/, for example)")
+        raise UserError(f"{folder}: holds {len(found)} folder{'' if len(found) == 1 else 's'}, expected one for each class, two at least (real/ and fake/, "
+                        "for example)")
     return found
 
 
-def read_folder(folder, classes, args):
-    """Labelled images of <folder>/<class>/*, named <class>/<file>, cropped to a square and resized to --image_size."""
-    names, labels, pixels = [], [], []
-    for label, name in enumerate(classes):
-        for path in images.list_images(Path(folder) / name) if (Path(folder) / name).is_dir() else []:
-            try:
-                square = images.center_crop_resize(images.read_rgb(path), args.celeba_crop_size, args.image_size)
-            except UserError:
-                if not args.skip_damaged:
-                    raise
-                continue
-            names.append(f"{name}/{path.name}")
-            labels.append(label)
-            pixels.append(np.asarray(square))
+def read_folder(folder, classes, args, limit=None):
+    """Labelled images of <folder>/<class>/*, named <class>/<file>, cropped to a square and resized to --image_size; the first `limit`, of all classes in turn.
+
+    Raises: UserError for a damaged image, unless --skip_damaged, which prints those that are left out; and where none is left
+    """
+    paths = {name: images.list_images(Path(folder) / name) for name in classes if (Path(folder) / name).is_dir()}
+    turns = sorted((i, name, path) for name, mine in paths.items() for i, path in enumerate(mine))[:limit]
+    names, labels, pixels, damaged = [], [], [], []
+    for name, path in sorted((name, path) for _, name, path in turns):
+        try:
+            square = images.center_crop_resize(images.read_rgb(path), args.celeba_crop_size, args.image_size)
+        except UserError:
+            if not args.skip_damaged:
+                raise
+            damaged.append(f"{name}/{path.name}")
+            continue
+        names.append(f"{name}/{path.name}")
+        labels.append(classes.index(name))
+        pixels.append(np.asarray(square))
+    if damaged:
+        print(f"{folder}: {len(damaged)} damaged images are left out: {', '.join(damaged)}", flush=True)
+    if not names:
+        raise UserError(f"{folder}: no image is left of {len(damaged)}; all are damaged")
     return Labelled(tuple(names), torch.tensor(labels), np.stack(pixels), tuple(classes))
 
 
 class DetectorSet:
-    """Split B as a detector's maker scraped it, photos and a fake of each, against trusted photos of split A and fakes of them."""
+    """Split B as a detector's maker scraped it, photos and a fake of each, against trusted photos of split A and fakes of them.
+
+    The folders are checked when it is made; images are made, where they are missing, when they are asked for.
+    """
 
     def __init__(self, args, ctx):
         self.args = named = _named(args)
-        translator = translator_from_flags(named, ctx.device, args.selected_attrs)
+        self.translator = translator_from_flags(named, ctx.device, args.selected_attrs)
+        check_size(args.image_size, self.translator)
         a, b = open_faces(argparse.Namespace(**{**vars(named), "limit": None}), "a"), open_faces(named, "b")
         shared = sorted(set(a.names) & set(b.names))
         if shared:
             raise UserError(f"{a.folder}: {len(shared)} of its photos are also in {b.folder} ({shared[0]}, ...); a photo is trusted or examined: split again")
         share = args.trusted_share
         wanted = max(1, round(share / (1 - share) * len(b)))
-        self.attack = attack_from_flags(named, translator)
-        self.scraped = TrainingSet(named, ctx, b, translator, self.attack)
-        self.trusted = TrainingSet(named, ctx, a.subset(a.names[:wanted]), translator)
+        if wanted > len(a):
+            ctx.print(f"{a.folder} has {len(a)} photos: {len(a) / (len(a) + len(b)):.1%} of all are trusted, not {share:.1%}")
+        self.attack = attack_from_flags(named, self.translator)
+        self.scraped = TrainingSet(named, ctx, b, self.translator, self.attack)
+        self.trusted = TrainingSet(named, ctx, a.subset(a.names[:wanted]), self.translator)
 
     def task(self, seed):
         learned, held = data.hold_out(labelled(self.trusted.samples()), seed)

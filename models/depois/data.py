@@ -104,13 +104,13 @@ def divide(name, training, test, trusted_share, seed, limit=None):
     order = torch.randperm(len(training), generator=seeds.generator(seed, "trusted", name)).numpy()
     at = round(trusted_share * len(order))
     trusted, held = hold_out(training.subset(order[:at]), seed)
-    return check(Task(name, trusted, held, training.subset(order[at:][:limit]), test))
+    return check(Task(name, trusted, held, training.subset(order[at:][:limit]), test), by_pixels=False)
 
 
 def hold_out(trusted, seed):
     """(to learn from, held out): HELD_SHARE of the images of every class are held out, drawn by `seed`; one at least where a class has two.
 
-    A photo and its fake, which share the last part of their names, stay together.
+    Images that share the last part of their names, as a photo and its fake do, stay together.
     """
     groups = defaultdict(list)
     for i, name in enumerate(trusted.names):
@@ -118,17 +118,26 @@ def hold_out(trusted, seed):
     strata = defaultdict(list)
     for rows in groups.values():
         strata[tuple(sorted(trusted.labels[rows].tolist()))].append(rows)
-    held = []
+    chosen, others = set(), []
     for key, mine in sorted(strata.items()):
         order = torch.randperm(len(mine), generator=seeds.generator(seed, "held", key)).tolist()
         count = max(1, round(HELD_SHARE * len(mine))) if len(mine) > 1 else 0
-        held += [i for place in order[:count] for i in mine[place]]
-    chosen = set(held)
-    return trusted.subset([i for i in range(len(trusted)) if i not in chosen]), trusted.subset(sorted(held))
+        chosen.update(i for place in order[:count] for i in mine[place])
+        others += [mine[place] for place in order[count:]]
+    for label in range(len(trusted.classes)):         # of a class whose images are all of different strata
+        rows = set(torch.nonzero(trusted.labels == label).flatten().tolist())
+        spare = next((group for group in sorted(others, key=len) if rows & set(group)), None)
+        if spare and len(rows) > 1 and not rows & chosen:
+            chosen.update(spare)
+    return trusted.subset([i for i in range(len(trusted)) if i not in chosen]), trusted.subset(sorted(chosen))
 
 
-def check(task):
-    """The task itself.  Raises UserError where its trusted images lack a class, are of another size, or are among those examined."""
+def check(task, by_pixels=True):
+    """The task itself.
+
+    Args:   by_pixels  whether images are compared; parts of one data set are disjoint, though two of its images may be equal
+    Raises: UserError where its trusted images lack a class, are of another size, or are among those examined (whatever their names)
+    """
     trusted, examined, classes = task.trusted, task.examined, task.examined.classes
     known = len(trusted) + len(task.held)
     if known < 2 * len(classes):
@@ -142,10 +151,10 @@ def check(task):
         raise UserError(f"{task.name}: no image is left to examine; trust fewer")
     if trusted.shape != examined.shape:
         raise UserError(f"{task.name}: trusted images are {_size(trusted)}, those to examine {_size(examined)}; expected one size")
-    shared = set(fingerprints(trusted) + fingerprints(task.held)) & set(fingerprints(examined)) if task.name not in ("digits", "mnist") else ()
-    shared = sorted(set(trusted.names + task.held.names) & set(examined.names)) or shared
+    known = set(fingerprints(trusted) + fingerprints(task.held))
+    shared = [name for name, one in zip(examined.names, fingerprints(examined)) if one in known] if by_pixels else []
     if shared:
-        raise UserError(f"{task.name}: {len(shared)} images are trusted and examined at once ({sorted(shared)[0]:.60}); expected two sets that share none")
+        raise UserError(f"{task.name}: {len(shared)} images are trusted and examined at once ({shared[0]:.60}, ...); expected two sets that share none")
     return task
 
 

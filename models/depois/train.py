@@ -69,6 +69,14 @@ def resolve(args):
     return args
 
 
+def changed_losses(args):
+    """{flag: value} of what decides a critic and is not at its default, the schedule aside; for records."""
+    p = argparse.ArgumentParser()
+    add_depois_flags(p)
+    usual = resolve(argparse.Namespace(**vars(p.parse_args(["--schedule", args.schedule])), dataset=args.dataset))
+    return {k: getattr(args, k) for k, v in vars(usual).items() if getattr(args, k) != v and k not in ("gan_steps", "mimic_steps", "save_step", "log_step")}
+
+
 def options_of(args, variant, seed, data):
     """The options of one training: what the flags say, less what its variant leaves out; `data` (JSON types) says what it learns from."""
     names = ("gan_steps", "mimic_steps", "n_critic", "train_batch_size", "gan_lr", "critic_lr", "synthetic", "save_step", "log_step", "lambda_auth",
@@ -105,7 +113,6 @@ class Step:
     def __init__(self, args, trusted, device):
         self.args, self.device, self.trusted = args, device, trusted
         self.classes, shape = len(trusted.classes), trusted.shape
-        self.x, self.y = trusted.floats().to(device), trusted.labels.to(device)
         new = lambda make, name: seeded(make, args.seed, "depois", name).to(device)
         self.G, self.D = new(lambda: Generator(shape, self.classes), "generator"), new(lambda: Critic(shape, self.classes), "discriminator")
         self.A = new_classifier(shape, self.classes, args.seed).to(device)
@@ -132,8 +139,7 @@ class Step:
 
     def gan_step(self, draw):
         args, n = self.args, self.args.train_batch_size
-        rows = torch.randint(len(self.y), (n,), generator=draw).to(self.device)
-        x, y = self.x[rows], self.y[rows]
+        x, y = self._batch(self.trusted, n, draw)
         asked = torch.randint(self.classes, (n,), generator=draw).to(self.device)
         fake = self.G(self.noise(n, draw), asked)
         real, made = self.D(torch.cat([x, fake.detach()]), torch.cat([y, asked])).split(n)
@@ -159,23 +165,28 @@ class Step:
         pixels = np.concatenate(made) if made else np.zeros((0, height, width, self.trusted.shape[0]), np.uint8)
         return Labelled(tuple(f"synthetic/{i:06d}" for i in range(count)), labels, pixels, self.trusted.classes)
 
+    def _batch(self, labelled, n, draw):
+        """n images drawn with replacement, in [-1, 1], and their labels; a set stays in 8 bits."""
+        rows = torch.randint(len(labelled), (n,), generator=draw)
+        return labelled.floats(rows.numpy()).to(self.device), labelled.labels[rows].to(self.device)
+
     def _augment(self):
+        """Trusted and synthetic images as one set; made again after a resume, from the GAN's saved weights."""
         if self.augmented is None:
             extra = self.synthetic()
-            self.augmented = torch.cat([self.x, extra.floats().to(self.device)]), torch.cat([self.y, extra.labels.to(self.device)])
+            self.augmented = Labelled(self.trusted.names + extra.names, torch.cat([self.trusted.labels, extra.labels]),
+                                      np.concatenate([self.trusted.pixels, extra.pixels]), self.trusted.classes)
         return self.augmented
 
     def mimic_step(self, i, draw):
         args, n = self.args, self.args.train_batch_size
-        every_x, every_y = self._augment()
+        augmented = self._augment()
         slower = 1.0 if args.schedule == "published" else min(1.0, 3 * (args.mimic_steps - i) / args.mimic_steps)
         for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = args.critic_lr * slower
         for _ in range(args.n_critic):
-            rows = torch.randint(len(every_y), (n,), generator=draw).to(self.device)
-            x, y = every_x[rows], every_y[rows]
-            scalars = self._critic_step(x, y, draw)
+            scalars = self._critic_step(*self._batch(augmented, n, draw), draw)
         asked = torch.randint(self.classes, (n,), generator=draw).to(self.device)
         self.critic.requires_grad_(False)
         loss = -self.critic(self.mimic_G(self.noise(n, draw), asked), asked).mean()
@@ -202,7 +213,7 @@ class Step:
                 + args.lambda_label * F.relu(args.margin - clean + mislabelled).mean())
         _descend(loss, self.optimisers["critic"])
         training.update_average(self.average, self.critic, args.critic_ema)
-        return {"clean": clean.mean().detach(), "clean_std": clean.std().detach(), "generated": made.mean().detach(),
+        return {"clean": clean.mean().detach(), "clean_std": clean.std(correction=0).detach(), "generated": made.mean().detach(),
                 "wrong_label": mislabelled.mean().detach(), "penalty": penalty.detach()}
 
 

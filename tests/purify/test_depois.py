@@ -178,7 +178,7 @@ def test_a_detectors_samples_are_those_of_train_detector(run, stage, tmp_path):
     kept = read_kept(tmp_path / "kept.txt", names)
     assert kept == {r["name"] for r in found if r["de-pois_dropped"] == "0"} and kept_filter(tmp_path / "kept.txt") == "de-pois"
     made = record.read(folder(results, "disruption-rate0.5", dataset="data") / "de-pois" / "record.json")
-    assert made.config["poison_params"]["attack"] == "pgd" and set(made.per_group["class"]) == {"real", "fake"} and made.split == "b"
+    assert made.provenance["gan_sha256"] and made.config["poison_params"]["attack"] == "pgd" and set(made.per_group["class"]) == {"real", "fake"} and made.split == "b"
 
 
 @pytest.mark.parametrize("words, message", [
@@ -195,6 +195,8 @@ def test_a_detectors_samples_are_those_of_train_detector(run, stage, tmp_path):
     ("--kept_names k.txt --seeds 0 1 --poison noise", "found 1 poisons, 2 seeds"),
     ("--trusted_share 0", "expected a share above 0 and below 1"),
     ("--trusted_share 0.005", "7 trusted images for 10 classes"),
+    ("--blend_alpha 0", "blends nothing"),
+    ("--gradient_eps 0.001", "expected a radius from"),
     ("--clean_quantile 0", "expected a share above 0 and below 1"),
     ("--clean_quantile 0.001", "expected 1000 or more for a false positive rate of 0.001"),
     ("--dataset mnist --data_root nowhere", "lacks train-images-idx3-ubyte"),
@@ -241,6 +243,60 @@ def test_a_dry_run_writes_nothing(run, capsys):
     assert not results.exists() and json.loads(capsys.readouterr().out)["dataset"] == "digits"
 
 
+def test_a_dry_run_on_a_detectors_samples_makes_no_image(stage, tmp_path, run):
+    results, examine = run
+    shutil.copytree(tmp_path / "data" / "images_c", tmp_path / "data" / "images_a")
+    words = f"--dataset detector --data_dir {tmp_path}/data --image_size 32 --celeba_crop_size 40 --gan_weights {tmp_path}/gan.safetensors"
+    examine(f"{words} --dry_run")
+    assert not results.exists()
+    with pytest.raises(UserError, match="disrupts nothing"):
+        examine(f"{words} --attack_type none")
+    with pytest.raises(UserError, match="images_a"):
+        shutil.rmtree(tmp_path / "data" / "images_a")
+        examine(words)
+
+
+def test_the_commands_of_the_manual_are_understood(monkeypatch):
+    lines = depois.__doc__.replace("\\\n", " ").splitlines()
+    commands = [line.split()[3:] for line in lines if line.strip().startswith("python -m purify.depois ")]
+    assert len(commands) == 4
+    for words in commands:
+        depois.parse_args(words)
+
+
+def test_images_that_were_added_since_are_examined(run, tmp_path):
+    results, examine = run
+    trusted, scraped = image_folders(tmp_path / "known", 12, 0), image_folders(tmp_path / "scraped", 5, 1)
+    words = f"--dataset folder --input {scraped} --trusted {trusted} --image_size 12 --clean_quantile 0.3 --kept_names {tmp_path}/new/kept.txt --resume"
+    examine(words)
+    image_folders(scraped, 5, 2)
+    examine(words)
+    assert "of 20 samples" in (tmp_path / "new" / "kept.txt").read_text() and len(rows(folder(results, "unknown", number=1, dataset="scraped"))) == 20
+    assert len(list((results / "depois/scraped/train/full").iterdir())) == 1
+
+
+def test_equal_names_of_other_images_are_no_overlap_and_a_limit_takes_all_classes(run, tmp_path):
+    results, examine = run
+    trusted, scraped = image_folders(tmp_path / "known", 12, 0), image_folders(tmp_path / "scraped", 6, 1)
+    for path in scraped.rglob("*.png"):
+        path.rename(path.with_name(path.name.replace("1-", "0-")))
+    (scraped / "cat" / "0-00.png").write_bytes(b"broken")
+    words = f"--dataset folder --input {scraped} --trusted {trusted} --image_size 12 --clean_quantile 0.3"
+    examine(f"{words} --limit 6 --skip_damaged")
+    assert [r["name"] for r in rows(folder(results, "unknown", dataset="scraped"))] == ["cat/0-01.png", "cat/0-02.png", *(f"dog/0-0{i}.png" for i in range(3))]
+    for path in scraped.rglob("*.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(UserError, match="no image is left of 12"):
+        examine(f"{words} --skip_damaged")
+
+
+def test_flags_that_play_no_part_do_not_make_another_run(run, capsys):
+    results, examine = run
+    examine(f"{FEW} --limit 100")
+    examine(f"{FEW} --limit 100 --resume --noise_sigma 0.4 --attack_steps 3 --image_size 99")
+    assert "this run is finished" in capsys.readouterr().out and not folder(results, number=1).exists()
+
+
 def test_help_documents_both_uses(capsys):
     with pytest.raises(SystemExit):
         depois.parse_args(["--help"])
@@ -250,5 +306,5 @@ def test_help_documents_both_uses(capsys):
 
 def test_a_class_folder_needs_a_second_one(tmp_path):
     (tmp_path / "cat").mkdir()
-    with pytest.raises(UserError, match="holds 1 folders, expected one for each class"):
+    with pytest.raises(UserError, match="holds 1 folder, expected one for each class"):
         examined.class_folders(tmp_path)

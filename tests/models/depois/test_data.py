@@ -74,8 +74,16 @@ def test_a_class_that_nobody_trusts():
         data.check(task(ones, labelled(4, prefix="h", seed=2), labelled(8, prefix="x", seed=1)))
 
 
-def test_trusted_and_examined_must_not_overlap_by_name_or_by_pixels():
+def test_classes_whose_images_share_names_by_chance_are_held_out_too():
+    names = ("cat/1", "cat/2", "dog/1", "dog/3", "emu/4", "emu/5")
+    some = labelled(6, classes=("cat", "dog", "emu"))
+    learned, held = data.hold_out(Labelled(names, torch.tensor([0, 0, 1, 1, 2, 2]), some.pixels, some.classes), 0)
+    assert set(held.labels.tolist()) == set(learned.labels.tolist()) == {0, 1, 2} and not set(held.names) & set(learned.names)
+
+
+def test_trusted_and_examined_must_not_hold_equal_images_whatever_their_names():
     trusted, held = labelled(24), labelled(4, prefix="h", seed=2)
+    assert data.check(task(trusted, held, labelled(8, seed=5))).name == "mine"          # other images under equal names
     with pytest.raises(UserError, match="8 images are trusted and examined at once"):
         data.check(task(trusted, held, trusted.subset(range(8))))
     renamed = Labelled(tuple(f"x{i}" for i in range(8)), trusted.labels[:8], trusted.pixels[:8], trusted.classes)
