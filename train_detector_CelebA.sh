@@ -20,7 +20,7 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${KEPT:=}"                  # the samples that a filter has kept: a file for the last rate; with %r in its name, which stands for the rate, for each
                                # of FILTER_RATES; default: De-Pois examines B at each of them, python -m purify.depois
 : "${FILTER_RATES:=0.25 0.5 0.75 0.9}"
-: "${RATES:=0.25 0.5 0.75 0.9 1}"    # shares of B's photos that are disrupted
+: "${RATES:=0.1 0.25 0.5 0.75 0.9 1}"    # shares of B's photos that are disrupted
 : "${SWEEP=one-step}"         # defences at every rate and at 0, the control; those of both
 : "${CONTROLS=jpeg-75 defensive-model-2-fixed}"               # defences at rate 0 too; all of them at the last rate
 : "${DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step diffpure-300-30}"
@@ -50,20 +50,20 @@ lists=${KEPT:-$RESULTS/depois/kept-rate%r.txt}
 kept() { printf '%s\n' "$lists" | sed "s|%r|$1|g"; }          # kept RATE
 last=${RATES##* }
 case $lists in *%r*) kept_rates=$FILTER_RATES ;; *) kept_rates=$last ;; esac
-depois() {                     # depois RATE FLAGS...: writes the list of a rate; of the flags, those that concern the photos, the translator and the attack
+depois() {                     # depois RATE FLAGS...: writes the list of a rate; takes those flags that concern the photos, the translator and the attack
     _rate=$1; shift
-    _n=$#
+    _n=$# _taken=
     while [ "$_n" -gt 0 ]; do
-        case $1 in
-            --data_dir|--result_dir|--cache_dir|--image_size|--celeba_crop_size|--limit|--gan_type|--gan_weights|--gan_style|--gan_name|--image_batch_size|\
-            --test_noise_var|--attack_type|--attack_steps|--attack_step_size|--attack_target|--attack_label|--attack_blur|--attack_weights|--perturbation|\
-            --perturbation_fit|--device|--seed|--num_workers|--precision)
-                if [ "$_n" -lt 2 ]; then echo "error: $1 takes a value" >&2; exit 2; fi
-                set -- "$@" "$1" "$2"; shift 2; _n=$((_n - 2)) ;;
-            --*=*|--dry_run|--skip_damaged)
-                case $1 in --seeds=*|--epochs=*|--lr=*|--lr_schedule=*|--weights=*|--base=*|--batch_size=*|--data_augmentation=*|--config=*) ;; *) set -- "$@" "$1" ;; esac
-                shift; _n=$((_n - 1)) ;;
-            *) shift; _n=$((_n - 1)) ;;
+        _word=$1; shift; _n=$((_n - 1))
+        case ${_word%%=*} in
+            --config) echo "error: --config may hold flags that De-Pois does not know: give them one by one, or KEPT=FILE" >&2; exit 2 ;;
+            --data_dir|--result_dir|--cache_dir|--selected_attrs|--image_size|--celeba_crop_size|--skip_damaged|--limit|--gan_type|--gan_weights|\
+            --gan_style|--gan_name|--image_batch_size|--test_noise_var|--attack_type|--attack_steps|--attack_step_size|--attack_target|--attack_label|\
+            --attack_blur|--attack_weights|--perturbation|--perturbation_fit|--device|--seed|--num_workers|--precision|--dry_run|--debug)
+                _taken=yes; set -- "$@" "$_word" ;;
+            --dataset) _taken=yes; set -- "$@" "--dataset_name${_word#--dataset}" ;;
+            --*) _taken= ;;
+            *) if [ -n "$_taken" ]; then set -- "$@" "$_word"; fi ;;       # a value of the flag before it
         esac
     done
     "$PYTHON" -m purify.depois --dataset detector --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 \

@@ -18,21 +18,26 @@ here=$(dirname "$0")/..; . "$here/environment.sh"
 : "${JUDGE_STEPS:=200}"        # of the classifiers that show what the samples teach
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-examine() { "$PYTHON" -m purify.depois --dataset mnist --result_dir "$RESULTS" --judge_steps "$JUDGE_STEPS" --resume "$@"; }
-one_seed() {                   # one_seed SEED FLAGS...
+flags="--dataset mnist --result_dir $RESULTS --judge_steps $JUDGE_STEPS --resume"
+child=
+examine() { "$PYTHON" -m purify.depois $flags "$@" & child=$!; wait "$child"; }
+one_seed() {                   # one_seed SEED FLAGS...; a signal ends the command in progress too
+    trap 'kill "$child" 2>/dev/null; exit 143' TERM INT
     _seed=$1; shift
     for rate in $RATES; do examine --seeds "$_seed" --poison $POISONS --poison_rate "$rate" "$@"; done
     for eps in $EPSILONS; do
         examine --seeds "$_seed" --poison bypass bypass-replica --poison_rate "${RATES%% *}" --bypass_eps "$eps" "$@"
     done
 }
+"$PYTHON" -m purify.depois $flags --seeds ${SEEDS%% *} --poison $POISONS --poison_rate "${RATES%% *}" --dry_run "$@"      # a mistake is told once, and now
+case " $* " in *" --dry_run "*) exit 0 ;; esac
 pids=
 for seed in $SEEDS; do one_seed "$seed" "$@" & pids="$pids $!"; done
 trap 'kill $pids 2>/dev/null || :' EXIT
+trap 'exit 130' INT; trap 'exit 143' TERM
 code=0
 for pid in $pids; do wait "$pid" || code=$?; done
 trap - EXIT
 if [ "$code" -ne 0 ]; then exit "$code"; fi
 
-case " $* " in *" --dry_run "*) exit 0 ;; esac
 "$PYTHON" "$here/compare_results.py" "$RESULTS"

@@ -25,7 +25,7 @@ tune table curve seeds unseen ablations transfer adaptive purified filters detec
 : "${TRANSFER_DEFENSES:=none jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed defensive-model-2-fixed-pgd ddpm-20 \
 one-step one-step-noise0.45}"
 : "${DETECTOR_DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-2-fixed ddpm-20 one-step diffpure-300-30}"
-: "${RATES:=0.25 0.5 0.75 0.9 1}"                 # shares of disrupted photos; defences at the last of them, and
+: "${RATES:=0.1 0.25 0.5 0.75 0.9 1}"                 # shares of disrupted photos; defences at the last of them, and
 : "${CONTROLS=jpeg-75 defensive-model-2-fixed one-step}" "${SWEEP=one-step}"    # these at 0 as well, these at all
 : "${FILTER_RATES:=0.1 0.25 0.5 0.75 0.9}"        # `filters` drops samples at each; detectors then learn from the others, as they are and purified by $BOTH
 : "${FILTER_METHODS:=de-pois loss knn-labels isolation-forest isolation-forest-pixels}"      # the first of them drops for the detectors
