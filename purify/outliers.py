@@ -15,6 +15,7 @@ from sklearn.svm import OneClassSVM
 from common import seeds
 from common.cli import UserError
 from models.depois import classifier
+from models.depois.data import size_text
 
 
 class Finder:
@@ -38,7 +39,7 @@ class Finder:
         Raises: UserError where images are of another size than the trusted ones, the classes others, or a label has no trusted image
         """
         if labelled.shape != self.shape:
-            raise UserError(f"images to examine are {_size(labelled.shape)}, the trusted ones {_size(self.shape)}; expected one size")
+            raise UserError(f"images to examine are {size_text(labelled.shape)}, the trusted ones {size_text(self.shape)}; expected one size")
         if labelled.classes != self.classes:
             raise UserError(f"images to examine have the classes {', '.join(labelled.classes)}, the trusted ones {', '.join(self.classes)}; expected the same")
         unknown = sorted(set(labelled.labels.tolist()) - set(self.known.tolist()))
@@ -163,8 +164,3 @@ def build(name, trusted, seed, device="cpu", network=None):
     if network is None:
         network = classifier.fit(trusted, seed, device=device)
     return method(trusted, network, seed, device)
-
-
-def _size(shape):
-    channels, height, width = shape
-    return f"{width} x {height} pixels in {channels} channel{'s' if channels > 1 else ''}"

@@ -150,7 +150,7 @@ def check(task, by_pixels=True):
     if not len(examined):
         raise UserError(f"{task.name}: no image is left to examine; trust fewer")
     if trusted.shape != examined.shape:
-        raise UserError(f"{task.name}: trusted images are {_size(trusted)}, those to examine {_size(examined)}; expected one size")
+        raise UserError(f"{task.name}: trusted images are {size_text(trusted.shape)}, those to examine {size_text(examined.shape)}; expected one size")
     known = set(fingerprints(trusted) + fingerprints(task.held))
     shared = [name for name, one in zip(examined.names, fingerprints(examined)) if one in known] if by_pixels else []
     if shared:
@@ -170,6 +170,7 @@ def content(labelled):
     return digest.hexdigest()
 
 
-def _size(labelled):
-    channels, height, width = labelled.shape
+def size_text(shape):
+    """`64 x 48 pixels in 3 channels` of (C, H, W)."""
+    channels, height, width = shape
     return f"{width} x {height} pixels in {channels} channel{'s' if channels > 1 else ''}"

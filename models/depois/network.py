@@ -25,6 +25,7 @@ class Generator(nn.Module):
         self.embed = nn.Embedding(num_classes, LABEL)
         self.dense = max(height, width_px) <= 32
         if self.dense:
+            nn.init.normal_(self.embed.weight, std=0.1)         # at the usual 1 a class drowns z, and all its images are one
             self.body = nn.Sequential(nn.Linear(LATENT + LABEL, 256), nn.LayerNorm(256), nn.ReLU(), nn.Linear(256, 512), nn.LayerNorm(512), nn.ReLU(),
                                       nn.Linear(512, channels * height * width_px), nn.Tanh())
             return

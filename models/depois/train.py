@@ -25,7 +25,7 @@ from models.depois.network import KIND, LATENT, Critic, Generator, seeded
 
 VARIANTS = ("full", "no-synthetic", "no-authenticator", "published")
 # Steps that suffice on a CPU; `published` is the schedule of the public code, whose epochs are steps.
-SCHEDULES = {"digits": (600, 300), "mnist": (800, 400), "folder": (400, 300), "detector": (400, 300), "published": (2000, 10000)}
+SCHEDULES = {"digits": (400, 200), "mnist": (800, 400), "folder": (400, 300), "detector": (400, 300), "published": (2000, 10000)}
 
 
 def add_depois_flags(p):
@@ -46,6 +46,8 @@ def add_depois_flags(p):
     g = p.add_argument_group("losses")
     g.add_argument("--lambda_auth", type=cli.natural_float, default=1.0,
                    help="weight of the authenticator's loss on generated images, in the loss of the GAN's generator")
+    g.add_argument("--lambda_modes", type=cli.natural_float, default=None,
+                   help="weight of a term that keeps the GAN's images of a class apart (default: digits and mnist 1, else 0; published 0)")
     g.add_argument("--lambda_gp", type=cli.natural_float, default=10.0, help="weight of the gradient penalty")
     g.add_argument("--lambda_label", type=cli.natural_float, default=2.0, help="weight of the margin between an image's own label and a wrong one")
     g.add_argument("--margin", type=cli.positive_float, default=5.0, help="that margin, in units of the critic")
@@ -62,7 +64,7 @@ def resolve(args):
     gan_steps, mimic_steps = SCHEDULES["published" if published else args.dataset]
     batch = 32 if published or args.dataset in ("folder", "detector") else 64
     defaults = {"gan_steps": gan_steps, "mimic_steps": mimic_steps, "train_batch_size": batch, "critic_lr": 5e-5 if published else 5e-4,
-                "synthetic": 4.0 if published else 1.0}
+                "synthetic": 4.0 if published else 1.0, "lambda_modes": 0.0 if published or args.dataset in ("folder", "detector") else 1.0}
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -80,14 +82,14 @@ def changed_losses(args):
 def options_of(args, variant, seed, data):
     """The options of one training: what the flags say, less what its variant leaves out; `data` (JSON types) says what it learns from."""
     names = ("gan_steps", "mimic_steps", "n_critic", "train_batch_size", "gan_lr", "critic_lr", "synthetic", "save_step", "log_step", "lambda_auth",
-             "lambda_gp", "lambda_label", "margin", "lambda_drift", "replay", "critic_ema", "schedule", "dataset", "result_dir", "precision", "device")
+             "lambda_modes", "lambda_gp", "lambda_label", "margin", "lambda_drift", "replay", "critic_ema", "schedule", "dataset")
     found = argparse.Namespace(**{name: getattr(args, name) for name in names}, variant=variant, seed=seed, **data)
     if variant == "no-synthetic":
         found.synthetic, found.gan_steps = 0.0, 0
     if variant == "no-authenticator":
         found.lambda_auth = 0.0
     if variant == "published":
-        found.lambda_label = found.lambda_drift = found.replay = found.critic_ema = 0.0
+        found.lambda_modes = found.lambda_label = found.lambda_drift = found.replay = found.critic_ema = 0.0
     if not found.synthetic or not found.gan_steps:
         found.synthetic, found.gan_steps = 0.0, 0        # nothing is generated without a GAN, and none is needed where nothing is
     found.num_steps = found.gan_steps + found.mimic_steps
@@ -98,7 +100,8 @@ class Step:
     """Both stages as one sequence of steps, so that one state resumes either.
 
     Steps below args.gan_steps are the GAN's: G against a discriminator, and against an authenticator A that learns classes from trusted images alone;
-    A's loss on G's images is a term of G's loss, so its gradient reaches G (in the published code it is only added to the printed number).
+    A's loss on G's images is a term of G's loss, so its gradient reaches G (in the published code it is only added to the printed number). The dense
+    generator would draw one image of a class: lambda_modes E |z - z'| / |G(z, y) - G(z', y)| keeps them apart (Mao et al. 2019, arXiv:1903.05628).
     The other steps are the mimic model's: a conditional WGAN-GP on trusted and synthetic images, n_critic critic steps and one generator step each.
 
       L_D = E D(x~, y) - E D(x, y) + lambda_gp E (||grad D(x^, y)|| - 1)^2 + lambda_drift E D(x, y)^2 + lambda_label E max(0, m - D(x, y) + D(x, y'))
@@ -141,7 +144,8 @@ class Step:
         args, n = self.args, self.args.train_batch_size
         x, y = self._batch(self.trusted, n, draw)
         asked = torch.randint(self.classes, (n,), generator=draw).to(self.device)
-        fake = self.G(self.noise(n, draw), asked)
+        z = self.noise(n, draw)
+        fake = self.G(z, asked)
         real, made = self.D(torch.cat([x, fake.detach()]), torch.cat([y, asked])).split(n)
         loss_d = F.softplus(-real).mean() + F.softplus(made).mean()
         _descend(loss_d, self.gan_optimisers["D"])
@@ -150,6 +154,10 @@ class Step:
         self.D.requires_grad_(False), self.A.requires_grad_(False)
         faithful = F.cross_entropy(self.A(fake), asked)
         loss_g = F.softplus(-self.D(fake, asked)).mean() + args.lambda_auth * faithful
+        if args.lambda_modes:
+            other = self.noise(n, draw)
+            moved = (self.G(other, asked) - fake).flatten(1).abs().mean(1) / (other - z).abs().mean(1)
+            loss_g = loss_g + args.lambda_modes / (moved.mean() + 1e-5)
         _descend(loss_g, self.gan_optimisers["G"])
         self.D.requires_grad_(True), self.A.requires_grad_(True)
         return {"gan_d": loss_d.detach(), "gan_g": loss_g.detach(), "authenticator": loss_a.detach(), "authenticator_on_generated": faithful.detach()}

@@ -75,7 +75,8 @@ def test_a_run_leaves_scores_names_pictures_and_records(run):
         kept = (path / method / "kept.txt").read_text().splitlines()
         assert kept[0] == f"# filter: {method}" and kept[2:] == [r["name"] for r, gone in zip(found, dropped) if not gone]
     assert (path / "found.png").stat().st_size > 5000
-    assert record.read(path / "de-pois" / "record.json").provenance["mimic_sha256"] and record.read(path / "loss" / "record.json").provenance["mimic_sha256"] is None
+    critics = {method: record.read(path / method / "record.json").provenance["mimic_sha256"] for method in ("de-pois", "loss")}
+    assert critics["de-pois"] and critics["loss"] is None
 
 
 def test_a_finished_examination_is_not_repeated_and_other_options_are_another_run(run, capsys):

@@ -88,10 +88,11 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
     assert '"mimic_steps": 3' in capsys.readouterr().out and not (tmp_path / "results").exists()
 
 
-def test_the_authenticators_loss_reaches_the_generator(trusted):
-    """The published code adds it to a printed number; here one step with it and one without give other generators, and all else is equal."""
+@pytest.mark.parametrize("flag", ("--lambda_auth", "--lambda_modes"))
+def test_the_authenticators_loss_and_that_of_modes_reach_the_generator_alone(trusted, flag):
+    """The published code adds the authenticator's to a printed number; here one step with a term and one without give other generators, all else equal."""
     found = []
-    for words in ((), ("--lambda_auth", "0")):
+    for words in ((), (flag, "0")):
         step = train.Step(options(*words), trusted, "cpu")
         step(0)
         found.append({name: [p.clone() for p in network.parameters()] for name, network in (("G", step.G), ("D", step.D), ("A", step.A))})
@@ -164,7 +165,7 @@ def test_variants_leave_out_what_they_say():
     assert options(variant="no-synthetic").gan_steps == 0 and options(variant="no-synthetic").synthetic == 0
     assert options(variant="no-authenticator").lambda_auth == 0 and options(variant="no-authenticator").gan_steps == 3
     published = options(variant="published")
-    assert published.lambda_label == published.lambda_drift == published.replay == published.critic_ema == 0 and published.lambda_gp == 10
+    assert published.lambda_modes == 0 and published.lambda_label == published.lambda_drift == published.replay == published.critic_ema == 0 and published.lambda_gp == 10
     assert options("--synthetic", "0").gan_steps == 0
 
 
@@ -175,6 +176,19 @@ def test_the_published_schedule():
     args.dataset = "mnist"
     train.resolve(args)
     assert (args.gan_steps, args.mimic_steps, args.train_batch_size, args.critic_lr, args.synthetic) == (2000, 10000, 32, 5e-5, 4.0)
+
+
+def test_the_dense_generator_draws_more_than_one_image_of_a_class(trusted):
+    """Pixels of a class spread as widely as a third of the trusted ones' at least; without the term they hardly do."""
+    found = []
+    for words in ((), ("--lambda_modes", "0")):
+        step = train.Step(options("--gan_steps", "120", "--train_batch_size", "32", *words), trusted, "cpu")
+        for i in range(120):
+            step(i)
+        made = step.synthetic(500)
+        found.append(np.mean([made.pixels[made.labels.numpy() == k].std(0).mean() for k in range(10)]))
+    real = np.mean([trusted.pixels[trusted.labels.numpy() == k].std(0).mean() for k in range(10)])
+    assert found[0] > real / 3 and found[0] > 1.5 * found[1]
 
 
 def test_synthetic_images_are_balanced_repeatable_and_as_many_as_asked(trusted):
