@@ -283,10 +283,11 @@ def parse_args(argv=None):
 
 
 def main(argv=None):
-    from purify.examined import data_of, task_of
+    from purify.examined import DetectorSet, data_of, task_of
     args = parse_args(argv)
     with distributed.session(args.device) as ctx:
-        task = task_of(args, args.seed, ctx)
+        unmade = args.dry_run and args.dataset == "detector"           # its images are made where they are missing: a dry run checks the folders
+        task = DetectorSet(args, ctx) if unmade else task_of(args, args.seed, ctx)
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:
             return

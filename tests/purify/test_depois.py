@@ -249,6 +249,7 @@ def test_a_dry_run_on_a_detectors_samples_makes_no_image(stage, tmp_path, run):
     shutil.copytree(tmp_path / "data" / "images_c", tmp_path / "data" / "images_a")
     words = f"--dataset detector --data_dir {tmp_path}/data --image_size 32 --celeba_crop_size 40 --gan_weights {tmp_path}/gan.safetensors"
     examine(f"{words} --dry_run")
+    train.main(f"{words} --result_dir {results} --dry_run".split())
     assert not results.exists()
     with pytest.raises(UserError, match="disrupts nothing"):
         examine(f"{words} --attack_type none")
