@@ -1,6 +1,6 @@
 #!/bin/sh
 # The whole story on faces we draw ourselves, on a laptop CPU: split, train on, disrupt, purify, train detectors, filter, compare. No download, no GPU.
-# About 10 minutes (14 on slow cores) and 2 GB on two cores, after the environment is set up.
+# About 10 minutes (14 to 17 on slow cores) and 2 GB on two cores, after the environment is set up.
 #
 # writes  $OUT/dataset (drawn faces and their split), $OUT/results (records, caches, comparison.md, report.html)
 #

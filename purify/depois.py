@@ -45,8 +45,8 @@ CRITICS = {"de-pois": ("full", "de-pois"), "de-pois-no-synthetic": ("no-syntheti
 METHODS = (*CRITICS, *outliers.METHODS)
 BYPASSES = ("bypass", "bypass-replica")
 POISONS = (*(name for name in poisons.POISONS if name != "bypass"), *BYPASSES, "disruption")
-DEFAULTS = {"digits": ("label-flip", "noise", "blend", "gradient", "gan", "bypass", "bypass-replica"), "detector": ("disruption", "label-flip"), "folder": ()}
-DEFAULTS["mnist"] = DEFAULTS["digits"]
+DEFAULTS = {"digits": ("label-flip", "noise", "blend", "gradient", "gan", "bypass"), "detector": ("disruption", "label-flip"), "folder": ()}
+DEFAULTS["mnist"] = (*DEFAULTS["digits"], "bypass-replica")
 PLAY_NO_PART = {
     ("digits", "mnist"): ("data_dir", "cache_dir", "selected_attrs", "celeba_crop_size", "image_size", "skip_damaged", "input", "trusted"),
     ("digits", "mnist", "folder"): ("gan_type", "gan_weights", "gan_style", "gan_name", "image_batch_size", "attack_type", "test_noise_var", "attack_steps",
@@ -72,7 +72,7 @@ def parse_args(argv=None):
     g.add_argument("--poison", nargs="+", choices=POISONS, default=None, metavar="NAME",
                    help=f"what is put into clean samples, each by itself: {', '.join(POISONS)}; bypass knows the critic, bypass-replica one of another seed "
                         "that was trained on the same trusted images "
-                        "(default: digits and mnist all but disruption, detector disruption and label-flip, folder none: its samples are what they are)")
+                        "(default: mnist all but disruption, digits without bypass-replica too, detector disruption and label-flip, folder none)")
     g.add_argument("--poison_rate", type=rate, default=0.3, metavar="R", help="share of the samples that is poisoned; of a detector's photos for disruption")
     g.add_argument("--noise_sigma", type=cli.positive_float, default=0.6, help="of noise: standard deviation, [-1,1] units")
     g.add_argument("--blend_alpha", type=cli.fraction, default=0.5, help="of blend: weight of the other image, above 0")
@@ -96,12 +96,15 @@ def parse_args(argv=None):
     g.add_argument("--boundary_z", type=cli.natural_float, default=1.0, help="of std: the published code has 1")
     g.add_argument("--kept_names", metavar="FILE", default=None,
                    help="write the names that the first method keeps here too, as train_detector.py reads them; for one poison and one seed")
-    g.add_argument("--judge_steps", type=cli.natural_int, default=200,
-                   help="steps of the small classifiers that show what the samples teach before poisoning, poisoned, and kept; 0 = none")
+    g.add_argument("--judge_steps", type=cli.natural_int, default=None,
+                   help="steps of the small classifiers that show what the samples teach before poisoning, poisoned, and kept; 0 = none "
+                        "(default: digits 100, else 200)")
     add_depois_flags(p)
     cli.add_run_flags(p, batch_size=512, resume=True)
     args = p.parse_args(argv)
     check_task_flags(p, args)
+    if args.judge_steps is None:
+        args.judge_steps = 100 if args.dataset == "digits" else 200
     if args.methods is None:
         args.methods = ["de-pois"] if args.dataset == "folder" else list(METHODS)
     args.poison = list(DEFAULTS[args.dataset]) if args.poison is None else args.poison

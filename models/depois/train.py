@@ -25,7 +25,7 @@ from models.depois.network import KIND, LATENT, Critic, Generator, seeded
 
 VARIANTS = ("full", "no-synthetic", "no-authenticator", "published")
 # Steps that suffice on a CPU; `published` is the schedule of the public code, whose epochs are steps.
-SCHEDULES = {"digits": (400, 200), "mnist": (800, 400), "folder": (400, 300), "detector": (400, 300), "published": (2000, 10000)}
+SCHEDULES = {"digits": (300, 150), "mnist": (800, 400), "folder": (400, 300), "detector": (400, 300), "published": (2000, 10000)}
 
 
 def add_depois_flags(p):

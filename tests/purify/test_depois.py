@@ -120,9 +120,9 @@ def test_a_critic_trained_elsewhere_is_taken_where_it_learned_from_the_same_imag
 
 def test_every_poison_and_method_is_examined(run):
     results, examine = run
-    examine("--limit 60 --judge_steps 0 --clean_quantile 0.1 --poison_steps 3")
+    examine(f"--poison {' '.join(depois.DEFAULTS['mnist'])} --limit 60 --judge_steps 0 --clean_quantile 0.1 --poison_steps 3")
     found = {(r.config["poison"], r.config["method"]) for _, r in record.read_all(results)[0]}
-    assert {p for p, _ in found} == set(depois.DEFAULTS["digits"])
+    assert {p for p, _ in found} == set(depois.DEFAULTS["mnist"])
     assert {m for _, m in found} == {name for _, name in depois.CRITICS.values()} | set(depois.METHODS[4:])
     assert len(found) == 7 * 9 and all(r.metrics["classifier"]["kept"] is None for _, r in record.read_all(results)[0])
     bypass = record.read(folder(results, "bypass-rate0.3") / "de-pois" / "record.json")
