@@ -14,7 +14,7 @@ from common.cli import UserError
 from evaluation import finding, record
 from models.depois import train
 from models.detector.samples import kept_filter, read_kept
-from purify import depois, examined
+from purify import depois
 from purify.scraped import disrupted_names
 
 shared = runpy.run_path(str(Path(__file__).parents[1] / "detectors.py"))
@@ -258,14 +258,6 @@ def test_a_dry_run_on_a_detectors_samples_makes_no_image(stage, tmp_path, run):
         examine(words)
 
 
-def test_the_commands_of_the_manual_are_understood(monkeypatch):
-    lines = depois.__doc__.replace("\\\n", " ").splitlines()
-    commands = [line.split()[3:] for line in lines if line.strip().startswith("python -m purify.depois ")]
-    assert len(commands) == 4
-    for words in commands:
-        depois.parse_args(words)
-
-
 def test_images_that_were_added_since_are_examined(run, tmp_path):
     results, examine = run
     trusted, scraped = image_folders(tmp_path / "known", 12, 0), image_folders(tmp_path / "scraped", 5, 1)
@@ -297,16 +289,3 @@ def test_flags_that_play_no_part_do_not_make_another_run(run, capsys):
     examine(f"{FEW} --limit 100")
     examine(f"{FEW} --limit 100 --resume --noise_sigma 0.4 --attack_steps 3 --image_size 99")
     assert "this run is finished" in capsys.readouterr().out and not folder(results, number=1).exists()
-
-
-def test_help_documents_both_uses(capsys):
-    with pytest.raises(SystemExit):
-        depois.parse_args(["--help"])
-    said = capsys.readouterr().out
-    assert "Two uses" in said and "--dataset folder --input" in said and "--condition filtered" in said
-
-
-def test_a_class_folder_needs_a_second_one(tmp_path):
-    (tmp_path / "cat").mkdir()
-    with pytest.raises(UserError, match="holds 1 folder, expected one for each class"):
-        examined.class_folders(tmp_path)
