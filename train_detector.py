@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from attacks.flags import add_attack_flags, attack_from_flags, short_name
+from attacks.flags import add_attack_flags, attack_from_flags, refuse_target, short_name
 from common import cli, distributed, files, runs, seeds
 from common.cli import UserError
 from evaluation import detection, record
@@ -82,8 +82,7 @@ def parse_args(argv=None):
 
 def resolve(p, args):
     """Fill in the defaults that depend on other flags and refuse what cannot be trained."""
-    if args.attack_label == "target":
-        p.error("--attack_label target makes a disruption for each edit, and a scraped photo carries one; one of: original, iterative, joint")
+    refuse_target(p, args)
     if args.condition == "purified" and args.defense_model_type == "none":
         p.error("--condition purified needs --defense_model_type: one-step, jpeg, ddpm, ...")
     if args.condition != "purified" and args.defense_model_type != "none":
@@ -134,8 +133,7 @@ class Stage:
         self.attack = attack_from_flags(args, self.standard)
         self.scraped = TrainingSet(args, ctx, self.b, self.translator, self.attack, self.purifier)
         self.judged = TrainingSet(args, ctx, self.c, self.standard, self.attack, self.purifier)
-        if args.poison_rate and not self.scraped.disrupted(args.poison_rate):
-            raise UserError(f"--poison_rate {args.poison_rate:g} of {len(self.b)} photos is none of them; give a higher rate, or more photos")
+        self.scraped.disrupted(args.poison_rate)        # a rate that comes to no photo is told before any work
         self.kept = read_kept(args.kept_names, self.b.names) if args.kept_names else None
         self.kept_filter = kept_filter(args.kept_names) if args.kept_names else None
         self.parts = self._parts()

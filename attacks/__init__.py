@@ -29,11 +29,16 @@ def build(name, translator, eps, **options):
     Returns: attacks.base.Attack
     Raises:  UserError for an unknown name, TypeError for an option that no attack has, ValueError for a value out of range
     """
-    if name not in ATTACKS:
-        raise UserError(f"unknown attack {name!r}{nearest(name, ATTACKS)}; one of: {', '.join(ATTACKS)}")
-    unknown = set(options) - set(OPTIONS)
+    return make("attack", ATTACKS, OPTIONS, name, translator, eps, **options)
+
+
+def make(kind, registry, known, name, *arguments, **options):
+    """An object of the class that `registry` names, with those of `options` that its class lists; `kind` is what errors call it.  Raises as build."""
+    if name not in registry:
+        raise UserError(f"unknown {kind} {name!r}{nearest(name, registry)}; one of: {', '.join(registry)}")
+    unknown = set(options) - set(known)
     if unknown:
-        raise TypeError(f"no attack has the option {sorted(unknown)[0]}; known: {', '.join(OPTIONS)}")
-    module, class_name = ATTACKS[name].split(":")
-    attack = getattr(import_module(module), class_name)
-    return attack(translator, eps, **{k: v for k, v in options.items() if k in attack.options})
+        raise TypeError(f"no {kind} has the option {sorted(unknown)[0]}; known: {', '.join(known)}")
+    module, class_name = registry[name].split(":")
+    made = getattr(import_module(module), class_name)
+    return made(*arguments, **{k: v for k, v in options.items() if k in made.options})

@@ -48,6 +48,12 @@ def _rules_help(rules):
     return "; ".join(f"{rule}: {said[rule]}" for rule in rules)
 
 
+def refuse_target(p, args):
+    """For commands whose photos were scraped.  Raises UserError for --attack_label target."""
+    if args.attack_label == "target":
+        p.error("--attack_label target makes a disruption for each edit, and a scraped photo carries one; one of: original, iterative, joint")
+
+
 def check_attack_flags(args, eps):
     """Raises UserError for flags that do not go together; before any work is done."""
     if args.attack_type in BALL:

@@ -3,13 +3,12 @@
 A poison changes some samples of a set (`poisoned_rows` draws which) and leaves names, order and all other samples as they are, so that what a
 defence flags can be compared with what was changed.
 """
-from importlib import import_module
-
 import numpy as np
 import torch
 
+from attacks import make
 from common import images, seeds
-from common.cli import UserError, nearest
+from common.cli import UserError
 from models.depois.data import Labelled
 
 POISONS = {
@@ -31,14 +30,7 @@ def build(name, **options):
     Returns: Poison
     Raises:  UserError for an unknown name, TypeError for an option that no poison has, ValueError for a value out of range
     """
-    if name not in POISONS:
-        raise UserError(f"unknown poison {name!r}{nearest(name, POISONS)}; one of: {', '.join(POISONS)}")
-    unknown = set(options) - set(OPTIONS)
-    if unknown:
-        raise TypeError(f"no poison has the option {sorted(unknown)[0]}; known: {', '.join(OPTIONS)}")
-    module, class_name = POISONS[name].split(":")
-    poison = getattr(import_module(module), class_name)
-    return poison(**{k: v for k, v in options.items() if k in poison.options})
+    return make("poison", POISONS, OPTIONS, name, **options)
 
 
 def poisoned_rows(labelled, rate, seed):

@@ -6,8 +6,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from attacks.base import frozen
 from attacks.poison import Poison
-from common import images, seeds
+from common import images, seeds, training
 from models.depois.classifier import new_classifier
+from models.depois.network import seeded
 
 Z = 64                 # length of the noise vector
 BATCH = 32
@@ -69,9 +70,7 @@ def train(labelled, seed, realism=0.5, share=0.3, steps=800, device="cpu", lr=1e
     Args:   realism  alpha of the paper, in [0, 1]: 1 = an ordinary conditional GAN;  share  lambda of the paper, of the poison in C's training set
     """
     shape, num_classes = labelled.shape, len(labelled.classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive(seed, "gan"))
-        G, D = Generator(shape, num_classes).to(device), Discriminator(shape, num_classes).to(device)
+    G, D = (network.to(device) for network in seeded(lambda: (Generator(shape, num_classes), Discriminator(shape, num_classes)), seed, "gan"))
     C = new_classifier(shape, num_classes, seed).to(device)
     slow, fast = [torch.optim.Adam(parameters, lr, betas=(0.5, 0.999)) for parameters in (G.parameters(), [*D.parameters(), *C.parameters()])]
     draw = seeds.generator(seed, "gan batches")
@@ -82,18 +81,12 @@ def train(labelled, seed, realism=0.5, share=0.3, steps=800, device="cpu", lr=1e
         cut = fake.detach()
         loss = F.softplus(-D(x, y)).mean() + F.softplus(D(cut, y)).mean()              # -V(D, G)
         loss = loss + share * F.cross_entropy(C(cut), y) + (1 - share) * F.cross_entropy(C(x), y)
-        _step(fast, loss)
+        training.step_of(fast, loss)
         with frozen(D), frozen(C):
             # The generator maximises log D(G(z, y)) instead of minimising log(1 - D(G(z, y))), which has no slope where D is sure.
             loss = realism * F.softplus(-D(fake, y)).mean() - (1 - realism) * F.cross_entropy(C(fake), y)
-            _step(slow, loss)
+            training.step_of(slow, loss)
     return G.eval().requires_grad_(False)
-
-
-def _step(optimiser, loss):
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
 
 
 class GanPoison(Poison):

@@ -37,6 +37,13 @@ def update_average(average, network, decay):
     average.update_parameters(network)
 
 
+def step_of(optimiser, loss):
+    """One optimiser step on `loss`, in one process and at the optimiser's own learning rate."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+
+
 def descend(loss, network, optimiser, lr, ctx):
     """One optimiser step of `network` on `loss` with learning rate `lr`, gradients averaged over the processes."""
     optimiser.zero_grad(set_to_none=True)

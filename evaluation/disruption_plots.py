@@ -3,7 +3,6 @@
 The function takes a DisruptionTable of evaluation.disruptions and returns a matplotlib Figure, or None where there is nothing to draw. Rows marked † are
 left out.
 """
-from matplotlib import colors
 from matplotlib.patches import Patch
 
 from evaluation import plots
@@ -15,14 +14,10 @@ OTHER = "#1f6fc4"      # made on one translator
 
 def styles(rows):
     """{label: colour}: hue of the kind of attack, lighter for each one of its kind that follows."""
-    kinds, found = {}, {}
+    kinds = {}
     for row in reversed(rows):
         kinds.setdefault("own" if row.own else max((k for k in HUES if row.label.startswith(k)), key=len, default=""), []).append(row.label)
-    for kind, labels in kinds.items():
-        for place, label in enumerate(labels):
-            light = 0.8 * place / max(4, len(labels))
-            found[label] = tuple(c + (1 - c) * light for c in colors.to_rgb(HUES.get(kind, OTHER)))
-    return found
+    return plots.shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
 
 
 def l2_by_translator(table):

@@ -41,7 +41,7 @@ def write_output(run, args, name, poison, rows, poisoned, examiner, verdicts, ct
 
     Args:   name  of the poison, `unknown` where nobody knows which samples are poisoned: then nothing is measured and no record written
             poison, rows  what was put in, and where; None and none of the clean set;  poisoned  models.depois.data.Labelled, as examined
-            examiner  of purify.depois, with .task and .seed;  verdicts  {method: Verdict}
+            examiner  of purify.depois, with .task, .seed and .taught;  verdicts  {method: Verdict}
     """
     task, truth = examiner.task, np.isin(np.arange(len(poisoned)), rows)
     if name == "unknown":
@@ -49,7 +49,7 @@ def write_output(run, args, name, poison, rows, poisoned, examiner, verdicts, ct
             files.write_atomic(files.make_folder(run.folder / method) / "kept.txt", kept_text(verdict, poisoned))
             ctx.print(f"{method}: drops {verdict.dropped.sum()} of {len(poisoned)} samples ({verdict.dropped.mean():.1%})")
     else:
-        measured = judge(args, task, poisoned, verdicts, examiner.seed, ctx)
+        measured = judge(poisoned, verdicts, examiner)
         for method, verdict in verdicts.items():
             folder = files.make_folder(run.folder / method)
             files.write_atomic(folder / "kept.txt", kept_text(verdict, poisoned))
@@ -83,30 +83,36 @@ def scores_text(samples, clean, truth, verdicts):
     return out.getvalue()
 
 
-def judge(args, task, poisoned, verdicts, seed, ctx):
-    """{method: {"clean", "poisoned", "kept"}}: accuracy on clean test images of a small classifier that learned from the samples; None without a test set."""
-    nothing = dict.fromkeys(("clean", "poisoned", "kept"))
-    if not args.judge_steps or task.test is None:
-        return dict.fromkeys(verdicts, nothing)
-    classes = len(task.examined.classes)
+def boundary_of(args):
+    """(rule, value)"""
+    return args.boundary, args.clean_quantile if args.boundary == "quantile" else args.boundary_z
 
-    def taught_by(samples):
-        """None where a class is gone: what is left teaches something else."""
-        if len(set(samples.labels.tolist())) < classes:
-            return None
-        return accuracy(fit(samples, seed, args.judge_steps, ctx.device), task.test, ctx.device)
-    both = {"clean": taught_by(task.examined), "poisoned": taught_by(poisoned)}
-    return {method: {**both, "kept": taught_by(poisoned.subset(np.flatnonzero(~v.dropped)))} for method, v in verdicts.items()}
+
+def taught_by(samples, examiner):
+    """Accuracy on clean test images of a small classifier that learned from the samples.
+
+    None without a test set, or where a class is gone: what is left teaches something else.
+    """
+    test, steps, device = examiner.task.test, examiner.args.judge_steps, examiner.ctx.device
+    if not steps or test is None or len(set(samples.labels.tolist())) < len(samples.classes):
+        return None
+    return accuracy(fit(samples, examiner.seed, steps, device), test, device)
+
+
+def judge(poisoned, verdicts, examiner):
+    """{method: {"clean", "poisoned", "kept"}} of taught_by."""
+    both = {"clean": examiner.taught, "poisoned": taught_by(poisoned, examiner)}
+    return {method: {**both, "kept": taught_by(poisoned.subset(np.flatnonzero(~v.dropped)), examiner)} for method, v in verdicts.items()}
 
 
 def make_record(run, args, name, poison, truth, poisoned, examiner, verdict, taught, ctx):
     """The Record of one method in one examination."""
     task, seed = examiner.task, examiner.seed
-    value = args.clean_quantile if args.boundary == "quantile" else args.boundary_z
+    rule, value = boundary_of(args)
     schedule = {key: getattr(args, key) if verdict.weights else None for key in ("schedule", "gan_steps", "mimic_steps")}       # baselines have none
     config = {"method": verdict.name, "method_params": verdict.params, "poison": name, "poison_params": poison.params if poison else {},
-              "poison_rate": args.poison_rate if name != "none" else 0.0, "boundary": args.boundary, "boundary_value": value,
-              "nominal_fpr": finding.nominal_fpr(args.boundary, value), "num_trusted": len(task.trusted), "num_held": len(task.held),
+              "poison_rate": args.poison_rate if name != "none" else 0.0, "boundary": rule, "boundary_value": value,
+              "nominal_fpr": finding.nominal_fpr(rule, value), "num_trusted": len(task.trusted), "num_held": len(task.held),
               "num_samples": len(poisoned), "num_poisoned": int(truth.sum()), "num_classes": len(poisoned.classes), "image_size": poisoned.shape[1],
               **schedule, "trusted_share": args.trusted_share, "judge_steps": args.judge_steps}
     metrics = {**finding.found(truth, verdict.scores, verdict.threshold, seed), "threshold": verdict.threshold, "classifier": taught}

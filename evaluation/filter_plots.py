@@ -5,7 +5,6 @@ trusted other samples than most are left out.
 """
 import textwrap
 
-from matplotlib import colors
 from matplotlib.patches import Patch
 
 from evaluation import plots
@@ -19,14 +18,10 @@ OTHER = "#b9863f"
 
 def styles(labels):
     """{method: colour}: hue of the kind of method, lighter for each one of its kind that follows."""
-    kinds, found = {}, {}
+    kinds = {}
     for label in labels:
         kinds.setdefault(max((k for k in HUES if label.startswith(k)), key=len, default=""), []).append(label)
-    for kind, members in kinds.items():
-        for place, label in enumerate(members):
-            light = 0.8 * place / max(4, len(members))
-            found[label] = tuple(c + (1 - c) * light for c in colors.to_rgb(HUES.get(kind, OTHER)))
-    return found
+    return plots.shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
 
 
 def auc_by_poison(table):

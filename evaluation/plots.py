@@ -61,6 +61,16 @@ def panel_title(axes, text, width=54):
     axes.set_title("\n".join(textwrap.wrap(text, width)), fontsize=10, loc="left")
 
 
+def shades(hues, kinds):
+    """{label: colour} of {kind: labels}: the kind's hue of `hues`, lighter for each label of its kind that follows."""
+    found = {}
+    for kind, labels in kinds.items():
+        for place, label in enumerate(labels):
+            light = 0.8 * place / max(4, len(labels))
+            found[label] = tuple(c + (1 - c) * light for c in colors.to_rgb(hues[kind]))
+    return found
+
+
 def light_grid(axes):
     """Pale lines behind the data, no frame on top and on the right."""
     axes.grid(True, which="major", color="#dddddd", linewidth=0.8)

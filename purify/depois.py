@@ -31,7 +31,7 @@ from attacks import poison as poisons
 from common import cli, distributed, files, runs
 from common.cli import UserError
 from evaluation import finding
-from evaluation.filter_output import Verdict, write_output
+from evaluation.filter_output import Verdict, boundary_of, taught_by, write_output
 from models.depois.classifier import fit, in_batches
 from models.depois.data import content
 from models.depois.network import load_mimic
@@ -154,6 +154,11 @@ class Examiner:
         began = time.perf_counter()
         return fit(self.task.trusted, self.seed, device=self.ctx.device), time.perf_counter() - began
 
+    @cached_property
+    def taught(self):
+        """What the examined samples teach before they are poisoned, see filter_output.taught_by; the same whatever the poison."""
+        return taught_by(self.task.examined, self)
+
     def critic(self, variant="full", seed=None):
         """(critic, path of its weights), trained now where there is none.  seed: that of the attacker's own critic."""
         if self.args.depois_weights and variant == "full" and seed is None:
@@ -211,11 +216,6 @@ class Examiner:
                 raise UserError(f"{method}: {e}")
             made[method] = Verdict(CRITICS[method][1] if method in CRITICS else method, params, of_examined, threshold, seconds, each, weights)
         return made
-
-
-def boundary_of(args):
-    """(rule, value)"""
-    return args.boundary, args.clean_quantile if args.boundary == "quantile" else args.boundary_z
 
 
 def trained_seconds(weights):

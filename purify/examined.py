@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attacks.flags import add_attack_flags, attack_config, attack_from_flags
+from attacks.flags import add_attack_flags, attack_config, attack_from_flags, refuse_target
 from attacks.poison import Poison
 from common import cli, images
 from common.cli import UserError
@@ -57,8 +57,7 @@ def check_task_flags(p, args):
             p.error(f"--dataset {args.dataset} needs --{flag} DIR")
     if not 0 < args.trusted_share < 1:
         p.error(f"--trusted_share {args.trusted_share:g}: expected a share above 0 and below 1")
-    if args.attack_label == "target":
-        p.error("--attack_label target makes a disruption for each edit, and a scraped photo carries one; one of: original, iterative, joint")
+    refuse_target(p, args)
     if args.image_size is None:
         args.image_size = SIZES.get(args.dataset)
     if args.celeba_crop_size is None:
@@ -170,8 +169,6 @@ class DetectorSet:
     def disruption(self, rate):
         """(Disruption, rows): the poison, and the samples that it hits: photos and fakes of the share `rate` of B's photos, as train_detector.py draws them."""
         names = self.scraped.disrupted(rate)
-        if not names:
-            raise UserError(f"--poison_rate {rate:g} of {len(self.scraped.faces)} photos is none of them; give a higher rate, or more photos")
         made = labelled(self.scraped.samples(rate))
         rows = [i for i, name in enumerate(made.names) if name.rpartition("/")[2] in names]
         return Disruption(made, {k: v for k, v in attack_config(self.args, self.attack).items() if v is not None}), np.asarray(rows, np.int64)

@@ -12,6 +12,7 @@ import torch
 
 from attacks.cached import AttackedPhotos
 from common import images
+from common.cli import UserError
 from models.detector.samples import FAKE, REAL, Samples, join
 from models.flags import gan_name
 from models.stargan.cached import FakePhotos, random_domains
@@ -42,8 +43,14 @@ class TrainingSet:
         self.root, self.attacked_key = Path(args.result_dir), None
 
     def disrupted(self, rate):
-        """Names of the share `rate` of the photos that carries a disruption: both of their samples are poisoned."""
-        return disrupted_names(self.faces.names, rate, self.args.seed)
+        """Names of the share `rate` of the photos that carries a disruption: both of their samples are poisoned.
+
+        Raises: UserError for a rate above 0 that comes to no photo
+        """
+        names = disrupted_names(self.faces.names, rate, self.args.seed)
+        if rate and not names:
+            raise UserError(f"--poison_rate {rate:g} of {len(self.faces)} photos is none of them; give a higher rate, or more photos")
+        return names
 
     def samples(self, rate=0.0, purified=False, only=None):
         """Photos and fakes, in the order of (name, label).

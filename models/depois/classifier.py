@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common import seeds
+from common import seeds, training
+from models.depois.network import seeded
 
 BATCH = 64
 
@@ -17,7 +18,6 @@ class Classifier(nn.Module):
 
     def __init__(self, shape, num_classes, width=16):
         super().__init__()
-        self.options = {"shape": list(shape), "num_classes": num_classes, "width": width}
         channels, *sides = shape
         layers = []
         while max(sides) > 8 or not layers:
@@ -35,9 +35,7 @@ class Classifier(nn.Module):
 
 def new_classifier(shape, num_classes, seed):
     """An untrained classifier whose weights depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive(seed, "classifier"))
-        return Classifier(shape, num_classes)
+    return seeded(lambda: Classifier(shape, num_classes), seed, "classifier")
 
 
 def fit(labelled, seed, steps=None, device="cpu", lr=1e-3):
@@ -53,10 +51,7 @@ def fit(labelled, seed, steps=None, device="cpu", lr=1e-3):
     draw = seeds.generator(seed, "classifier batches")
     for _ in range(steps):
         rows = torch.randint(len(y), (BATCH,), generator=draw).to(device)
-        loss = F.cross_entropy(network(x[rows]), y[rows])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        training.step_of(optimiser, F.cross_entropy(network(x[rows]), y[rows]))
         schedule.step()
     return network.eval().requires_grad_(False)
 

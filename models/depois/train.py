@@ -148,9 +148,9 @@ class Step:
         fake = self.G(z, asked)
         real, made = self.D(torch.cat([x, fake.detach()]), torch.cat([y, asked])).split(n)
         loss_d = F.softplus(-real).mean() + F.softplus(made).mean()
-        _descend(loss_d, self.gan_optimisers["D"])
+        training.step_of(self.gan_optimisers["D"], loss_d)
         loss_a = F.cross_entropy(self.A(x), y)
-        _descend(loss_a, self.gan_optimisers["A"])
+        training.step_of(self.gan_optimisers["A"], loss_a)
         self.D.requires_grad_(False), self.A.requires_grad_(False)
         faithful = F.cross_entropy(self.A(fake), asked)
         loss_g = F.softplus(-self.D(fake, asked)).mean() + args.lambda_auth * faithful
@@ -158,7 +158,7 @@ class Step:
             other = self.noise(n, draw)
             moved = (self.G(other, asked) - fake).flatten(1).abs().mean(1) / (other - z).abs().mean(1)
             loss_g = loss_g + args.lambda_modes / (moved.mean() + 1e-5)
-        _descend(loss_g, self.gan_optimisers["G"])
+        training.step_of(self.gan_optimisers["G"], loss_g)
         self.D.requires_grad_(True), self.A.requires_grad_(True)
         return {"gan_d": loss_d.detach(), "gan_g": loss_g.detach(), "authenticator": loss_a.detach(), "authenticator_on_generated": faithful.detach()}
 
@@ -198,7 +198,7 @@ class Step:
         asked = torch.randint(self.classes, (n,), generator=draw).to(self.device)
         self.critic.requires_grad_(False)
         loss = -self.critic(self.mimic_G(self.noise(n, draw), asked), asked).mean()
-        _descend(loss, self.optimisers["mimic"])
+        training.step_of(self.optimisers["mimic"], loss)
         self.critic.requires_grad_(True)
         return {**scalars, "generator": loss.detach()}
 
@@ -219,16 +219,10 @@ class Step:
         clean, made, mislabelled = self.critic(torch.cat([x, fake, x]), torch.cat([y, fake_y, wrong])).split(n)
         loss = (made.mean() - clean.mean() + args.lambda_gp * penalty + args.lambda_drift * clean.square().mean()
                 + args.lambda_label * F.relu(args.margin - clean + mislabelled).mean())
-        _descend(loss, self.optimisers["critic"])
+        training.step_of(self.optimisers["critic"], loss)
         training.update_average(self.average, self.critic, args.critic_ema)
         return {"clean": clean.mean().detach(), "clean_std": clean.std(correction=0).detach(), "generated": made.mean().detach(),
                 "wrong_label": mislabelled.mean().detach(), "penalty": penalty.detach()}
-
-
-def _descend(loss, optimiser):
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
 
 
 def train(args, run, ctx, trusted):

@@ -1,5 +1,6 @@
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from common import checkpoint, cli, runs, training
 from common.cli import RunError, UserError
 from common.distributed import Context
 
+same = runpy.run_path(str(Path(__file__).parents[1] / "trainings.py"))["same"]
 CTX = Context(0, 1, torch.device("cpu"))
 
 
@@ -62,14 +64,6 @@ def new_run(tmp_path, args):
 
 def log(run):
     return [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-
-
-def same(a, b):
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if torch.is_tensor(a) else a == b
 
 
 def interrupt():
