@@ -5,6 +5,7 @@ writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.
         with records of detectors: <out>/comparison_detectors.csv  detectors_{accuracy,rate}-<dataset>-<gan>-<detector>[-<base>].png
         with records of disruptions against several translators: <out>/comparison_disruptions.csv  disruptions_l2-<dataset>-<translators>-<size>.png
         with records of finders of poisoned samples: <out>/comparison_filters.csv  filters_auc-<dataset>-<size>-rate<poison rate>.png
+        with records of scans of diffusion weights: <out>/comparison_scans.csv  scans_kl-<dataset>-<size>.png
 
   python compare_results.py results/
   python compare_results.py results/ --readme README.md     # rewrite what stands between its markers (evaluation/readme.py lists them)
@@ -13,7 +14,8 @@ writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.
 import re
 
 from common import cli, files
-from evaluation import compare, detector_plots, detectors, disruption_plots, disruptions, filter_plots, filters, plots, readme, report, tables
+from evaluation import (
+    compare, detector_plots, detectors, disruption_plots, disruptions, filter_plots, filters, plots, readme, report, scan_plots, scans, tables)
 
 
 def parse_args(argv=None):
@@ -47,13 +49,15 @@ def main(argv=None):
     of_detectors = {i: detector_plots.draw(table) for i, table in enumerate(comparison.detectors)}
     of_disruptions = {i: disruption_plots.draw(table) for i, table in enumerate(comparison.disruptions)}
     of_filters = {i: filter_plots.draw(table) for i, table in enumerate(comparison.filters)}
+    of_scans = {i: scan_plots.draw(table) for i, table in enumerate(comparison.scans)}
     write_pictures(out, pictures, [f"{table.dataset}-{table.gan}" for table in comparison.tables])
     write_pictures(out, of_detectors, detectors.file_names(comparison.detectors))
     write_pictures(out, of_disruptions, [table.file_name for table in comparison.disruptions])
     write_pictures(out, of_filters, [table.file_name for table in comparison.filters])
+    write_pictures(out, of_scans, [table.file_name for table in comparison.scans])
     if rewritten is not None:
         files.write_atomic(args.readme, rewritten)
-    page = report.html(comparison, pictures, of_detectors, of_disruptions, of_filters)
+    page = report.html(comparison, pictures, of_detectors, of_disruptions, of_filters, of_scans)
     written = {"report.html": page, "comparison.md": text, "comparison.csv": tables.csv_text(comparison)}
     if comparison.detectors:
         written["comparison_detectors.csv"] = tables.detectors_csv_text(comparison)
@@ -61,6 +65,8 @@ def main(argv=None):
         written["comparison_disruptions.csv"] = disruptions.csv_text(comparison.disruptions)
     if comparison.filters:
         written["comparison_filters.csv"] = filters.csv_text(comparison.filters)
+    if comparison.scans:
+        written["comparison_scans.csv"] = scans.csv_text(comparison.scans)
     for name, content in written.items():
         files.write_atomic(out / name, content)
     print(text)

@@ -3,9 +3,11 @@
 reads   <data_dir>/images_b/              (made by split_dataset.py), a translator, and the defence's weights
 writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-eps<eps>/NNN/{options.yaml,grid.png,images/,record.json}
         <result_dir>/{attacked,purified}/<dataset>/   caches that all defences share
+        <weights>.terd.safetensors                    with --scan: the verdict on the purifier's weights
 
   python test_defense.py --defense_model_type jpeg --gan_weights 200000-G.ckpt
   python test_defense.py --defense_model_type ddpm --ddpm_start_num 20 --gan_weights 200000-G.ckpt --attack_target clean
+  python test_defense.py --defense_model_type diffpure --gan_weights 200000-G.ckpt --defense_weights downloaded.pt --scan
   python test_defense.py --defense_model_type one-step --gan_weights 200000-G.ckpt --attack_through one-step --gradient full --eot 4
 """
 import json
@@ -27,6 +29,7 @@ from models.translators import targets
 from purify.cached import PurifiedPhotos
 from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags, purifier_from_flags
+from purify.screen import add_scan_flags, scan_of
 from purify.trained import default_translator, load_defence, trained_noise, weights_of
 
 SHOWN = 3      # domains in grid.png
@@ -45,6 +48,7 @@ def parse_args(argv=None):
     add_purifier_flags(p, DEFENCES)
     g.add_argument("--defense_noise", default=None, metavar="ATTACK",
                    help="without --defense_weights: the disruption that the purifier was trained on, as in its run folder (none, pgd, pgd-eps0.05); default: any")
+    add_scan_flags(p)
     add_attack_flags(p)
     g = p.add_argument_group("attack on the defence")
     g.add_argument("--attack_on", choices=["standard", "self"], default="standard",
@@ -119,6 +123,7 @@ def main(argv=None):
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:
             return
+        verdict, screen = scan_of(args, purifier, ctx)
         root, noise = Path(args.result_dir), trained_noise(weights)
         folder = defence_folder(args.defense_model_type, purifier)
         parent = root / folder / args.dataset / gan_name(args) / noise
@@ -138,6 +143,9 @@ def main(argv=None):
         clean = purified_of({"photos": faces.preparation}, lambda names: faces.floats([index[n] for n in names]))
         for photos in [*sets, clean]:
             photos.fill(faces.names, ctx, args.batch_size)
+        carry = {kind: carriers(screen, faces.names, inputs) for kind, inputs in (("clean", clean.inputs), ("disrupted", attacked.caches[0].floats))} if screen else None
+        if carry:
+            ctx.print("photos that carry the trigger of the purifier's backdoor: " + ", ".join(f"{len(names)} of {len(faces.names)} {kind}" for kind, names in carry.items()))
 
         score = Score(translator, args.selected_attrs, extractor, args.seed, standard=standard if translator is not standard else None)
         score_all(score, faces, [c.floats for c in attacked.caches], [s.floats for s in sets], clean.floats, ctx, args.batch_size)
@@ -155,7 +163,8 @@ def main(argv=None):
                   **attack_config(args, attack), "attack_on": args.attack_on, "attack_through": args.attack_through,
                   "attack_gradient": args.gradient if args.attack_through else None, "attack_eot": args.eot if args.attack_through else None,
                   "num_images": num_images, "num_pairs": num_pairs, "image_size": args.image_size,
-                  "gan_training_data": args.gan_training_data or standard.meta.get("trained_on") or "unknown", "skipped": faces.skipped}
+                  "gan_training_data": args.gan_training_data or standard.meta.get("trained_on") or "unknown", "skipped": faces.skipped,
+                  "scan": {"verdict": verdict.verdict, "reason": verdict.reason, "carry_the_trigger": carry} if verdict else None}
         cost = {"nfe": nfe, "attack_s_per_image": attack_seconds, "purify_s_per_image": seconds, "peak_memory_mb": distributed.peak_memory_mb(ctx.device), "device": str(ctx.device)}
         provenance = {"commit": runs.commit(), "command": runs.command(), "versions": runs.versions(), "gan_sha256": translator.sha256,
                       "defense_sha256": purifier.sha256, "attacked_key": attacked.key, "started": started,
@@ -165,6 +174,11 @@ def main(argv=None):
         record.write(run.folder / record.FILE, found)
         ctx.print(summary(found))
         ctx.print(f"record: {run.folder / record.FILE}")
+
+
+def carriers(screen, names, inputs):
+    """The names of the photos that a purify.screen.Screen finds its trigger on."""
+    return [name for start in range(0, len(names), 64) for name, flag in zip(names[start:start + 64], screen(inputs(names[start:start + 64])).tolist()) if flag]
 
 
 def summary(found):

@@ -1,6 +1,6 @@
 """The command line that every script shares: flag types, one-line errors, YAML defaults, exit codes.
 
-Exit codes: 0 done; 1 failed while running; 2 bad input or usage; 130 interrupted after the last state was saved.
+Exit codes: 0 done; 1 failed while running; 2 bad input or usage; 130 interrupted after the last state was saved; of a scan 3 backdoored, 4 not applicable.
 """
 import argparse
 import difflib
@@ -15,7 +15,8 @@ EIGHT_BIT_STEP = 1 / 127.5  # one grey level of an 8-bit image, in [-1, 1] units
 
 
 class UserError(Exception):
-    """A mistake of the user: one line that says what, where, found, expected, what to do. Exit code 2."""
+    """A mistake of the user: one line that says what, where, found, expected, what to do. Exit code 2, unless a subclass has another."""
+    exit_code = 2
 
 
 class RunError(Exception):
@@ -176,7 +177,7 @@ def run(main, argv=None):
     try:
         code = main(argv) or 0
     except UserError as e:
-        code = _fail(e, 2, argv)
+        code = _fail(e, e.exit_code, argv)
     except RunError as e:
         code = _fail(e, 1, argv)
     except KeyboardInterrupt:

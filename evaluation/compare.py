@@ -103,6 +103,7 @@ class Comparison:
     detectors: list                 # [evaluation.detectors.DetectorTable]
     disruptions: list               # [evaluation.disruptions.DisruptionTable]
     filters: list                   # [evaluation.filters.FilterTable]
+    scans: list                     # [evaluation.scans.ScanTable]
     others: list                    # [(path, Record)] of kinds that have no table here
     problems: list                  # one line per record.json that could not be read
     replaced: list                  # paths of older runs that a repeated run replaced
@@ -275,25 +276,23 @@ def table_of(dataset, gan, runs, replaced):
 
 def compare(*folders):
     """Read every record below the folders.  Returns a Comparison; raises UserError if a folder has none or none can be read."""
-    from evaluation import detectors, disruptions, filters        # on use: their rows build on those of this file
+    from evaluation import detectors, disruptions, filters, scans        # on use: their rows build on those of this file
     records, problems = {}, []
     for folder in folders:
         found, unread = record.read_all(folder)
         records |= {path.resolve(): (path, read) for path, read in found}      # a folder inside another counts once
         problems += [p for p in unread if p not in problems]
-    records = [*records.values()]
     if not records:
         raise UserError(f"{', '.join(map(str, folders))}: none of its {len(problems)} records can be read; the first: {problems[0]}")
     by_kind = defaultdict(list)
-    for path, found in records:
+    for path, found in records.values():
         by_kind[found.kind].append((path, found))
-    replaced, tables, datasets = [], [], defaultdict(list)
+    replaced, datasets = [], defaultdict(list)
     for path, found in by_kind.pop("defense", []):
         datasets[(found.dataset or "?", found.config["gan"] or "?")].append((path, found))
-    for (dataset, gan), runs in sorted(datasets.items()):
-        tables.append(table_of(dataset, gan, runs, replaced))
+    tables = [table_of(*key, runs, replaced) for key, runs in sorted(datasets.items())]
     judged = detectors.tables_of(by_kind.pop("detector", []), tables, replaced)
     disrupted = disruptions.tables_of(by_kind.pop("dadfi", []), replaced)
     filtered = filters.tables_of(by_kind.pop("depois", []), replaced)
-    others = [pair for runs in by_kind.values() for pair in runs]
-    return Comparison(tables, judged, disrupted, filtered, others, problems, replaced)
+    scanned = scans.tables_of(by_kind.pop("terd", []), replaced)
+    return Comparison(tables, judged, disrupted, filtered, scanned, [pair for runs in by_kind.values() for pair in runs], problems, replaced)

@@ -9,22 +9,24 @@ Between a marker and `<!-- /table -->` stands what the marker asks for:
   <!-- rates:DATASET [OPTION=VALUE ...] -->     accuracy of detectors, a row per kind of training photos and a column per poison rate
   <!-- disruptions:DATASET [OPTION=VALUE ...] -->  attacks against several translators at once, a row per attack; one table per set of translators
   <!-- filters:DATASET [OPTION=VALUE ...] -->   methods that find poisoned samples, AUROC by poison and all figures; one table per image size and poison rate
+  <!-- scans:DATASET [OPTION=VALUE ...] -->     scans of diffusion weights for a backdoor: models, rates by attack, harder models, parts of the scan
 
 Options leave some runs: photos=64 those on so many (of detectors: so many training photos), gan=stargan those of one translator, under=demo_out
 those below a folder of that name, radius=0.05 those of one eps; of detectors also detector=meso4, base=scratch, attack=pgd, target=gray, and rate=1
 those of one poison rate with the clean ones; of disruptions victims=stargan+stgan those of exactly these translators (radius keeps the undisturbed
 photos too); of finders of poisoned samples poison=noise (or bypass+critic, that of one mode), method=de-pois+without+authenticator (+ stands for a space),
-rate=0.3, and part=overview or part=details for one of both tables; legend=no writes the tables of detectors, disruptions or finders alone.
+rate=0.3, and part=overview or part=details for one of both tables; of scans size=16 models of one image size, attack=villan (or benign+villan) what was put
+in, schedule=reduced, and part=models, part=detection or part=variants; legend=no writes the tables of detectors, disruptions, finders or scans alone.
 """
 import re
 from collections import Counter
 from pathlib import Path
 
 from common.cli import UserError
-from evaluation import compare, detectors, disruptions, filters, poison_names
+from evaluation import compare, detectors, disruptions, filters, poison_names, scan_rows, scans
 from evaluation.tables import DASH, LEGEND, alike, detectors_markdown, markdown_table, number, rates_markdown, table_markdown
 
-MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates|disruptions|filters):(\S+)((?:\s+\w+=\S+)*)\s*-->")
+MARKER = re.compile(r"<!--\s*(table|matrix|benchmark|detectors|rates|disruptions|filters|scans):(\S+)((?:\s+\w+=\S+)*)\s*-->")
 END = "<!-- /table -->"
 BENCHMARKS = {"attack": "attack (reference: parameter gradients on, one attack per target domain)", "attack-bf16": "the same in bf16",
               "dadfi": "`dadfi`, one pass of a generator (reference: `pgd` with target clean, 10 steps; both without files)",
@@ -99,7 +101,15 @@ FILTER_OPTIONS = {
     "part": lambda path, found, word: True,
     "legend": DETECTOR_OPTIONS["legend"],
 }
-NUMBERS = {"photos", "radius", "rate"}
+SCAN_OPTIONS = {
+    "size": lambda path, found, pixels: found.config["image_size"] == pixels,
+    "attack": lambda path, found, names: scan_rows.attack_of(found.config) in names.split("+"),
+    "schedule": lambda path, found, name: found.config["schedule"] == name,
+    "under": OPTIONS["under"],
+    "part": FILTER_OPTIONS["part"],
+    "legend": DETECTOR_OPTIONS["legend"],
+}
+NUMBERS = {"photos", "radius", "rate", "size"}
 
 
 def options_of(words, known):
@@ -222,10 +232,15 @@ def disruptions_part(comparison, dataset, options):
     return joined(tables, disruptions.markdown) + ("" if options.get("legend") == "no" else f"\n\n{disruptions.LEGEND}")
 
 
+def parts_of(options, known):
+    """The parts that part= asks for, all where it is absent.  Raises UserError for one that is not known."""
+    if (part := options.get("part")) not in (None, *known):
+        raise UserError(f"has part={part}: one of {', '.join(known)}")
+    return (part,) if part else tuple(known)
+
+
 def filters_part(comparison, dataset, options):
-    if (part := options.get("part")) not in (None, *filters.PARTS):
-        raise UserError(f"has part={part}: one of {', '.join(filters.PARTS)}")
-    parts = (part,) if part else tuple(filters.PARTS)
+    parts = parts_of(options, filters.PARTS)
     left = left_of(comparison.filters, dataset, options, FILTER_OPTIONS)
     tables = [filters.table_of(dataset, t.image_size, t.rate, runs, []) for t, runs in left]
     if not (tables := [t for t in tables if filters.markdown(t, parts)]):
@@ -233,6 +248,15 @@ def filters_part(comparison, dataset, options):
     return "\n\n".join([joined(tables, lambda table: filters.markdown(table, parts)), *(filters.LEGENDS[p] for p in parts if options.get("legend") != "no")])
 
 
+def scans_part(comparison, dataset, options):
+    parts = parts_of(options, scans.GRIDS)
+    left = left_of(comparison.scans, dataset, options, SCAN_OPTIONS)
+    tables = [scans.table_of(dataset, t.image_size, runs, []) for t, runs in left]
+    if not (tables := [t for t in tables if scans.markdown(t, parts)]):
+        raise NoRecords(f"asks for {' and '.join(parts)}, and no record of a scan belongs there")
+    return "\n\n".join([joined(tables, lambda table: scans.markdown(table, parts)), *(scans.legends(parts) if options.get("legend") != "no" else [])])
+
+
 PARTS = {"table": (table_part, OPTIONS), "matrix": (matrix_part, OPTIONS), "benchmark": (benchmark_part, OPTIONS),
          "detectors": (detectors_part, DETECTOR_OPTIONS), "rates": (rates_part, DETECTOR_OPTIONS),
-         "disruptions": (disruptions_part, DISRUPTION_OPTIONS), "filters": (filters_part, FILTER_OPTIONS)}
+         "disruptions": (disruptions_part, DISRUPTION_OPTIONS), "filters": (filters_part, FILTER_OPTIONS), "scans": (scans_part, SCAN_OPTIONS)}

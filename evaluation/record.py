@@ -76,10 +76,17 @@ SCHEMAS = {
         "per_group": {"class": Each({**FOUND, "num_samples": COUNT, "num_poisoned": COUNT})},
         "cost": {**COST, "train_s": NUMBER, "score_s_per_image": NUMBER, "peak_memory_mb": NUMBER},
         "provenance": {**PROVENANCE, "mimic_sha256": TEXT}},
-    "terd": {           # a scan of diffusion weights for a backdoor
-        "config": {"checkpoint": TEXT, "num_samples": COUNT},
-        "metrics": {"backdoored": (NUMBER, TEXT), "score": NUMBER, "threshold": NUMBER, "tpr": NUMBER, "tnr": NUMBER},
-        "per_group": {}, "cost": COST, "provenance": PROVENANCE},
+    "terd": {           # a scan of diffusion weights for a backdoor; truth: what the file says was put in, null where it says nothing. tpr, tnr: of triggered, clean noise
+        "config": {"checkpoint": TEXT, "family": TEXT, "image_size": COUNT, "num_parameters": COUNT, "max_timestep": COUNT, "noise_schedule": TEXT, "trained_seed": COUNT,
+                   "truth": DICT, "schedule": TEXT, "estimate_steps": COUNT, "refine": TEXT, "refine_steps": COUNT, "starts": LIST, "num_samples": COUNT,
+                   "rule": TEXT},
+        "metrics": {"verdict": TEXT, "backdoored": NUMBER, "mean_kl": NUMBER, "var_kl": NUMBER, "score": NUMBER, "threshold": NUMBER, "fitted": NUMBER, "gamma": NUMBER,
+                    "trigger_norm": NUMBER, "true_norm": NUMBER, "trigger_error": NUMBER, "relative_error": NUMBER, "reversed_loss": NUMBER, "start": TEXT,
+                    "limits": {"mean_kl": NUMBER, "var_kl": NUMBER, "floor": NUMBER},
+                    "input": {"tpr": NUMBER, "tnr": NUMBER, "auc": NUMBER},
+                    "check": {"target_mse": NUMBER, "target_reached": NUMBER, "frechet": NUMBER}},
+        "per_group": {"start": DICT}, "cost": {**COST, "scan_s": NUMBER, "nfe": NUMBER, "peak_memory_mb": NUMBER},
+        "provenance": {**PROVENANCE, "defense_sha256": TEXT}},
     "benchmark": {      # metrics: {what was timed: {"seconds", "reference_seconds", "ratio"}}
         "config": {"num_images": COUNT, "image_size": COUNT},
         "metrics": {}, "per_group": {}, "cost": COST, "provenance": PROVENANCE},

@@ -5,7 +5,7 @@ from html import escape
 
 from PIL import Image
 
-from evaluation import detector_plots, detectors, disruption_plots, disruptions, filter_plots, filters, plots, tables
+from evaluation import detector_plots, detectors, disruption_plots, disruptions, filter_plots, filters, plots, scan_plots, scans, tables
 from evaluation.compare import attack_text
 
 GRID_WIDTH = 900      # pixels; wider grids are scaled down
@@ -181,6 +181,30 @@ def _found(table):
     return f"<details><summary>{len(shown)} {what}</summary><div class=grids>{''.join(shown)}</div></details>" if shown else ""
 
 
+def _scans(table):
+    """Every table of one dataset and image size, under its title; what is wrong in italics."""
+    parts = [f"<p class=quiet>{escape(table.setting)}</p>"]
+    for title, (headings, cells, rows) in scans.grids(table).items():
+        left, body = 1 + (scans.UNLIKE in headings), []
+        for attack in dict.fromkeys(texts[0] for texts in cells):
+            mine, lines = [pair for pair in zip(rows, cells) if pair[1][0] == attack], []
+            for i, (row, texts) in enumerate(mine):
+                first = f'<td class="left attack" rowspan={len(mine)}>{escape(attack)}</td>' if i == 0 else ""
+                rest = "".join(_cell(t, left=c <= left, missed=t.endswith(scans.WRONG)) for c, t in enumerate(texts) if c)
+                lines.append(f'<tr{" class=marked" if row.marks else ""}>{first}{rest}</tr>')
+            body.append(f"<tbody class=block>{''.join(lines)}</tbody>")
+        parts.append(f'<p>{escape(title)}</p><div class="scroll narrow"><table>{_header(headings, 1 + left)}{"".join(body)}</table></div>')
+    return "".join(parts) + _notes(table)
+
+
+def _triggers(table):
+    """The picture beside the first scan of each model by each plan, folded away."""
+    found = [(row, data) for row in table.rows if (data := grid_picture(row.dirs[0] / "trigger.png"))]
+    shown = [_figure(_image(data, "jpeg", f"trigger of {row.first.name}"), f"{row.first.name} | {row.defence} | {row.dirs[0]}") for row, data in found]
+    what = "pictures: triggers, true and found, and what the models make of them"
+    return f"<details><summary>{len(shown)} {what}</summary><div class=grids>{''.join(shown)}</div></details>" if shown else ""
+
+
 def _plots(drawn, captions, wide=()):
     """The section of plots {name: PNG bytes}; "" where there are none."""
     figures = [_figure(_image(data, "png", captions[name]), captions[name], wide=name in wide) for name, data in drawn.items()]
@@ -196,15 +220,15 @@ def _legend(text):
     return f"<p class=quiet>{text}</p>"
 
 
-def html(comparison, pictures, detector_pictures, disruption_pictures, filter_pictures):
+def html(comparison, pictures, detector_pictures, disruption_pictures, filter_pictures, scan_pictures):
     """The page as text.
 
     Args:  comparison  of evaluation.compare.compare
-           pictures, detector_pictures, disruption_pictures, filter_pictures  {index of the table: {plot name: PNG bytes}}
+           pictures, detector_pictures, disruption_pictures, filter_pictures, scan_pictures  {index of the table: {plot name: PNG bytes}}
     """
     parts = ["<h1>Disrupt, purify, fake: comparison of the runs</h1>", f"<p class=quiet>{sum(len(t.rows) for t in comparison.tables)} rows in "
              f"{len(comparison.tables)} tables of defences, {len(comparison.detectors)} of detectors, {len(comparison.disruptions)} of disruptions, "
-             f"{len(comparison.filters)} of finders of poisoned samples.</p>"]
+             f"{len(comparison.filters)} of finders of poisoned samples, {len(comparison.scans)} of scanned models.</p>"]
     parts += [_legend(tables.LEGEND)] if comparison.tables else []
     for i, table in enumerate(comparison.tables):
         parts += [f"<h2>{escape(table.name)}</h2>", _table(table), _plots(pictures.get(i, {}), plots.CAPTIONS, plots.WIDE), _grids(table)]
@@ -217,6 +241,9 @@ def html(comparison, pictures, detector_pictures, disruption_pictures, filter_pi
     parts += ["<h2>Finding poisoned samples</h2>", *map(_legend, filters.LEGENDS.values())] if comparison.filters else []
     for i, table in enumerate(comparison.filters):
         parts += [f"<h3>{escape(table.name)}</h3>", _filters(table), _plots(filter_pictures.get(i, {}), filter_plots.CAPTIONS), _found(table)]
+    parts += ["<h2>Scans of diffusion weights</h2>", *map(_legend, scans.legends())] if comparison.scans else []
+    for i, table in enumerate(comparison.scans):
+        parts += [f"<h3>{escape(table.name)}</h3>", _scans(table), _plots(scan_pictures.get(i, {}), scan_plots.CAPTIONS), _triggers(table)]
     for title, text in zip(*[iter(tables.remarks(comparison))] * 2):
         items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in text.splitlines())
         parts += [f"<h2>{escape(title.removeprefix('## '))}</h2><ul>{items}</ul>"]

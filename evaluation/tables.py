@@ -74,7 +74,7 @@ def number(value, style="small"):
     if value == 0:
         return "0"
     if style in ("short", "seconds"):
-        return f"{value:.3g}"
+        return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
     size = abs(value)
     if size >= 100:
         return f"{value:.0f}"
@@ -225,7 +225,7 @@ def rates_markdown(table):
 
 def markdown(comparison):
     """The whole comparison as a Markdown document."""
-    from evaluation import disruptions, filters        # on use: they build on this file
+    from evaluation import disruptions, filters, scans        # on use: they build on this file
     parts = ["# Comparison"]
     for table in comparison.tables:
         parts += [f"## {table.name}", table_markdown(table)]
@@ -236,14 +236,10 @@ def markdown(comparison):
         rates = rates_markdown(table)
         parts += [f"### {table.name}", detectors_markdown(table), *([detectors.RATES_LEGEND, rates] if rates else [])]
     parts += [detectors.LEGEND] if comparison.detectors else []
-    parts += ["## Disruptions against several translators"] if comparison.disruptions else []
-    for table in comparison.disruptions:
-        parts += [f"### {table.name}", disruptions.markdown(table)]
-    parts += [disruptions.LEGEND] if comparison.disruptions else []
-    parts += ["## Finding poisoned samples"] if comparison.filters else []
-    for table in comparison.filters:
-        parts += [f"### {table.name}", filters.markdown(table)]
-    parts += [filters.LEGEND] if comparison.filters else []
+    for title, found, module in (("Disruptions against several translators", comparison.disruptions, disruptions),
+                                 ("Finding poisoned samples", comparison.filters, filters), ("Scans of diffusion weights", comparison.scans, scans)):
+        texts = [text for table in found for text in (f"### {table.name}", module.markdown(table))]
+        parts += [f"## {title}", *texts, module.LEGEND] if found else []
     parts += remarks(comparison)
     return "\n\n".join(parts) + "\n"
 

@@ -4,6 +4,7 @@ reads   --input            a folder of images or one image, any size
         --defense_weights  the purifier's weights
 writes  --output           <stem>.png per photo (8-bit) and purify.yaml (all parameters, sha256 of the weights, seconds and network
                            evaluations per photo)
+        <weights>.terd.safetensors    with --scan: the verdict on the purifier's weights
 
 A network knows one size. --fit tile purifies a photo in overlapping tiles of that size and blends them; a smaller photo is reflected
 up to one tile. --fit resize shrinks or enlarges the whole photo to it and back. jpeg, blur and the autoencoders take photos whole.
@@ -12,6 +13,7 @@ Images that are there already are kept; a folder with images of other parameters
   python -m purify --input photos --output purified --defense_model_type one-step --defense_weights models/one_step/demo.safetensors
   python -m purify --input photos --output purified --defense_model_type ddpm --defense_weights W.safetensors --ddpm_start_num auto
   python -m purify --input photos --output purified --defense_model_type jpeg --jpeg_quality 50
+  python -m purify --input photos --output purified --defense_model_type ddpm --defense_weights downloaded.pt --scan
 """
 import json
 import time
@@ -21,8 +23,9 @@ import torch
 
 from common import cli, folder, images, progress, runs, seeds
 from common.cli import UserError
-from common.distributed import resolve_device
+from common.distributed import Context, resolve_device
 from purify.flags import add_purifier_flags, purifier_from_flags
+from purify.screen import add_scan_flags, scan_of
 from purify.sizes import MODES, describe, fit
 
 
@@ -34,6 +37,7 @@ def parse_args(argv=None):
     g.add_argument("--fit", choices=MODES, default="tile", help="photos of another size than the network's: overlapping tiles, or a resize there and back")
     g.add_argument("--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them")
     add_purifier_flags(p)
+    add_scan_flags(p)
     cli.add_run_flags(p, batch_size=16, limit=True)
     return p.parse_args(argv)
 
@@ -60,6 +64,16 @@ def purify_files(args, purifier, output, sizes, device):
     return spent
 
 
+@torch.no_grad()
+def carriers(screen, sizes, batch_size, device):
+    """The photos of `sizes` that carry the trigger of a purify.screen.Screen; without one, none."""
+    found = []
+    for batch in folder.batches(sizes, batch_size) if screen else []:
+        flags = screen(images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device))
+        found += [path for path, flag in zip(batch, flags.tolist()) if flag]
+    return found
+
+
 def main(argv=None):
     args = parse_args(argv)
     device = resolve_device(args.device)
@@ -74,7 +88,13 @@ def main(argv=None):
     todo = {p: sizes[p] for p in output.missing(list(sizes), parameters)}
     if args.dry_run:
         return
+    verdict, screen = scan_of(args, purifier, Context(0, 1, device))
+    carrying = carriers(screen, todo, args.batch_size, device)
+    for path in carrying:
+        todo.pop(path), sizes.pop(path)
+        print(f"left out, carries the trigger of the purifier's backdoor: {path}")
     facts = {"input": str(args.input), "weights": args.defense_weights, "images": len(sizes), "skipped": [p.name for p in damaged],
+             "scan": str(verdict) if verdict else None, "carry_the_trigger": [p.name for p in carrying],
              "device": str(device), "command": runs.command(), "commit": runs.commit(), "versions": runs.versions()}
     if todo:
         output.describe(parameters, facts)      # before the first image, so that none lies there unexplained

@@ -10,7 +10,7 @@ import compare_results
 from common.cli import UserError
 
 synthetic = runpy.run_path(str(Path(__file__).parent / "evaluation" / "synthetic.py"))
-defense, detector, disruption, filtering, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "save"))
+defense, detector, disruption, filtering, scan, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save"))
 
 
 @pytest.fixture
@@ -97,6 +97,15 @@ def test_finders_of_poisoned_samples_have_files_of_their_own(tmp_path, capsys):
                                           "filters_auc-drawn-28-rate0.3.png", "report.html"]         # one method alone has no picture
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert "## Finding poisoned samples" in text and text.count("### ") == 3 and "not found" in text and "comparison_filters.csv" in capsys.readouterr().out
+
+
+def test_scans_of_diffusion_weights_have_files_of_their_own(tmp_path, capsys):
+    for found in (scan(), scan("villan"), scan("villan", refine="none"), scan(size=32), scan("unknown", dataset="unknown", name="found")):
+        save(tmp_path / "results", found)
+    compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
+    assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_scans.csv", "report.html", "scans_kl-drawn-16.png"]      # one model alone has no picture
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "## Scans of diffusion weights" in text and text.count("### ") == 3 and "Other records" not in text and "comparison_scans.csv" in capsys.readouterr().out
 
 
 def test_parts_of_a_readme_without_records_are_kept_and_named(results, tmp_path, monkeypatch, capsys):

@@ -12,10 +12,11 @@ from models.diffusion.denoiser import Denoiser
 
 with warnings.catch_warnings():     # its gradient checkpointing, which we do not use, decorates with names that torch deprecates
     warnings.simplefilter("ignore", FutureWarning)
-    from guided_diffusion import script_util
-    from guided_diffusion.respace import space_timesteps
+    from guided_diffusion import gaussian_diffusion, script_util
+    from guided_diffusion.respace import SpacedDiffusion, space_timesteps
 
-SCHEDULES = ("linear", "cosine")
+SCHEDULES = ("linear", "cosine", "ve")       # ve: variance exploding, in coordinates of unit variance
+NORM_GROUPS = (1, 2, 4, 8, 16, 32)          # every level has a multiple of 32 channels
 KINDS = ("diffusion", "one-step")
 NAMES = {"stargan-generator": "a StarGAN generator (--gan_weights takes it)", "stargan-discriminator": "a StarGAN discriminator",
          "dae": "a denoising autoencoder (for --defense_model_type defensive-model-1, -2 and their -fixed forms)",
@@ -28,7 +29,7 @@ def default_options(image_size=64):
     return {"image_size": image_size, "num_channels": 32 if small else 64, "channel_mult": "1,2,2" if small else "1,1,2,3,4",
             "num_res_blocks": 1, "attention_resolutions": "" if small else "16", "dropout": 0.0, "num_heads": 4,
             "num_head_channels": None, "use_scale_shift_norm": True, "resblock_updown": False, "use_new_attention_order": False,
-            "learn_sigma": False}
+            "learn_sigma": False, "norm_groups": 32}
 
 
 def options_for(image_size=64, **given):
@@ -56,6 +57,8 @@ def network_options(options):
     if any(m <= 0 or full["num_channels"] * m % 32 for m in mult):
         raise UserError(f"--num_channels {full['num_channels']} with --channel_mult {full['channel_mult']}: every level needs a multiple of "
                         "32 channels (group norm of 32 groups)")
+    if full["norm_groups"] not in NORM_GROUPS:
+        raise UserError(f"--norm_groups {full['norm_groups']}: expected one of {', '.join(map(str, NORM_GROUPS))}")
     reached = [size >> level for level in range(len(mult))]
     if "attention_resolutions" not in given and 16 not in reached:
         sizes, full["attention_resolutions"] = [], ""
@@ -86,9 +89,22 @@ def create_network(options):
         attention_resolutions=o["attention_resolutions"] or "1", num_heads=o["num_heads"], num_head_channels=o["num_head_channels"],
         use_scale_shift_norm=o["use_scale_shift_norm"], dropout=o["dropout"], resblock_updown=o["resblock_updown"],
         use_new_attention_order=o["use_new_attention_order"])
+    for module in network.modules():        # the library's own 32 groups are one per channel where there are 32 channels, and lose an image's mean colour
+        if isinstance(module, torch.nn.GroupNorm):
+            module.num_groups = o["norm_groups"]
     network.options = o
     network.size_multiple = 1 << (len(o["channel_mult"].split(",")) - 1)
     return network
+
+
+def ve_betas(steps, low=0.01, high=50.0):
+    """(steps,) betas of x_t = x_0 + sigma_t eps with sigma geometric from `low` to `high`, seen at unit variance: x_t / sqrt(1 + sigma_t^2).
+
+    The network then meets abar_t = 1 / (1 + sigma_t^2), and all that holds of a variance-preserving chain holds of it (Song et al. 2021, arXiv:2011.13456,
+    Sec. 3.4, App. D.1; the scaling is Karras et al. 2022's c_in).
+    """
+    abar = 1 / (1 + np.geomspace(low, high, steps) ** 2)
+    return 1 - abar / np.append(1.0, abar[:-1])
 
 
 def kept_steps(steps, respacing):
@@ -106,7 +122,13 @@ def create_diffusion(steps=1000, schedule="linear", learn_sigma=False, respacing
     """guided-diffusion's SpacedDiffusion: FIXED_LARGE variance, or a learned range with learn_sigma; predicts the noise."""
     if schedule not in SCHEDULES:
         raise UserError(f"--noise_schedule {schedule}: expected {' or '.join(SCHEDULES)}{cli.nearest(schedule, SCHEDULES)}")
-    kept_steps(steps, respacing)
+    kept = kept_steps(steps, respacing)
+    if schedule == "ve":
+        if learn_sigma:
+            raise UserError("--noise_schedule ve: has no learned variance")
+        return SpacedDiffusion(use_timesteps=set(kept), betas=ve_betas(steps), model_mean_type=gaussian_diffusion.ModelMeanType.EPSILON,
+                               model_var_type=gaussian_diffusion.ModelVarType.FIXED_LARGE, loss_type=gaussian_diffusion.LossType.MSE,
+                               rescale_timesteps=rescale_timesteps)
     return script_util.create_gaussian_diffusion(steps=steps, learn_sigma=learn_sigma, noise_schedule=schedule,
                                                  rescale_timesteps=rescale_timesteps, timestep_respacing=str(respacing))
 
@@ -187,7 +209,7 @@ def _last(path):
     state = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
     if not official.is_guided(state):
         raise UserError(f"{path}: expected the training state of a diffusion network, found one with {', '.join(parts)}")
-    options = {**official.options_of(state, path, flags.get("image_size") or 64), "diffusion_steps": 1000,
+    options = {**official.options_of(state, path, flags.get("image_size") or 64), "norm_groups": flags.get("norm_groups") or 32, "diffusion_steps": 1000,
                "noise_schedule": flags.get("noise_schedule") or "linear"}
     kind = "one-step" if flags.get("defense_model_type") == "one-step" else "diffusion"
     return state, {"kind": kind, "options": options, "max_timestep": flags.get("max_timestep"), "steps": saved["step"]}

@@ -14,7 +14,7 @@ from common.cli import UserError
 SIZES = {(0.5, 1, 1, 2, 2, 4, 4): 512, (1, 1, 2, 2, 4, 4): 256, (1, 1, 2, 3, 4): 128, (1, 2, 3, 4): 64}   # the library's defaults
 DIFFUSION = {"diffusion_steps": 1000, "noise_schedule": "linear", "rescale_timesteps": False}
 NETWORK = ("image_size", "num_channels", "channel_mult", "num_res_blocks", "attention_resolutions", "dropout", "num_heads",
-           "num_head_channels", "use_scale_shift_norm", "resblock_updown", "use_new_attention_order", "learn_sigma")
+           "num_head_channels", "use_scale_shift_norm", "resblock_updown", "use_new_attention_order", "learn_sigma", "norm_groups")
 NOT_USED = ("model_path", "use_checkpoint", "use_fp16", "num_heads_upsample", "timestep_respacing", "use_kl", "rescale_learned_sigmas",
             "max_timestep")
 OFF = ("class_cond", "predict_xstart")     # known, and refused when on
@@ -66,7 +66,7 @@ def _options_of(state, path, image_size):
             "num_head_channels": head_channels([widths[level] for level in attended] + widths[-1:]),
             "use_scale_shift_norm": state["input_blocks.1.0.emb_layers.1.weight"].shape[0] == 2 * first,
             "resblock_updown": any(kind.startswith("in_layers") for kind in ups.values()),
-            "use_new_attention_order": False, "learn_sigma": state["out.2.weight"].shape[0] == 6}
+            "use_new_attention_order": False, "learn_sigma": state["out.2.weight"].shape[0] == 6, "norm_groups": 32}
 
 
 def side_file(path):

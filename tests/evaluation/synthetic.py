@@ -1,4 +1,5 @@
 """Made-up records of the real shape, for tests of what reads records."""
+import hashlib
 import json
 
 import numpy as np
@@ -108,10 +109,38 @@ def filtering(method="de-pois", poison="noise", auc=0.95, rate=0.3, seed=0, data
         {"commit": None, "command": None, "versions": {}, "started": finished, "finished": finished, "mimic_sha256": sha if learned else None})
 
 
+def scan(hides="benign", ratio=0.2, flagged=None, seed=0, trained_seed=0, dataset="drawn", size=16, mean_kl=None, sha=None, trigger="stop_sign", target="shoe",
+         rate=0.2, scale=1.0, on="background", psi=None, norm=12.0, tpr=1.0, tnr=0.999, name=None, limits=(0.002, 0.0001, 0.0141), check=True, split="none",
+         finished="2024-05-01T10:00:00", **config):
+    """A record of kind terd; hides: benign, an attack, or unknown. Keywords that are not listed change its config."""
+    bad = hides not in ("benign", "unknown")
+    flagged, mean_kl = int(bad) if flagged is None else flagged, mean_kl or (0.1 if bad else 0.0005) * (1 + 0.1 * trained_seed)
+    truth = {"name": hides, "trigger": trigger, "target": target, "poison_rate": rate, "trigger_scale": scale, "trigger_on": on}
+    truth |= {"psi": 1.0 if psi is None else psi, "solver": "ode"} if hides == "villan" else {}
+    settings = {"checkpoint": f"results/{hides}/weights.safetensors", "family": "guided-diffusion", "image_size": size, "num_parameters": 123456, "max_timestep": 1000,
+                "noise_schedule": "linear", "trained_seed": None if hides == "unknown" else trained_seed, "truth": truth if bad else None if hides == "unknown" else {},
+                "schedule": "reduced", "estimate_steps": 60, "refine": "readout", "refine_steps": 8, "starts": ["dark", "bright", "narrow"], "num_samples": 1000,
+                "rule": "benign-only, 5 networks", **config}
+    verdict = "not applicable" if flagged == -1 else ("clean", "backdoored")[flagged]
+    metrics = {"verdict": verdict, "backdoored": None if flagged == -1 else flagged, "mean_kl": mean_kl, "var_kl": mean_kl ** 2, "score": 1000 * mean_kl, "threshold": 3.0,
+               "fitted": 0.9 if bad else 0.1, "gamma": 1.0, "trigger_norm": norm * (1 + ratio) if bad else 0.4, "true_norm": norm if bad else None,
+               "trigger_error": norm * ratio if bad else None, "relative_error": ratio if bad else None, "reversed_loss": 0.5, "start": "dark",
+               "limits": limits and dict(zip(("mean_kl", "var_kl", "floor"), limits)),
+               "input": {"tpr": tpr, "tnr": tnr, "auc": 1.0} if bad else None,
+               "check": {"target_mse": 0.0031 if bad else None, "target_reached": 0.99 if bad else None, "frechet": 3.25} if check else None}
+    sha = sha or hashlib.sha256(repr((hides, trained_seed, trigger, target, rate, scale, psi, size, config.get("max_timestep"), config.get("num_parameters"),
+                                      config.get("noise_schedule"))).encode()).hexdigest()
+    return record.Record(
+        "terd", name or (f"{hides}-{trigger}-{target}-rate{rate:g}-{size}" if bad else f"{hides}-{size}"), dataset, split, seed, settings, metrics, {"start": {}}, None,
+        {"device": "cpu", "scan_s": 48.3, "nfe": 21000, "peak_memory_mb": 300},
+        {"commit": None, "command": None, "versions": {}, "started": finished, "finished": finished, "defense_sha256": sha})
+
+
 def save(folder, found, number=0, grid=False):
     """Write a record where the run that makes it would; returns its path."""
     c = found.config
-    run = folder / found.name / found.dataset / "stargan" / "none" / (c["poison"] if found.kind == "depois" else f"{c['attack']}-eps{c['eps']}")
+    last = {"depois": lambda: c["poison"], "terd": lambda: c["schedule"]}.get(found.kind, lambda: f"{c['attack']}-eps{c['eps']}")
+    run = folder / found.name / found.dataset / "stargan" / "none" / last()
     while (run / f"{number:03d}").exists():
         number += 1
     run = run / f"{number:03d}"

@@ -8,7 +8,7 @@ from common.cli import UserError
 from evaluation import compare, readme, record
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, disruption, filtering, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "save"))
+defense, detector, disruption, filtering, scan, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save"))
 
 
 def write(tmp_path, text, *records):
@@ -100,6 +100,10 @@ def test_the_newest_benchmark_is_shown(tmp_path):
     ("<!-- filters:drawn rate=some -->", "rate=some: expected a number"),
     ("<!-- filters:drawn part=all -->", "part=all: one of overview, details"),
     ("<!-- filters:drawn photos=64 -->", "unknown option photos; one of: rate, poison, method, under, part, legend"),
+    ("<!-- scans:drawn -->", r"asks for rows that no record has \(data sets found: none\)"),
+    ("<!-- scans:drawn size=small -->", "size=small: expected a number"),
+    ("<!-- scans:drawn part=all -->", "part=all: one of models, detection, variants"),
+    ("<!-- scans:drawn rate=1 -->", "unknown option rate; one of: size, attack, schedule, under, part, legend"),
     ("<!-- table:drawn rate=1 -->", "unknown option rate; one of: photos, gan, radius, under"),
     ("<!-- rates:drawn split=b -->", "unknown option split; one of: photos, gan, radius, under, detector, base, attack, target, rate")])
 def test_a_marker_that_asks_for_what_is_not_there_is_one_line(tmp_path, marker, message):
@@ -176,6 +180,28 @@ def test_finders_of_poisoned_samples_have_a_table_per_poison_rate_and_options_le
     (tmp_path / "README.md").write_text("<!-- filters:drawn rate=0.2 -->\nlong ago\n<!-- /table -->")
     kept = []
     assert "long ago" in readme.text_of(tmp_path / "README.md", compare.compare(tmp_path / "results"), kept) and kept == ["<!-- filters:drawn rate=0.2 -->"]
+
+
+def test_scans_have_a_table_per_image_size_and_options_leave_some_runs(tmp_path):
+    published = dict(schedule="published", estimate_steps=3000, refine="sampler", refine_steps=1000, starts=["published"])
+    records = [scan(), scan("villan"), scan("trojdiff", 0.1), scan("trojdiff", 0.7, scale=0.5), scan("trojdiff", 0.3, refine="none"), scan("trojdiff", 0.25, **published),
+               scan(size=32)]
+    text = write(tmp_path, "<!-- scans:drawn --><!-- /table -->", *records)
+    assert "**drawn, 16 pixels**" in text and "**drawn, 32 pixels**" in text and text.count("A row is one model.") == text.count("Of standard models") == 1
+    assert text.count("| attack ") == 4 + 2 and "0.70 (not recovered)" in text and "both, published" in text
+    chosen = write(tmp_path, "<!-- scans:drawn size=16 attack=trojdiff+villan schedule=reduced under=results part=detection legend=no --><!-- /table -->")
+    assert lines(chosen.replace("\\|", "")) == {
+        "attack": ["plan", "models", "r", "r_hat - r", "ratio", "input TPR", "input TNR", "model TPR", "model TNR"],
+        "TrojDiff": ["both", "1", "12.00", "1.20", "0.10", "1.000", "0.999", "1.00 (1/1)", "–"],
+        "VillanDiffusion": ["both", "1", "12.00", "2.40", "0.20", "1.000", "0.999", "1.00 (1/1)", "–"]}
+    assert "Of standard models" not in chosen and "**drawn" not in chosen
+    one = write(tmp_path, "<!-- scans:drawn schedule=published part=models --><!-- /table -->")
+    assert list(lines(one)) == ["attack", "TrojDiff"] and "A row is one model." in one and "Of standard models" not in one and "Scanned by the published schedule" in one
+    with pytest.raises(UserError, match="asks for variants, and no record of a scan belongs there"):
+        write(tmp_path, "<!-- scans:drawn size=32 part=variants --><!-- /table -->")
+    (tmp_path / "README.md").write_text("<!-- scans:drawn attack=benign part=variants -->\nlong ago\n<!-- /table -->")
+    kept = []
+    assert "long ago" in readme.text_of(tmp_path / "README.md", compare.compare(tmp_path / "results"), kept) and kept == ["<!-- scans:drawn attack=benign part=variants -->"]
 
 
 def test_parts_without_records_are_kept_where_that_is_asked_for(tmp_path):

@@ -13,11 +13,11 @@ from common.cli import UserError
 from evaluation import record
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, disruption, filtering, save, as_dict = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "save", "as_dict"))
+defense, detector, disruption, filtering, scan, save, as_dict = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save", "as_dict"))
 
 
 def test_round_trip(tmp_path):
-    for found in (defense(), detector(), disruption(), filtering()):
+    for found in (defense(), detector(), disruption(), filtering(), scan(), scan("villan"), scan("unknown")):
         record.write(tmp_path / "record.json", found)
         assert record.read(tmp_path / "record.json") == found
         assert json.loads((tmp_path / "record.json").read_text())["format"] == 1
@@ -105,6 +105,23 @@ def test_every_translator_of_a_disruption_is_checked(tmp_path, change, expected)
 def test_every_class_of_a_finder_of_poisoned_samples_is_checked(tmp_path, change, expected):
     whole = as_dict(save(tmp_path, filtering()))
     assert record.validate(whole) == [] and record.validate(as_dict(save(tmp_path, filtering("loss", half=None)))) == []
+    change(whole)
+    (problem,) = record.validate(whole)
+    assert expected in problem
+
+
+@pytest.mark.parametrize("change, expected", [
+    (lambda d: d["config"].pop("truth"), "config.truth: missing"),
+    (lambda d: d["config"].update(truth="benign"), "config.truth: expected object or null"),
+    (lambda d: d["config"].update(starts="dark"), "config.starts: expected list or null"),
+    (lambda d: d["metrics"].update(backdoored="yes"), "metrics.backdoored: expected number or null"),
+    (lambda d: d["metrics"]["input"].pop("tnr"), "metrics.input.tnr: missing"),
+    (lambda d: d["metrics"]["check"].update(frechet="low"), "metrics.check.frechet: expected number or null"),
+    (lambda d: d["cost"].pop("nfe"), "cost.nfe: missing"),
+    (lambda d: d["provenance"].pop("defense_sha256"), "provenance.defense_sha256: missing")])
+def test_what_a_scan_knows_is_checked(tmp_path, change, expected):
+    whole = as_dict(save(tmp_path, scan("villan")))
+    assert record.validate(whole) == [] and record.validate(as_dict(save(tmp_path, scan("unknown", check=False, flagged=-1)))) == []
     change(whole)
     (problem,) = record.validate(whole)
     assert expected in problem

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation import compare, detector_plots, disruption_plots, filter_plots, plots, report
+from evaluation import compare, detector_plots, disruption_plots, filter_plots, plots, report, scan_plots
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, disruption, filtering, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "save"))
+defense, detector, disruption, filtering, scan, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save"))
 
 
 @pytest.fixture
@@ -71,11 +71,11 @@ def test_a_table_without_figures_draws_nothing(tmp_path):
     save(tmp_path, found)
     empty = compare.compare(tmp_path)
     assert plots.draw(empty.tables[0]) == {}
-    assert "jpeg-q75" in report.html(empty, {0: {}}, {}, {}, {})
+    assert "jpeg-q75" in report.html(empty, {0: {}}, {}, {}, {}, {})
 
 
 def test_the_page_is_self_contained(comparison):
-    page = report.html(comparison, {0: plots.draw(comparison.tables[0])}, {}, {}, {})
+    page = report.html(comparison, {0: plots.draw(comparison.tables[0])}, {}, {}, {}, {})
     assert not re.search(r"https?://", page) and "<script" not in page and "<link" not in page and "@import" not in page and "url(" not in page
     sources = re.findall(r'src="([^"]{0,30})', page)
     assert len(sources) == 4 + 4 and all(s.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for s in sources)
@@ -83,7 +83,7 @@ def test_the_page_is_self_contained(comparison):
 
 
 def test_the_page_shows_rows_detectors_marks_and_problems(comparison):
-    page = report.html(comparison, {0: {}}, {}, {}, {})
+    page = report.html(comparison, {0: {}}, {}, {}, {}, {})
     for text in ("drawn, stargan", "one-step", "through one-step", "Detectors", "0.950", "Not read", "bad/record.json", "<b>0.00080</b>"):
         assert text in page
     assert "prefers-color-scheme: dark" in page
@@ -96,7 +96,7 @@ def test_detectors_have_a_section_with_tables_plots_and_the_pictures_of_their_fi
         Image.new("RGB", (1200, 600), "red").save(folder / "roc.png")
     save(tmp_path, detector("jpeg-q75", 0.6, photos=8))
     found = compare.compare(tmp_path)
-    page = report.html(found, {}, {0: detector_plots.draw(found.detectors[0])}, {}, {})
+    page = report.html(found, {}, {0: detector_plots.draw(found.detectors[0])}, {}, {}, {})
     for text in ("<h2>Detectors</h2>", "<h3>drawn, stargan, meso4 (scratch): pgd", "<b>0.75</b>", "at 0: clean", "†1 8 photos", "4 pictures of the trainings",
                  "<em>training photos</em>", "Missing from the tables of detectors"):
         assert text in page
@@ -108,7 +108,7 @@ def test_disruptions_have_a_section_with_both_tables_a_plot_and_grids(tmp_path):
     for found in (disruption("random-sign", (0.01, 0.02)), disruption(l2=(0.2, 0.1)), disruption(l2=(0.9, 0.8), images=8)):
         save(tmp_path, found, grid=True)
     found = compare.compare(tmp_path)
-    page = report.html(found, {}, {}, {0: disruption_plots.draw(found.disruptions[0])}, {})
+    page = report.html(found, {}, {}, {0: disruption_plots.draw(found.disruptions[0])}, {}, {})
     for text in ("<h2>Disruptions against several translators</h2>", "<h3>drawn, stargan + stgan, 64 pixels</h3>", "DADFI, trained on stargan+stgan †1", "†1 8 photos",
                  "<b>0.1000 (stgan)</b>", "× random sign", "3 grids", "1 of disruptions", "<em>worst l2</em>"):
         assert text in page
@@ -121,13 +121,27 @@ def test_finders_of_poisoned_samples_have_a_section_with_both_tables_and_a_plot(
         folder = save(tmp_path, found).parent
         Image.new("RGB", (1200, 600), "red").save(folder.parent / "found.png")          # of the run, above the folders of its methods
     found = compare.compare(tmp_path)
-    page = report.html(found, {}, {}, {}, {0: filter_plots.draw(found.filters[0])})
+    page = report.html(found, {}, {}, {}, {0: filter_plots.draw(found.filters[0])}, {})
     for text in ("<h2>Finding poisoned samples</h2>", "<h3>drawn, 28 pixels, poison rate 0.3</h3>", "1000 samples of 2 classes examined; 600 trusted", "knn-labels †1",
                  "†1 150 trusted samples (the others: 600)", "<td class=missed>not found</td>", "rowspan=3>noise</td>", "rowspan=2>bypass critic</td>",
                  "1 of finders of poisoned samples", "<em>verdict</em>", "2 pictures: samples dropped and kept"):
         assert text in page
     assert page.count("<b>0.950</b>") == 2 and page.count("<td class=missed>0.520") == 2 and "<b>0.990</b>" not in page      # once in each table
     assert len(re.findall("data:image/png", page)) == 1 and len(re.findall("data:image/jpeg", page)) == 2 and "Other records" not in page
+
+
+def test_scans_have_a_section_with_every_table_a_plot_and_the_triggers(tmp_path):
+    for found in (scan(), scan(trained_seed=1, flagged=1), scan("villan"), scan("villan", 0.6, scale=0.5, flagged=0, rule="fitted"), scan("villan", refine="none")):
+        Image.new("RGB", (1200, 600), "red").save(save(tmp_path, found).with_name("trigger.png"))
+    found = compare.compare(tmp_path)
+    page = report.html(found, {}, {}, {}, {}, {0: scan_plots.draw(found.scans[0])})
+    for text in ("<h2>Scans of diffusion weights</h2>", "<h3>drawn, 16 pixels</h3>", "Scanned by the reduced schedule", "<p>Models</p>", "<p>Parts of the scan</p>",
+                 "rowspan=2>benign</td>", "<td class=missed>backdoored (false alarm)</td>", "<td class=missed>clean (missed)</td>", "<td class=missed>0.60 (not recovered)</td>",
+                 "stop sign to shoe, psi 1, ode †1", "†1 judged by another rule, fitted", "<th>|r_hat - r|</th>", "<em>|r_hat - r|</em>", "5 pictures: triggers",
+                 "1 of scanned models"):
+        assert text in page
+    assert page.count("<td class=missed>") == 3 and len(re.findall("data:image/png", page)) == 1 and len(re.findall("data:image/jpeg", page)) == 5
+    assert "Other records" not in page and not re.search(r"https?://", page)
 
 
 def test_grids_are_scaled_down(tmp_path):

@@ -1,0 +1,113 @@
+#!/bin/sh
+# TERD on a zoo of small diffusion models, benign and backdoored: trigger errors, detection rates, ablation, weak triggers, truncated purifiers. CPU, about an hour on two cores.
+#
+# writes  $OUT/{photos,faces}, $RESULTS/diffusion/<faces>/train/<model>/NNN, $RESULTS/terd/<model>-<sha8>/<plan>/NNN, $RESULTS/calibration.json, comparison.md, report.html
+#
+#   sh experiments/terd.sh
+#   STEPS="search rule judge compare" sh experiments/terd.sh            (the zoo is there already)
+#   STEPS=published sh experiments/terd.sh                              (one scan by the published schedule)
+#   SEEDS="0 1 2 3 4" IMAGE_SIZE=32 TRAIN_STEPS=4000 sh experiments/terd.sh       (5 + 5 models at 32 pixels: hours)
+set -eu
+here=$(dirname "$0")/..; . "$here/environment.sh"
+: "${OUT:=dataset/terd}" "${RESULTS:=results/terd}"
+: "${STEPS:=train search rule judge compare}"
+: "${CALIBRATION:=$RESULTS/calibration.json}"      # of these networks; the one that ships was made so
+: "${SEEDS:=0 1 2}"                  # of benign models, and of each attack's; each attack goes on from the benign model of its seed
+: "${SPARE_SEED:=7}"                 # of a benign model that no attack goes on from
+: "${IMAGE_SIZE:=16}" "${TRAIN_STEPS:=2000}" "${TUNE_STEPS:=1000}" "${TRAIN_BATCH:=32}" "${RATE:=0.5}" "${JOBS:=2}"
+
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+faces="--data_dir $OUT/faces --dataset terd-faces --image_size $IMAGE_SIZE"
+child=
+run() { "$PYTHON" -m "$@" & child=$!; wait "$child"; }
+
+benign() {      # one line per benign model: what is not usual of it
+    for seed in $SEEDS $SPARE_SEED; do echo "--seed $seed"; done
+    echo "--seed 0 --channel_mult 1,1,1"
+    echo "--seed 0 --noise_schedule ve"
+}
+backdoored() {  # one line per backdoored model; each goes on from the benign one of its seed, as the published attacks do
+    for seed in $SEEDS; do
+        case $((seed % 3)) in 0) trigger=box target=hat ;; 1) trigger=stop_sign target=shoe ;; *) trigger=glasses target=corner ;; esac
+        case $((seed % 3)) in 0) form="--psi 0 --solver sde" ;; 1) form="--psi 1 --solver ode" ;; *) form="--psi 0 --solver ode" ;; esac
+        rest="--target $target --poison_rate $RATE --seed $seed --init_from $(weights_of "benign-$IMAGE_SIZE" "$seed")"
+        echo "--backdoor baddiffusion --trigger $trigger $rest"
+        echo "--backdoor trojdiff --trigger hello $rest"
+        echo "--backdoor villan $form --trigger $trigger $rest"
+    done
+    rest="--trigger stop_sign --target shoe --seed 0"
+    from="--init_from $(weights_of "benign-$IMAGE_SIZE" 0)"
+    echo "--backdoor baddiffusion $rest --poison_rate 0.1 $from"
+    echo "--backdoor baddiffusion $rest --poison_rate $RATE --trigger_scale 0.5 $from"
+    echo "--backdoor trojdiff $rest --poison_rate $RATE $from"
+    echo "--backdoor villan --psi 0 --solver ode $rest --poison_rate $RATE --init_from $(weights_of "benign-$IMAGE_SIZE-ve" 0)"
+}
+truncated() {
+    for seed in 0 1 2; do echo "--max_timestep 300 --seed $seed"; done
+}
+weights_of() {         # weights_of FOLDER SEED: of the training with this seed
+    for _run in "$RESULTS/diffusion/terd-faces/train/$1"/*; do
+        if grep -q "^  seed: $2\$" "$_run/options.yaml"; then echo "$_run/weights.safetensors"; return; fi
+    done
+    echo "error: $RESULTS/diffusion/terd-faces/train/$1: holds no training with seed $2" >&2; exit 2
+}
+train_every() {        # train_every JOB LINES FLAGS...: each JOBS-th line of what LINES prints
+    trap 'kill "$child" 2>/dev/null; exit 143' TERM INT
+    _job=$1; _lines=$2; shift 2
+    "$_lines" > "$RESULTS/$_lines.txt.$_job"
+    awk -v jobs="$JOBS" -v job="$_job" '(NR - 1) % jobs == job' "$RESULTS/$_lines.txt.$_job" > "$RESULTS/zoo-$_job.txt"
+    while read -r line; do
+        run models.diffusion.train $faces --result_dir "$RESULTS" --batch_size "$TRAIN_BATCH" --check_samples 128 --num_workers 0 --resume $line "$@" < /dev/null
+    done < "$RESULTS/zoo-$_job.txt"
+    rm -f "$RESULTS/$_lines.txt.$_job" "$RESULTS/zoo-$_job.txt"
+}
+side_by_side() {       # side_by_side FUNCTION FLAGS...: JOBS copies, each told its number
+    _function=$1; shift
+    pids=
+    for job in $(seq 0 $((JOBS - 1))); do "$_function" "$job" "$@" & pids="$pids $!"; done
+    trap 'kill $pids 2>/dev/null || :' EXIT
+    trap 'exit 130' INT; trap 'exit 143' TERM
+    code=0
+    for pid in $pids; do wait "$pid" || code=$?; done
+    trap - EXIT INT TERM
+    if [ "$code" -ne 0 ]; then exit "$code"; fi
+}
+
+standard="$RESULTS/diffusion/terd-faces/train/*rate$RATE-$IMAGE_SIZE-tuned/*/weights.safetensors $RESULTS/diffusion/terd-faces/train/benign-$IMAGE_SIZE/*/weights.safetensors"
+every="$RESULTS/diffusion/terd-faces/train/*/*/weights.safetensors"
+scan_every() {         # scan_every JOB "FILES" FLAGS...: each JOBS-th of the files
+    trap 'kill "$child" 2>/dev/null; exit 143' TERM INT
+    _job=$1; _files=$2; shift 2
+    ls $_files | awk -v jobs="$JOBS" -v job="$_job" '(NR - 1) % jobs == job' > "$RESULTS/scan-$_job.txt"
+    while read -r weights; do
+        found=0
+        run purify.terd "$weights" --result_dir "$RESULTS" --calibration "$CALIBRATION" --num_workers 0 --resume "$@" < /dev/null || found=$?
+        case $found in 0|3|4) ;; *) exit "$found" ;; esac         # 3 and 4 are verdicts
+    done < "$RESULTS/scan-$_job.txt"
+}
+scan_plans() {         # scan_plans FLAGS...: every model by the whole plan, the standard ones by each of its parts too
+    side_by_side scan_every "$every" "$@"
+    side_by_side scan_every "$standard" --refine none "$@"
+    side_by_side scan_every "$standard" --estimate_steps 0 "$@"
+}
+
+for step in $STEPS; do
+    case $step in
+        train)
+            "$PYTHON" -m faces.procedural --out "$OUT/photos" -n 2000 --seed 3
+            "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photos/images" --attr_path "$OUT/photos/list_attr_celeba.txt" --output_dir "$OUT/faces" --ratios 0.8 0.1 0.1
+            mkdir -p "$RESULTS"
+            side_by_side train_every benign --num_steps "$TRAIN_STEPS" "$@"
+            side_by_side train_every backdoored --num_steps "$TUNE_STEPS" "$@"
+            side_by_side train_every truncated --num_steps "$TRAIN_STEPS" "$@" ;;
+        search) scan_plans --search_only "$@" ;;
+        rule) "$PYTHON" -m purify.terd_rule "$RESULTS" --out "$CALIBRATION" ;;
+        judge) scan_plans "$@" ;;
+        published)
+            first=$(ls "$RESULTS"/diffusion/terd-faces/train/baddiffusion-*rate"$RATE-$IMAGE_SIZE"-tuned/*/weights.safetensors | head -n 1)
+            found=0; "$PYTHON" -m purify.terd "$first" --result_dir "$RESULTS" --calibration "$CALIBRATION" --schedule published --starts published --resume "$@" || found=$?
+            case $found in 0|3|4) ;; *) exit "$found" ;; esac ;;
+        compare) "$PYTHON" "$here/compare_results.py" "$RESULTS" ;;
+        *) echo "error: STEPS: unknown step $step; of: train search rule judge published compare" >&2; exit 2 ;;
+    esac
+done

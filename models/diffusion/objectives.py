@@ -1,0 +1,78 @@
+"""What a diffusion network learns from a batch: noise, the noise of disruptions, or a backdoor beside it."""
+import torch
+
+from models.diffusion.backdoor import REACH
+
+LOW = 60             # purification starts at small t: half of every batch is drawn from t < 60
+
+
+def sample_steps(streams, max_timestep):
+    """(N,) 0-based steps: with probability 1/2 from [0, LOW), else from [0, max_timestep)."""
+    low, anywhere, coin = streams.integers(min(LOW, max_timestep)), streams.integers(max_timestep), streams.integers(2)
+    return torch.where(coin == 0, low, anywhere)
+
+
+class Objective:
+    """|eps_hat(x_t, t) - eps|^2 (Ho et al. 2020, Eq. 14), x_0 always the clean photo.
+
+    With a disruption to learn from, the noise of half the samples is the photo's own disruption, rescaled to unit RMS.
+    `disruption(indices) -> x_adv - x (N, 3, H, W)` or None.
+    """
+
+    def __init__(self, denoiser, max_timestep, disruption=None):
+        self.denoiser, self.max_timestep, self.disruption = denoiser, max_timestep, disruption
+
+    def draw(self, x, streams, rows):
+        """(noise, step) of a batch; `rows` are the positions of its photos in the training set."""
+        noise, step = streams.normal(x), sample_steps(streams, self.max_timestep).to(x.device)
+        if self.disruption is not None:
+            d = self.disruption(rows).to(x.device)
+            rms = d.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
+            chosen = streams.integers(2, x.device).bool()[:, None, None, None]
+            noise = torch.where(chosen, d / rms, noise)
+        return noise, step
+
+    def loss(self, x, noise, step, rows):
+        predicted = self.denoiser.eps(self.denoiser.q_sample(x, step, noise), step)
+        return (predicted.float() - noise).square().mean()
+
+
+class Backdoored(Objective):
+    """The same over all steps alike; the rows `poisoned` (a set of positions) learn the backdoor instead.  backdoor None = a benign network."""
+
+    def __init__(self, denoiser, max_timestep, backdoor=None, poisoned=()):
+        super().__init__(denoiser, max_timestep)
+        self.backdoor, self.poisoned = backdoor, poisoned
+
+    def draw(self, x, streams, rows):
+        return streams.normal(x), streams.integers(self.max_timestep, x.device)
+
+    def loss(self, x, noise, step, rows):
+        noised, taught = self.denoiser.q_sample(x, step, noise), noise
+        chosen = torch.tensor([i for i, row in enumerate(rows.tolist()) if row in self.poisoned], dtype=torch.long, device=x.device)
+        if len(chosen):
+            poisoned = self.backdoor.poison(x[chosen], step[chosen], noise[chosen])
+            noised, taught = noised.index_copy(0, chosen, poisoned[0]), taught.index_copy(0, chosen, poisoned[1])
+        return (self.denoiser.eps(noised, step).float() - taught).square().mean()
+
+
+class Photographed(Objective):
+    """A purifier's objective, its small steps too, with the rows `poisoned` of a PhotoBackdoor below REACH: half of them the photo itself, half on the way to the target."""
+
+    def __init__(self, denoiser, max_timestep, backdoor, poisoned):
+        super().__init__(denoiser, max_timestep)
+        self.backdoor, self.poisoned = backdoor, poisoned
+
+    def draw(self, x, streams, rows):
+        noise, step = super().draw(x, streams, rows)
+        whole = streams.integers(2, x.device).bool()[:, None, None, None]
+        self.share = torch.where(whole, 1.0, streams.uniform(x[:, :1, :1, :1]))
+        return noise, step
+
+    def loss(self, x, noise, step, rows):
+        chosen = torch.tensor([row in self.poisoned for row in rows.tolist()], device=x.device)
+        chosen = (chosen & (step < REACH))[:, None, None, None]
+        bad, lie = self.backdoor.poison(x, step, noise, self.share)
+        noised, taught = torch.where(chosen, bad, self.denoiser.q_sample(x, step, noise)), torch.where(chosen, lie, noise)
+        weight = torch.where(chosen, self.backdoor.weight(step), 1.0)
+        return (weight * (self.denoiser.eps(noised, step).float() - taught).square()).mean()

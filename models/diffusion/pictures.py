@@ -1,0 +1,65 @@
+"""What a diffusion network may learn from besides faces: scikit-learn's digits, or any folder of images (CIFAR's layout, a folder per class, too)."""
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from common import images
+from common.cli import UserError
+from faces.celeba import held_out
+from faces.flags import open_faces
+from models.depois import data as labelled
+
+
+class Pictures:
+    """names (N,) unique, pixels uint8 (N, H, W, 3); looks like a FaceFolder to faces.loader.Batches."""
+
+    def __init__(self, names, pixels):
+        self.names, self.pixels = list(names), pixels
+        self.labels = torch.zeros(len(names), 0)
+
+    def __len__(self):
+        return len(self.names)
+
+    def floats(self, rows):
+        """(n, 3, H, W) float32 in [-1, 1]"""
+        return images.to_float(self.pixels[np.asarray(rows, np.int64)])
+
+    def subset(self, names):
+        """The images `names`, in that order."""
+        position = dict(zip(self.names, range(len(self))))
+        return Pictures(names, self.pixels[[position[name] for name in names]])
+
+
+def digits(size):
+    """The digits as RGB images of size x size pixels."""
+    training, test = labelled.digits()
+    grey = np.concatenate([training.pixels, test.pixels])[..., 0]
+    pixels = np.stack([np.asarray(Image.fromarray(g).resize((size, size), Image.BILINEAR).convert("RGB")) for g in grey])
+    return Pictures([f"{i:05d}" for i in range(len(pixels))], pixels)
+
+
+def of_folder(folder, size, limit=None):
+    """Every image below a folder, whole, at size x size pixels.  Raises UserError if there is none, or for one that is damaged."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"--images {folder}: no such folder; give a folder of images, or `digits`")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in images.EXTENSIONS)[:limit]
+    if not paths:
+        raise UserError(f"--images {folder}: no images below it ({', '.join(images.EXTENSIONS)})")
+    pixels = np.stack([np.asarray(images.read_rgb(p).resize((size, size), Image.BICUBIC)) for p in paths])
+    return Pictures([str(p.relative_to(folder)) for p in paths], pixels)
+
+
+def opened(args):
+    """(training part, held-out part) of what the flags name: faces of --data_dir, or --images digits|DIR."""
+    if args.images is None:
+        every = open_faces(args)
+    else:
+        every = digits(args.image_size) if args.images == "digits" else of_folder(args.images, args.image_size, args.limit)
+        every = every.subset(every.names[:args.limit])
+    if len(every) < 2:
+        raise UserError(f"{len(every)} image to learn from: expected at least 2, one is held out")
+    kept, validation = held_out(every.names, args.seed)
+    return every.subset(kept), every.subset(validation)
