@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import test_defense as script
+from common import files
 from common.cli import UserError
 
 tiny = runpy.run_path(str(Path(__file__).with_name("weights.py")))
@@ -206,3 +207,34 @@ def test_translators_and_generators_that_do_not_fit_are_told_before_anything_is_
     with pytest.raises(UserError, match=words):
         run(flags, f"--defense_model_type jpeg {more}")
     assert not list(results.rglob("record.json")) and not list(results.rglob("options.yaml"))
+
+
+@pytest.fixture
+def flagged(tmp_path):
+    """Weights of a purifier whose kept verdict is backdoored, with a stop sign for the trigger."""
+    from models.diffusion import triggers
+    from purify.verdict import Verdict, keep
+    weights = tiny["diffusion"](tmp_path / "ddpm.safetensors")
+    sha = files.sha256(weights)
+    keep(Verdict("backdoored", "M_r 1", sha, "reduced", 1.0, 1.0, 1.0, triggers.trigger("stop_sign", 32), "r.json"), weights, tmp_path)
+    return weights
+
+
+def test_scan_refuses_a_backdoored_purifier_with_exit_3_and_writes_nothing(stage, flagged):
+    flags, results = stage
+    with pytest.raises(UserError, match="backdoored") as e:
+        run(flags, f"--defense_model_type ddpm --ddpm_start_num 2 --defense_weights {flagged} --scan")
+    assert e.value.exit_code == 3 and not records(results) and not list(results.rglob("*.png"))
+
+
+def test_scan_screen_goes_on_and_the_record_tells(stage, flagged):
+    flags, results = stage
+    run(flags, f"--defense_model_type ddpm --ddpm_start_num 2 --defense_weights {flagged} --scan screen")
+    scan = only(results)["config"]["scan"]
+    assert scan["verdict"] == "backdoored" and set(scan["carry_the_trigger"]) == {"clean", "disrupted"}
+
+
+def test_without_scan_nothing_is_scanned(stage, flagged):
+    flags, results = stage
+    run(flags, f"--defense_model_type ddpm --ddpm_start_num 2 --defense_weights {flagged}")
+    assert only(results)["config"]["scan"] is None

@@ -1,6 +1,7 @@
 """python -m purify: any folder of photos."""
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -105,3 +106,20 @@ def test_dry_run_and_config(photos, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text("defense_model_type: jpeg\njpeg_quality: 40\n")
     made = run(photos, "--config", tmp_path / "c.yaml", "--dry_run")
     assert not made.exists() and '"quality": 40' in capsys.readouterr().out
+
+
+def test_scan_refuses_a_backdoored_purifier_or_leaves_out_photos_with_its_trigger(photos, tmp_path, capsys):
+    from common import files
+    from models.diffusion import triggers
+    from purify.verdict import Backdoored, Verdict, keep
+    weights, sign = weights_file(tmp_path / "w.safetensors", image_size=16), triggers.trigger("stop_sign", 16)
+    keep(Verdict("backdoored", "M_r 1", files.sha256(weights), "reduced", 1.0, 1.0, 1.0, sign, "r.json"), weights, tmp_path)
+    Image.fromarray(images.to_uint8(triggers.stamp(torch.full((3, 16, 16), 0.3), sign))).save(photos / "carrier.png")
+    words = ["--defense_model_type", "ddpm", "--defense_weights", weights, "--ddpm_start_num", 2, "--scan"]
+    with pytest.raises(Backdoored):
+        run(photos, *words)
+    assert not (tmp_path / "out").exists()
+    made = run(photos, *words, "screen")
+    assert "carrier.png" not in read(made) and "left out" in capsys.readouterr().out
+    said = yaml.safe_load((made / "purify.yaml").read_text())
+    assert said["carry_the_trigger"] == ["carrier.png"] and said["scan"].startswith("backdoored")
