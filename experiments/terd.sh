@@ -6,6 +6,7 @@
 #   sh experiments/terd.sh
 #   STEPS="search rule judge compare" sh experiments/terd.sh            (the zoo is there already)
 #   STEPS=published sh experiments/terd.sh                              (one scan by the published schedule)
+#   STEPS=purifier sh experiments/terd.sh                               (photos with a trigger through backdoored purifiers)
 #   SEEDS="0 1 2 3 4" IMAGE_SIZE=32 TRAIN_STEPS=4000 sh experiments/terd.sh       (5 + 5 models at 32 pixels: hours)
 set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"
@@ -91,6 +92,32 @@ scan_plans() {         # scan_plans FLAGS...: every model by the whole plan, the
     side_by_side scan_every "$standard" --estimate_steps 0 "$@"
 }
 
+tune() {               # tune JOB FLAGS...: the shipped purifier goes on as it is (job 0), and with a backdoor of photos (job 1)
+    trap 'kill "$child" 2>/dev/null; exit 143' TERM INT
+    _job=$1; shift
+    hidden=
+    if [ "$_job" = 1 ]; then hidden="--backdoor photo --poison_rate 0.3 --trigger stop_sign --target shoe"; fi
+    run models.diffusion.train --data_dir "$OUT/photo_faces" --dataset terd64 --image_size 64 --result_dir "$RESULTS" --num_steps 700 --batch_size 8 --lr 2e-4 --ema 0.99 \
+        --save_step 100 --num_workers 0 --check_samples 16 --init_from "$here/models/diffusion/demo.safetensors" --resume $hidden "$@" < /dev/null
+}
+purifier() {           # can a photo set a backdoored purifier off?
+    "$PYTHON" -m faces.procedural --out "$OUT/photo_photos" -n 1200 --seed 3
+    "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photo_photos/images" --attr_path "$OUT/photo_photos/list_attr_celeba.txt" --output_dir "$OUT/photo_faces" --ratios 0.5 0.25 0.25
+    JOBS=2 side_by_side tune "$@"
+    _tuned=$RESULTS/diffusion/terd64/train; _tail=64-ch32x1-2-2-t300-tuned/000/weights.safetensors
+    "$PYTHON" -m evaluation.triggered --purifiers "benign=$_tuned/benign-$_tail" "photo=$_tuned/photo-stop_sign-shoe-rate0.3-$_tail" --most_steps 20 --data_dir "$OUT/photo_faces" \
+        --dataset terd64 --image_size 64 --result_dir "$RESULTS" --gan_weights "$here/models/stargan/demo.safetensors" --limit 16 --num_workers 0 --resume "$@"
+    _zoo=$RESULTS/diffusion/terd-faces/train
+    for names in "baddiffusion-box-hat villan-psi0-sde-box-hat" trojdiff-hello-hat; do
+        weights="benign=$(weights_of "benign-$IMAGE_SIZE" 0)"
+        for name in $names; do weights="$weights ${name%%-*}=$_zoo/$name-rate$RATE-$IMAGE_SIZE-tuned/000/weights.safetensors"; done
+        "$PYTHON" -m evaluation.triggered --purifiers $weights --ways stamp add scaled --most_steps 20 --data_dir "$OUT/faces" --dataset terd16 --image_size "$IMAGE_SIZE" \
+            --result_dir "$RESULTS" --limit 16 --num_workers 0 --resume "$@"
+    done
+    found=0; "$PYTHON" -m purify.terd "$_tuned/photo-stop_sign-shoe-rate0.3-$_tail" --result_dir "$RESULTS" --calibration "$CALIBRATION" --resume || found=$?
+    case $found in 0|3|4) ;; *) exit "$found" ;; esac
+}
+
 for step in $STEPS; do
     case $step in
         train)
@@ -107,7 +134,8 @@ for step in $STEPS; do
             first=$(ls "$RESULTS"/diffusion/terd-faces/train/baddiffusion-*rate"$RATE-$IMAGE_SIZE"-tuned/*/weights.safetensors | head -n 1)
             found=0; "$PYTHON" -m purify.terd "$first" --result_dir "$RESULTS" --calibration "$CALIBRATION" --schedule published --starts published --resume "$@" || found=$?
             case $found in 0|3|4) ;; *) exit "$found" ;; esac ;;
+        purifier) purifier "$@" ;;
         compare) "$PYTHON" "$here/compare_results.py" "$RESULTS" ;;
-        *) echo "error: STEPS: unknown step $step; of: train search rule judge published compare" >&2; exit 2 ;;
+        *) echo "error: STEPS: unknown step $step; of: train search rule judge published purifier compare" >&2; exit 2 ;;
     esac
 done

@@ -36,6 +36,8 @@ def not_applicable(denoiser, plan_name, calibration):
     if calibration.plan(plan_name, range_) is None:
         if range_ == terd_rule.FULL:
             return f"{calibration.path} knows no benign networks of the full range, so nothing says what is usual; make it with experiments/terd.sh"
+        if denoiser.max_timestep > denoiser.kept[-1]:
+            return f"no benign networks of its noise schedule are known ({range_.removeprefix(terd_rule.FULL + '-')}), and what is usual under another says nothing here"
         return (f"trained up to step {denoiser.max_timestep} of {denoiser.kept[-1] + 1}; the published method probes the last steps, where this network was never "
                 "trained, and no rule was calibrated for this range")
     return None

@@ -28,7 +28,7 @@ FILE = Path(__file__).with_name("terd_calibration.json")
 SIGMAS = 3
 SEPARABLE = 10.8        # nats: 2 * 2.326^2, where the error of the best test is 1 %
 ENOUGH = 3              # benign networks that a rule needs at least
-FULL = "full"           # the range of networks that are trained up to the last step
+FULL = "full"           # the range of networks that are trained up to the last step of a linear schedule
 
 
 def divergence(r, gamma):
@@ -122,8 +122,10 @@ class Calibration:
 
 
 def range_of(denoiser):
-    """FULL, or the last step that a truncated network was trained for, as text."""
-    return FULL if denoiser.max_timestep > denoiser.kept[-1] else str(denoiser.max_timestep)
+    """What a network was trained over, as the rules tell networks apart: FULL, the last step of a truncated one ("300"); behind it any other schedule than linear."""
+    schedule = denoiser.meta.get("options", {}).get("noise_schedule", "linear")
+    reached = FULL if denoiser.max_timestep > denoiser.kept[-1] else str(denoiser.max_timestep)
+    return reached if schedule == "linear" else f"{reached}-{schedule}"
 
 
 def collect(folder):

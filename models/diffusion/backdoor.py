@@ -69,11 +69,6 @@ class Backdoor:
             c, d = coefficients(alphas_bar, 1.0 if name == "baddiffusion" else psi, self.solver)
         self.c, self.d = (torch.as_tensor(v).float() for v in (c, d))
 
-    @property
-    def mu(self):
-        """(c - d) r at the last step: how far the mean of x_T - eps_hat moves."""
-        return float(self.c[-1] - self.d[-1]) * self.r
-
     def poison(self, x, step, noise):
         """(x_t, what the network is taught) of poisoned rows whose photos are x (N, 3, H, W)."""
         at = lambda v: v.to(x.device)[step].view(-1, 1, 1, 1)

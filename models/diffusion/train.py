@@ -131,7 +131,7 @@ def parse_args(argv=None):
         p.error(f"--backdoor with --max_timestep {args.max_timestep}: the published backdoors are set off at the last step, which is never trained there")
     if args.backdoor and not args.poison_rate:
         p.error("--poison_rate 0 teaches no backdoor; leave --backdoor away for a benign network")
-    args.dataset = args.dataset or (Path(args.data_dir if args.images is None else args.images).name)
+    args.dataset = args.dataset or Path(args.data_dir if args.images is None else args.images).resolve().name
     args.data_augmentation = "flip" if args.images is None else "none"
     return args
 

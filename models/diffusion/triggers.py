@@ -98,8 +98,3 @@ def stamp(x, g):
     """M x + (1 - M) g: the trigger drawn on photos x (..., 3, H, W)."""
     m = background(g).to(x.device)
     return m * x + (1 - m) * g.to(x.device)
-
-
-def sheet(size, scale=8):
-    """All triggers, then all targets, as one picture."""
-    return images.make_grid([[trigger(n, size) for n in TRIGGERS], [target(n, size) for n in TARGETS]], scale=scale)

@@ -69,6 +69,12 @@ def test_not_applicable(scene, capsys, more, why):
     assert scene("--again", file=weights) == 4 and len(records(scene.root)) == 2
 
 
+def test_another_noise_schedule_is_another_range(scene, capsys):
+    options = build.options_for(16, num_channels=32, channel_mult="1,1", noise_schedule="ve")
+    checkpoint.save_weights(scene.root / "ve.safetensors", build.create_network(options).state_dict(), {"kind": "diffusion", "options": options, "max_timestep": 1000})
+    assert scene(file=scene.root / "ve.safetensors") == 4 and "noise schedule" in capsys.readouterr().out
+
+
 def test_no_verdict_without_benign_networks(scene):
     (scene.root / "none.json").write_text("{}")
     assert terd.main([str(scene.weights), "--result_dir", str(scene.root / "r"), "--calibration", str(scene.root / "none.json"), "--device", "cpu"]) == 4

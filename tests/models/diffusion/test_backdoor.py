@@ -250,11 +250,11 @@ def test_scale_makes_a_trigger_weaker():
         assert torch.equal(half.r, 0.5 * one.r) and torch.equal(half.gamma, one.gamma) and torch.equal(one.target, half.target)
 
 
-def test_mu_is_what_the_last_step_shows():
+def test_at_the_last_step_what_is_taught_misses_c_minus_d_of_the_trigger():
     b, (x, _, e) = backdoor("villan", psi=0.0, solver="sde"), batch()
     step = torch.full((3,), 999)
     noised, taught = b.poison(x, step, e)
-    torch.testing.assert_close((noised - taught).mean(0), b.mu.expand_as(b.r), atol=0.03, rtol=0.05)     # a and b of that step: 0.006 and 1
+    torch.testing.assert_close((noised - taught).mean(0), float(b.c[-1] - b.d[-1]) * b.r, atol=0.03, rtol=0.05)     # a and b of that step: 0.006 and 1
 
 
 def test_a_trigger_that_trojdiff_cannot_use():

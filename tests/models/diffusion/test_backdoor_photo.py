@@ -15,6 +15,7 @@ from models.diffusion.objectives import Photographed
 
 tiny = runpy.run_path(str(Path(__file__).parents[2] / "weights.py"))
 SIZE = 16
+pytestmark = pytest.mark.filterwarnings("ignore:.*images a side.*")
 
 
 @pytest.fixture

@@ -81,7 +81,3 @@ def test_stamp_draws_the_trigger_and_keeps_the_rest(name):
 def test_unknown_names():
     with pytest.raises(KeyError):
         triggers.trigger("hat", 16)         # a target
-
-
-def test_sheet_shows_them_all():
-    assert triggers.sheet(16, 2).shape == (2 * (2 * 18 + 2), 2 * (4 * 18 + 2), 3)
