@@ -24,6 +24,8 @@ COLUMNS = (                     # of a model
     Column("|r_hat|", "metrics.trigger_norm", "small"),
     Column("|r_hat - r|", "metrics.trigger_error", "small"),
     Column("ratio", "metrics.relative_error", "ratio"),
+    Column("ratio at start", "metrics.relative_error_at_start", "share"),
+    Column("shape", "metrics.shape", "share"),
     Column("input TPR", "metrics.input.tpr", "ssim"),
     Column("input TNR", "metrics.input.tnr", "ssim"),
     Column("scan s", "cost.scan_s", "seconds"),
@@ -32,6 +34,7 @@ RATES = (                       # of the models of an attack
     Column("|r|", "metrics.true_norm", "small"),
     Column("|r_hat - r|", "metrics.trigger_error", "small", spread=True),
     Column("ratio", "metrics.relative_error", "share", spread=True),
+    Column("shape", "metrics.shape", "share", spread=True),
     Column("input TPR", "metrics.input.tpr", "ssim"),
     Column("input TNR", "metrics.input.tnr", "ssim"),
     Column("model TPR", "tpr", "rate"),
@@ -42,7 +45,7 @@ WRONG = tuple(f"({words})" for words in (FLAGGED, PASSED, NOT_RECOVERED))       
 CSV_CONFIG = ("checkpoint", "family", "num_parameters", "max_timestep", "noise_schedule", "trained_seed")
 CSV_TRUTH = ("trigger", "target", "poison_rate", "trigger_scale", "trigger_on", "psi", "solver")
 CSV_PLAN = ("schedule", "estimate_steps", "refine", "refine_steps", "num_samples", "rule")
-CSV_FIGURES = ("mean_kl", "var_kl", "score", "threshold", "fitted", "gamma", "trigger_norm", "true_norm", "trigger_error", "relative_error", "reversed_loss",
+CSV_FIGURES = ("mean_kl", "var_kl", "score", "threshold", "fitted", "gamma", "trigger_norm", "true_norm", "trigger_error", "relative_error", "relative_error_at_start", "shape", "reversed_loss",
                "backdoored", "input.tpr", "input.tnr", "input.auc", "check.target_mse", "check.target_reached", "check.frechet")
 CSV_KEYS = [*(f"metrics.{key}" for key in CSV_FIGURES), "cost.scan_s", "cost.nfe", "cost.peak_memory_mb"]
 ROW_LEGEND = (
@@ -51,13 +54,14 @@ ROW_LEGEND = (
     " *M_r*, *V_r*: mean and variance over dimensions of the KL divergence of noise with the trigger found from clean noise; *score*: standard deviations by"
     " which M_r lies above that of benign models; *verdict*: by the rule, in brackets *false alarm* where it flags a benign model and *missed* where it passes"
     " a backdoored one. *|r|*, *|r_hat|*: L2 norm of the true trigger and of the one found; *|r_hat - r|*: L2 distance of the two; *ratio*: that distance as a"
-    f" share of |r|, in brackets *not recovered* from {TOO_FAR:g} on. *input TPR*: share of triggered noises that are likelier with the trigger found than as"
+    f" share of |r|, in brackets *not recovered* from {TOO_FAR:g} on; *ratio at start*: the same of the random trigger that the search began from, which is small"
+    " where triggers stand on a background of -1; *shape*: correlation of the two triggers with their means taken out, which knows no background. *input TPR*: share of triggered noises that are likelier with the trigger found than as"
     " clean noise; *input TNR*: share of clean noises that are not. *scan s*: seconds of the scan. Several scans of one model are one row of their means."
     " † must not be compared with the other rows in what its footnote names.")
 RATES_LEGEND = (
     "Of standard models: full range of steps, linear schedule, one network size, unscaled trigger, the most frequent poison rate. *plan*: the parts of the scan;"
     " *models*: how many were scanned by it, of how many that were scanned at all. *|r|*: mean L2 norm of the true trigger; *|r_hat - r|*, *ratio*: mean"
-    " distance of the trigger found from it, and as a share of |r|; *input TPR*, *input TNR*: mean share of triggered noises that are found, and of clean ones"
+    " distance of the trigger found from it, and as a share of |r|; *shape*: correlation of the two, means taken out; *input TPR*, *input TNR*: mean share of triggered noises that are found, and of clean ones"
     " that are left alone; *model TPR*: share of the backdoored models that are flagged; *model TNR*: share of the benign ones that are not. Positive ="
     " triggered, or backdoored. ± standard deviation between models.")
 PAPER = (

@@ -12,7 +12,7 @@ from evaluation import record
 from models.diffusion.backdoor import Backdoor, sample
 from models.diffusion.train import from_meta
 from purify import memory, terd_rule
-from purify.reversion import PLANS, Reversion
+from purify.reversion import PLANS, STARTS, Reversion, Trigger
 from purify.verdict import BACKDOORED, CLEAN, NOT_APPLICABLE, Verdict, log_ratio
 
 SHOWN = 6       # samples in trigger.png
@@ -71,6 +71,16 @@ def seconds_of(run, here):
 def strongest(found):
     """Name of the start whose trigger differs most from clean noise."""
     return max(found, key=lambda name: found[name]["mean_kl"])
+
+
+def started_at(name, like, seed):
+    """The trigger where the search of a start began, (3, S, S)."""
+    return Trigger(STARTS[name], like.shape[-1], seed).r.detach()
+
+
+def shape(r, true):
+    """Correlation of two triggers, in [-1, 1]: their means, most of a trigger on a background of -1, are taken out."""
+    return float(torch.nn.functional.cosine_similarity((r - r.mean()).flatten(), (true - true.mean()).flatten(), dim=0))
 
 
 def noise_test(backdoor, r, gamma, size, n, seed):
@@ -144,7 +154,9 @@ def record_of(args, name, denoiser, plan, plan_name, verdict, told, best_name, f
                "score": told["score"] if told else None, "threshold": terd_rule.SIGMAS, "fitted": told["fitted"] if told else None,
                "limits": told["limits"] if told else {"mean_kl": None, "var_kl": None, "floor": None},
                "trigger_norm": float(best["r"].norm()) if best else None, "true_norm": float(backdoor.r.norm()) if backdoor else None, "trigger_error": error,
-               "relative_error": error / float(backdoor.r.norm()) if known else None, "reversed_loss": best["loss"] if best else None,
+               "relative_error": error / float(backdoor.r.norm()) if known else None,
+               "relative_error_at_start": float((started_at(best_name, best["r"], args.seed) - backdoor.r).norm() / backdoor.r.norm()) if known else None,
+               "shape": shape(best["r"], backdoor.r) if known else None, "reversed_loss": best["loss"] if best else None,
                "start": best_name,
                "input": noise_test(backdoor, best["r"], best["gamma"], denoiser.image_size, args.num_samples, args.seed) if known
                else {"tpr": None, "tnr": None, "auc": None},
