@@ -267,7 +267,7 @@ def test_folders_say_what_is_hidden(words, name):
     ("--backdoor villan --poison_rate 1.5", "expected a number from 0 to 1"),
     ("--image_size 15 --channel_mult 1,1", "--image_size 15: 2 levels"),
     ("--num_channels 20", "--num_channels 20"),
-    ("--norm_groups 5", "norm_groups 5: expected a divisor of 32"),
+    ("--norm_groups 5", "norm_groups 5: expected one of 1, 2, 4, 8, 16, 32"),
     ("--norm_groups 0", "expected a whole number above 0"),
     ("--backdoor trojdiff --trigger box", "--trigger box: trojdiff"),
     ("--backdoor villan --trigger stopsign", "did you mean stop_sign"),
