@@ -90,7 +90,7 @@ joined
 "$PYTHON" -m purify.depois --dataset digits --result_dir "$OUT/results" --poison label-flip noise --methods de-pois loss --seeds 0 --resume "$@"
 
 # 7. Who purifies the purifier? Its weights are scanned for a backdoor. This one was never trained where the scan looks, and the scan says so (exit 4).
-scan=0; "$PYTHON" -m purify.terd "$here/models/diffusion/demo.safetensors" --result_dir "$OUT/results" "$@" || scan=$?
+scan=0; "$PYTHON" -m purify.terd "$here/models/diffusion/demo.safetensors" --result_dir "$OUT/results" --resume "$@" || scan=$?
 case $scan in 0|4) ;; *) exit "$scan" ;; esac
 
 case " $* " in *" --dry_run "*) exit 0 ;; esac

@@ -115,7 +115,7 @@ def scanned(args, denoiser, ctx):
             ctx.print(f"{run.folder}: M_r {found[best]['mean_kl']:.5f}, V_r {found[best]['var_kl']:.6f}, start {best}")
             return None
         result, told = scan.verdict_of(denoiser, found[best], plan_name, calibration, args, path)
-    seconds = scan.seconds_of(run, time.perf_counter() - began)
+    seconds = None if why_not else scan.seconds_of(run, time.perf_counter() - began)
     record.write(path, scan.record_of(args, args.name, denoiser, plan, plan_name, result, told, best, found, nfe, seconds, own_check(args.checkpoint), started, ctx))
     if plan_name == args.schedule:
         verdict.keep(result, args.checkpoint, args.result_dir)

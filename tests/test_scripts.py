@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import train_defense
 from common import cli
+from models.diffusion import build
+from models.diffusion import train as diffusion_train
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELL = shutil.which("dash") or "sh"
@@ -23,7 +26,7 @@ line=$(printf '%s\\037' "$@"); printf '%s\\n' "$line" >> "$RECORD"      # one wr
 case " $* " in *" --dry_run "*) exit "${DRY_RUN_CODE:-0}" ;; esac
 """
 TRAINERS = ("train_defense", "test_defense", "train_detector", "models.stargan.train", "models.stgan.train", "models.starganv2.train", "models.dadfi.train",
-            "models.classifier.train", "evaluation.disruption", "purify.depois")
+            "models.classifier.train", "evaluation.disruption", "purify.depois", "models.diffusion.train", "purify.terd")
 
 
 def ids(path):
@@ -35,6 +38,12 @@ def workplace(tmp_path):
     (tmp_path / "photos" / "images").mkdir(parents=True)      # what the scripts look for
     for name in ("photos/list_attr_celeba.txt", "G.ckpt", "perturbation.pt", "inception.pth"):
         (tmp_path / name).write_text("")
+    zoo = tmp_path / "results" / "terd" / "diffusion" / "terd-faces" / "train"        # of terd.sh: backdoors go on from benign networks
+    for name, number, seed in (("benign-16", 0, 0), ("benign-16", 1, 1), ("benign-16", 2, 2), ("benign-16-ve", 0, 0), ("villan-box-hat-rate0.5-16-tuned", 0, 0)):
+        run_folder = zoo / name / f"{number:03d}"
+        run_folder.mkdir(parents=True)
+        (run_folder / "options.yaml").write_text(f"options:\n  seed: {seed}\n")
+        (run_folder / "weights.safetensors").write_text("")
     recorder = tmp_path / "python"
     recorder.write_text(RECORDER)
     recorder.chmod(0o755)
@@ -73,6 +82,7 @@ def target(argv):
 
 def parse(argv, monkeypatch):
     monkeypatch.setattr(train_defense, "newest_training", lambda *a, **k: "weights.safetensors")
+    monkeypatch.setattr(diffusion_train, "started_from", lambda *a: SimpleNamespace(meta={"options": build.options_for(16), "max_timestep": 1000}))
     module, words = target(argv)
     return importlib.import_module("attacks.__main__" if module == "attacks" else module).parse_args(words)
 
