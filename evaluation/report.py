@@ -94,6 +94,11 @@ def _notes(table):
     return "<div class=notes>" + "".join(f"<div>†{i} {escape(note)}.</div>" for i, note in enumerate(table.notes, 1)) + "</div>"
 
 
+def _folded(figures, what):
+    """Figures under a summary that counts them; "" where there are none."""
+    return f"<details><summary>{len(figures)} {what}</summary><div class=grids>{''.join(figures)}</div></details>" if figures else ""
+
+
 def _grids(table):
     """Grids of the main attack in sight, those of the others folded away."""
     shown, folded = [], []
@@ -104,8 +109,7 @@ def _grids(table):
             (shown if row.attack == table.main else folded).append(_figure(_image(data, "jpeg", f"grid of {row.defence}"), caption))
     if not shown and not folded:
         return ""
-    more = f"<details><summary>{len(folded)} grids of the other attacks</summary><div class=grids>{''.join(folded)}</div></details>" if folded else ""
-    return f"<h3>Photo, disrupted, purified, and the fake of each</h3><div class=grids>{''.join(shown)}</div>{more}"
+    return f"<h3>Photo, disrupted, purified, and the fake of each</h3><div class=grids>{''.join(shown)}</div>{_folded(folded, 'grids of the other attacks')}"
 
 
 def _detectors(table):
@@ -146,8 +150,7 @@ def _disrupted(table):
     """The grid beside the first record of each row, folded away."""
     found = [(row, data) for row in table.rows if (data := grid_picture(row.dirs[0] / "grid.png"))]
     shown = [_figure(_image(data, "jpeg", f"grid of {row.label}"), f"{row.label} | {row.dirs[0]}") for row, data in found]
-    what = "grids: photo, protected photo, its change ten times enlarged, each translator's fake of both"
-    return f"<details><summary>{len(shown)} {what}</summary><div class=grids>{''.join(shown)}</div></details>" if shown else ""
+    return _folded(shown, "grids: photo, protected photo, its change ten times enlarged, each translator's fake of both")
 
 
 def _filters(table):
@@ -177,8 +180,7 @@ def _found(table):
     found = {row.poison: path for row in reversed(table.rows) if (path := row.dirs[0].parent / "found.png").is_file()}
     shown = [_figure(_image(data, "jpeg", f"samples of {poison}"), f"{poison} | {found[poison]}")
              for poison in table.poisons if poison in found and (data := grid_picture(found[poison]))]
-    what = "pictures: samples dropped and kept, rightly and wrongly"
-    return f"<details><summary>{len(shown)} {what}</summary><div class=grids>{''.join(shown)}</div></details>" if shown else ""
+    return _folded(shown, "pictures: samples dropped and kept, rightly and wrongly")
 
 
 def _scans(table):
@@ -201,8 +203,7 @@ def _triggers(table):
     """The picture beside the first scan of each model by each plan, folded away."""
     found = [(row, data) for row in table.rows if (data := grid_picture(row.dirs[0] / "trigger.png"))]
     shown = [_figure(_image(data, "jpeg", f"trigger of {row.first.name}"), f"{row.first.name} | {row.defence} | {row.dirs[0]}") for row, data in found]
-    what = "pictures: triggers, true and found, and what the models make of them"
-    return f"<details><summary>{len(shown)} {what}</summary><div class=grids>{''.join(shown)}</div></details>" if shown else ""
+    return _folded(shown, "pictures: triggers, true and found, and what the models make of them")
 
 
 def _plots(drawn, captions, wide=()):

@@ -1,5 +1,5 @@
 #!/bin/sh
-# TERD on a zoo of small diffusion models, benign and backdoored: trigger errors, detection rates, ablation, weak triggers, truncated purifiers. CPU, about an hour on two cores.
+# TERD on a zoo of small diffusion models, benign and backdoored: trigger errors, detection rates, ablation, weak triggers, truncated purifiers. On a CPU; a training takes 2 to 5 minutes of a core, a scan 1 to 2.5.
 #
 # writes  $OUT/{photos,faces}, $RESULTS/diffusion/<faces>/train/<model>/NNN, $RESULTS/terd/<model>-<sha8>/<plan>/NNN, $RESULTS/calibration.json, comparison.md, report.html
 #
@@ -76,14 +76,17 @@ side_by_side() {       # side_by_side FUNCTION FLAGS...: JOBS copies, each told 
 
 standard="$RESULTS/diffusion/terd-faces/train/*rate$RATE-$IMAGE_SIZE-tuned/*/weights.safetensors $RESULTS/diffusion/terd-faces/train/benign-$IMAGE_SIZE/*/weights.safetensors"
 every="$RESULTS/diffusion/terd-faces/train/*/*/weights.safetensors"
+scan() {               # scan WEIGHTS FLAGS...
+    _weights=$1; found=0; shift
+    run purify.terd "$_weights" --result_dir "$RESULTS" --calibration "$CALIBRATION" --num_workers 0 --resume "$@" || found=$?
+    case $found in 0|3|4) ;; *) exit "$found" ;; esac         # 3 and 4 are verdicts
+}
 scan_every() {         # scan_every JOB "FILES" FLAGS...: each JOBS-th of the files
     trap 'kill "$child" 2>/dev/null; exit 143' TERM INT
     _job=$1; _files=$2; shift 2
     ls $_files | awk -v jobs="$JOBS" -v job="$_job" '(NR - 1) % jobs == job' > "$RESULTS/scan-$_job.txt"
     while read -r weights; do
-        found=0
-        run purify.terd "$weights" --result_dir "$RESULTS" --calibration "$CALIBRATION" --num_workers 0 --resume "$@" < /dev/null || found=$?
-        case $found in 0|3|4) ;; *) exit "$found" ;; esac         # 3 and 4 are verdicts
+        scan "$weights" "$@" < /dev/null
     done < "$RESULTS/scan-$_job.txt"
 }
 scan_plans() {         # scan_plans FLAGS...: every model by the whole plan, the standard ones by each of its parts too
@@ -114,8 +117,7 @@ purifier() {           # can a photo set a backdoored purifier off?
         "$PYTHON" -m evaluation.triggered --purifiers $weights --ways stamp add scaled --most_steps 20 --data_dir "$OUT/faces" --dataset terd16 --image_size "$IMAGE_SIZE" \
             --result_dir "$RESULTS" --limit 16 --num_workers 0 --resume "$@"
     done
-    found=0; "$PYTHON" -m purify.terd "$_tuned/photo-stop_sign-shoe-rate0.3-$_tail" --result_dir "$RESULTS" --calibration "$CALIBRATION" --resume || found=$?
-    case $found in 0|3|4) ;; *) exit "$found" ;; esac
+    scan "$_tuned/photo-stop_sign-shoe-rate0.3-$_tail"
 }
 
 for step in $STEPS; do
@@ -132,8 +134,7 @@ for step in $STEPS; do
         judge) scan_plans "$@" ;;
         published)
             first=$(ls "$RESULTS"/diffusion/terd-faces/train/baddiffusion-*rate"$RATE-$IMAGE_SIZE"-tuned/*/weights.safetensors | head -n 1)
-            found=0; "$PYTHON" -m purify.terd "$first" --result_dir "$RESULTS" --calibration "$CALIBRATION" --schedule published --starts published --resume "$@" || found=$?
-            case $found in 0|3|4) ;; *) exit "$found" ;; esac ;;
+            scan "$first" --schedule published --starts published "$@" ;;
         purifier) purifier "$@" ;;
         compare) "$PYTHON" "$here/compare_results.py" "$RESULTS" ;;
         *) echo "error: STEPS: unknown step $step; of: train search rule judge published purifier compare" >&2; exit 2 ;;
