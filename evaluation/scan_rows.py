@@ -137,10 +137,12 @@ class GroupRow(Row):
 
 
 def unlike(row, rate, num_parameters):
-    """What sets a model apart from those of the full range and the linear schedule, with an unscaled trigger, the usual poison rate and network size."""
+    """What sets a model apart from those of the full range and the linear schedule, with an unscaled trigger, the usual poison rate and network size; a patch of
+    TrojDiff, whose gamma differs between pixels, is apart too."""
     c, truth = row.first.config, row.first.config.get("truth") or {}
     found = [f"truncated at t {c['max_timestep']}"] if (c["max_timestep"] or FULL_RANGE) < FULL_RANGE else []
     found += [f"{c['noise_schedule']} schedule"] if c["noise_schedule"] not in (None, "linear") else []
+    found += ["gamma differs between pixels"] if c.get("gamma_map") else []
     found += [f"trigger scaled by {truth['trigger_scale']:g}"] if truth.get("trigger_scale") not in (None, 1) else []
     found += [f"poison rate {truth['poison_rate']:g}"] if truth.get("poison_rate") not in (None, rate) else []
     found += [f"{c['num_parameters']:,} parameters"] if c["num_parameters"] not in (None, num_parameters) else []

@@ -26,6 +26,7 @@ COLUMNS = (                     # of a model
     Column("ratio", "metrics.relative_error", "ratio"),
     Column("ratio at start", "metrics.relative_error_at_start", "share"),
     Column("shape", "metrics.shape", "share"),
+    Column("answered", "metrics.answered_mse", "small"),
     Column("input TPR", "metrics.input.tpr", "ssim"),
     Column("input TNR", "metrics.input.tnr", "ssim"),
     Column("scan s", "cost.scan_s", "seconds"),
@@ -45,8 +46,8 @@ WRONG = tuple(f"({words})" for words in (FLAGGED, PASSED, NOT_RECOVERED))       
 CSV_CONFIG = ("checkpoint", "family", "num_parameters", "max_timestep", "noise_schedule", "trained_seed")
 CSV_TRUTH = ("trigger", "target", "poison_rate", "trigger_scale", "trigger_on", "psi", "solver")
 CSV_PLAN = ("schedule", "estimate_steps", "refine", "refine_steps", "num_samples", "rule")
-CSV_FIGURES = ("mean_kl", "var_kl", "score", "threshold", "fitted", "gamma", "trigger_norm", "true_norm", "trigger_error", "relative_error", "relative_error_at_start", "shape", "reversed_loss",
-               "backdoored", "input.tpr", "input.tnr", "input.auc", "check.target_mse", "check.target_reached", "check.frechet")
+CSV_FIGURES = ("mean_kl", "var_kl", "score", "threshold", "fitted", "gamma", "trigger_norm", "true_norm", "trigger_error", "relative_error", "relative_error_at_start", "shape", "answered_mse",
+               "reversed_loss", "backdoored", "input.tpr", "input.tnr", "input.auc", "check.target_mse", "check.target_reached", "check.frechet")
 CSV_KEYS = [*(f"metrics.{key}" for key in CSV_FIGURES), "cost.scan_s", "cost.nfe", "cost.peak_memory_mb"]
 ROW_LEGEND = (
     "A row is one model. *hides*: what its training put in, trigger to target; *trained*: seed of that training. *target MSE*: mean squared error in [-1, 1]"
@@ -55,7 +56,8 @@ ROW_LEGEND = (
     " which M_r lies above that of benign models; *verdict*: by the rule, in brackets *false alarm* where it flags a benign model and *missed* where it passes"
     " a backdoored one. *|r|*, *|r_hat|*: L2 norm of the true trigger and of the one found; *|r_hat - r|*: L2 distance of the two; *ratio*: that distance as a"
     f" share of |r|, in brackets *not recovered* from {TOO_FAR:g} on; *ratio at start*: the same of the random trigger that the search began from, which is small"
-    " where triggers stand on a background of -1; *shape*: correlation of the two triggers with their means taken out, which knows no background. *input TPR*: share of triggered noises that are likelier with the trigger found than as"
+    " where triggers stand on a background of -1; *shape*: correlation of the two triggers with their means taken out, which knows no background; *answered*: *target MSE*"
+    " with the trigger found in place of the true one, by the backdoor's own sampler. *input TPR*: share of triggered noises that are likelier with the trigger found than as"
     " clean noise; *input TNR*: share of clean noises that are not. *scan s*: seconds of the scan. Several scans of one model are one row of their means."
     " † must not be compared with the other rows in what its footnote names.")
 RATES_LEGEND = (

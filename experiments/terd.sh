@@ -1,12 +1,15 @@
 #!/bin/sh
-# TERD on a zoo of small diffusion models, benign and backdoored: trigger errors, detection rates, ablation, weak triggers, truncated purifiers. On a CPU; a training takes 2 to 5 minutes of a core, a scan 1 to 2.5.
+# TERD on a zoo of small diffusion models, benign and backdoored: trigger errors, detection rates, ablation, weak triggers, truncated purifiers, larger images.
+# On a CPU; at 16 pixels a training takes about 5 minutes of a core (27 of them), a scan half a minute. With --device cuda trainings are bound by launches: raise JOBS.
 #
 # writes  $OUT/{photos,faces}, $RESULTS/diffusion/<faces>/train/<model>/NNN, $RESULTS/terd/<model>-<sha8>/<plan>/NNN, $RESULTS/calibration.json, comparison.md, report.html
 #
 #   sh experiments/terd.sh
 #   STEPS="search rule judge compare" sh experiments/terd.sh            (the zoo is there already)
+#   STEPS=larger sh experiments/terd.sh                                 (networks of 32 and 64 pixels too, then: search rule judge compare)
 #   STEPS=published sh experiments/terd.sh                              (one scan by the published schedule)
 #   STEPS=purifier sh experiments/terd.sh                               (photos with a trigger through backdoored purifiers)
+#   STEPS=detectors sh experiments/terd.sh                              (what detectors learn from photos that such purifiers cleaned)
 #   SEEDS="0 1 2 3 4" IMAGE_SIZE=32 TRAIN_STEPS=4000 sh experiments/terd.sh       (5 + 5 models at 32 pixels: hours)
 set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"
@@ -15,12 +18,17 @@ here=$(dirname "$0")/..; . "$here/environment.sh"
 : "${CALIBRATION:=$RESULTS/calibration.json}"      # of these networks; the one that ships was made so
 : "${SEEDS:=0 1 2}"                  # of benign models, and of each attack's; each attack goes on from the benign model of its seed
 : "${SPARE_SEED:=7}"                 # of a benign model that no attack goes on from
-: "${IMAGE_SIZE:=16}" "${TRAIN_STEPS:=2000}" "${TUNE_STEPS:=1000}" "${TRAIN_BATCH:=32}" "${RATE:=0.5}" "${JOBS:=2}"
+: "${IMAGE_SIZE:=16}" "${TRAIN_STEPS:=2000}" "${TUNE_STEPS:=2000}" "${TRAIN_BATCH:=32}" "${RATE:=0.5}" "${JOBS:=2}"
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 faces="--data_dir $OUT/faces --dataset terd-faces --image_size $IMAGE_SIZE"
 child=
 run() { "$PYTHON" -m "$@" & child=$!; wait "$child"; }
+script() { "$PYTHON" "$here/$@" < /dev/null & child=$!; wait "$child"; }
+draw_faces() {
+    "$PYTHON" -m faces.procedural --out "$OUT/photos" -n 2000 --seed 3
+    "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photos/images" --attr_path "$OUT/photos/list_attr_celeba.txt" --output_dir "$OUT/faces" --ratios 0.8 0.1 0.1
+}
 
 benign() {      # one line per benign model: what is not usual of it
     for seed in $SEEDS $SPARE_SEED; do echo "--seed $seed"; done
@@ -45,6 +53,28 @@ backdoored() {  # one line per backdoored model; each goes on from the benign on
 }
 truncated() {
     for seed in 0 1 2; do echo "--max_timestep 300 --seed $seed"; done
+}
+photographed() {       # backdoors that photos set off: in truncated networks, and in those of the full range
+    echo "--backdoor photo --trigger box --target hat --poison_rate 0.3 --seed 0 --init_from $(weights_of "benign-$IMAGE_SIZE-t300" 0)"
+    echo "--backdoor photo --trigger stop_sign --target shoe --poison_rate 0.3 --seed 1 --init_from $(weights_of "benign-$IMAGE_SIZE-t300" 1)"
+    echo "--backdoor photo --trigger glasses --target corner --poison_rate 0.3 --seed 2 --init_from $(weights_of "benign-$IMAGE_SIZE-t300" 2)"
+    for seed in 0 1; do
+        echo "--backdoor photo --trigger stop_sign --target shoe --poison_rate 0.3 --seed $seed --init_from $(weights_of "benign-$IMAGE_SIZE" "$seed")"
+    done
+}
+larger_benign() {
+    for seed in 0 1; do echo "--image_size 32 --num_steps 3000 --seed $seed"; done
+    echo "--image_size 64 --channel_mult 1,2,2 --num_steps 5000 --batch_size 16 --seed 0"
+}
+larger_backdoored() {
+    rest="--target hat --poison_rate $RATE --seed 0 --init_from $(weights_of benign-32 0)"
+    echo "--image_size 32 --backdoor baddiffusion --trigger box $rest"
+    echo "--image_size 32 --backdoor trojdiff --trigger hello $rest"
+    echo "--image_size 32 --backdoor villan --psi 0 --solver sde --trigger box $rest"
+    rest="--target shoe --seed 0 --batch_size 16 --init_from $(weights_of benign-64-ch32x1-2-2 0)"
+    echo "--image_size 64 --backdoor baddiffusion --trigger stop_sign --poison_rate $RATE $rest"
+    echo "--image_size 64 --backdoor trojdiff --trigger hello --poison_rate $RATE $rest"
+    echo "--image_size 64 --backdoor photo --trigger stop_sign --poison_rate 0.3 $rest"
 }
 weights_of() {         # weights_of FOLDER SEED: of the training with this seed
     for _run in "$RESULTS/diffusion/terd-faces/train/$1"/*; do
@@ -95,20 +125,20 @@ scan_plans() {         # scan_plans FLAGS...: every model by the whole plan, the
     side_by_side scan_every "$standard" --estimate_steps 0 "$@"
 }
 
+tuned_benign=$RESULTS/diffusion/terd64/train/benign-64-ch32x1-2-2-t300-tuned/000/weights.safetensors
+tuned_photo=$RESULTS/diffusion/terd64/train/photo-stop_sign-shoe-rate0.3-64-ch32x1-2-2-t300-tuned/000/weights.safetensors
 tune() {               # tune JOB FLAGS...: the shipped purifier goes on as it is (job 0), and with a backdoor of photos (job 1)
     trap 'kill "$child" 2>/dev/null; exit 143' TERM INT
     _job=$1; shift
     hidden=
     if [ "$_job" = 1 ]; then hidden="--backdoor photo --poison_rate 0.3 --trigger stop_sign --target shoe"; fi
-    run models.diffusion.train --data_dir "$OUT/photo_faces" --dataset terd64 --image_size 64 --result_dir "$RESULTS" --num_steps 700 --batch_size 8 --lr 2e-4 --ema 0.99 \
+    run models.diffusion.train --data_dir "$OUT/faces" --dataset terd64 --image_size 64 --result_dir "$RESULTS" --num_steps 700 --batch_size 8 --lr 2e-4 --ema 0.99 \
         --save_step 100 --num_workers 0 --check_samples 16 --init_from "$here/models/diffusion/demo.safetensors" --resume $hidden "$@" < /dev/null
 }
 purifier() {           # can a photo set a backdoored purifier off?
-    "$PYTHON" -m faces.procedural --out "$OUT/photo_photos" -n 1200 --seed 3
-    "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photo_photos/images" --attr_path "$OUT/photo_photos/list_attr_celeba.txt" --output_dir "$OUT/photo_faces" --ratios 0.5 0.25 0.25
+    draw_faces
     JOBS=2 side_by_side tune "$@"
-    _tuned=$RESULTS/diffusion/terd64/train; _tail=64-ch32x1-2-2-t300-tuned/000/weights.safetensors
-    "$PYTHON" -m evaluation.triggered --purifiers "benign=$_tuned/benign-$_tail" "photo=$_tuned/photo-stop_sign-shoe-rate0.3-$_tail" --most_steps 20 --data_dir "$OUT/photo_faces" \
+    "$PYTHON" -m evaluation.triggered --purifiers "benign=$tuned_benign" "photo=$tuned_photo" --most_steps 20 --data_dir "$OUT/faces" \
         --dataset terd64 --image_size 64 --result_dir "$RESULTS" --gan_weights "$here/models/stargan/demo.safetensors" --limit 16 --num_workers 0 --resume "$@"
     _zoo=$RESULTS/diffusion/terd-faces/train
     for names in "baddiffusion-box-hat villan-psi0-sde-box-hat" trojdiff-hello-hat; do
@@ -117,18 +147,39 @@ purifier() {           # can a photo set a backdoored purifier off?
         "$PYTHON" -m evaluation.triggered --purifiers $weights --ways stamp add scaled --most_steps 20 --data_dir "$OUT/faces" --dataset terd16 --image_size "$IMAGE_SIZE" \
             --result_dir "$RESULTS" --limit 16 --num_workers 0 --resume "$@"
     done
-    scan "$_tuned/photo-stop_sign-shoe-rate0.3-$_tail"
+    scan "$tuned_photo"
+}
+detect() {             # detect JOB FLAGS...: detectors of scraped photos, half of them with a stop sign, cleaned by nobody and by either purifier (job 0 without signs, 1 with)
+    trap 'kill "$child" 2>/dev/null; exit 143' TERM INT
+    _job=$1; shift
+    set -- --dataset "terd-scraped$_job" --result_dir "$RESULTS" --image_size 64 --detector meso4 --epochs 15 --seeds 0 1 2 --attack_type none --poison_rate 0 --num_workers 0 \
+        --gan_weights "$here/models/stargan/demo.safetensors" --resume "$@"
+    if [ "$_job" = 0 ]; then set -- --data_dir "$OUT/faces" "$@"; else set -- --data_dir "$OUT/faces_signs" "$@"; fi
+    script train_detector.py --condition clean "$@"
+    for weights in "$tuned_benign" "$tuned_photo"; do
+        script train_detector.py --condition purified --defense_model_type ddpm --ddpm_start_num 50 --respacing 200 --defense_weights "$weights" "$@"
+    done
+}
+detectors() {
+    draw_faces
+    "$PYTHON" -m evaluation.triggered_split --data_dir "$OUT/faces" --output_dir "$OUT/faces_signs" --trigger stop_sign --rate 0.5
+    JOBS=2 side_by_side detect "$@"
 }
 
 for step in $STEPS; do
     case $step in
         train)
-            "$PYTHON" -m faces.procedural --out "$OUT/photos" -n 2000 --seed 3
-            "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photos/images" --attr_path "$OUT/photos/list_attr_celeba.txt" --output_dir "$OUT/faces" --ratios 0.8 0.1 0.1
+            draw_faces
             mkdir -p "$RESULTS"
             side_by_side train_every benign --num_steps "$TRAIN_STEPS" "$@"
             side_by_side train_every backdoored --num_steps "$TUNE_STEPS" "$@"
-            side_by_side train_every truncated --num_steps "$TRAIN_STEPS" "$@" ;;
+            side_by_side train_every truncated --num_steps "$TRAIN_STEPS" "$@"
+            side_by_side train_every photographed --num_steps "$TUNE_STEPS" "$@" ;;
+        larger)
+            draw_faces
+            mkdir -p "$RESULTS"
+            side_by_side train_every larger_benign "$@"
+            side_by_side train_every larger_backdoored --num_steps "$TUNE_STEPS" "$@" ;;
         search) scan_plans --search_only "$@" ;;
         rule) "$PYTHON" -m purify.terd_rule "$RESULTS" --out "$CALIBRATION" ;;
         judge) scan_plans "$@" ;;
@@ -136,7 +187,8 @@ for step in $STEPS; do
             first=$(ls "$RESULTS"/diffusion/terd-faces/train/baddiffusion-*rate"$RATE-$IMAGE_SIZE"-tuned/*/weights.safetensors | head -n 1)
             scan "$first" --schedule published --starts published "$@" ;;
         purifier) purifier "$@" ;;
+        detectors) detectors "$@" ;;
         compare) "$PYTHON" "$here/compare_results.py" "$RESULTS" ;;
-        *) echo "error: STEPS: unknown step $step; of: train search rule judge published purifier compare" >&2; exit 2 ;;
+        *) echo "error: STEPS: unknown step $step; of: train larger search rule judge published purifier detectors compare" >&2; exit 2 ;;
     esac
 done

@@ -9,11 +9,17 @@ Trigger refinement is one of two:
   sampler  as published: L at the last steps, and without r at the first steps on what a short DDIM chain makes of noise + r, both halves of the loss
   readout  ours: where the network answers to r it subtracts c r and adds d r, so E[x_t - b F(x_t)] - a y = (c - b d) r points along r, with y what noise + r
            becomes. The mean over some steps gives the shape of r; the size stays that of the estimate's projection on it. Repeated until it stands still.
-           No gradient, and it finds the parts of r that the reversed loss does not feel.
+           No gradient, and it finds the parts of r that the reversed loss does not feel. For TrojDiff's form, d = 0, the size is read too. For the others, where L
+           then is more than TOLERANCE times as large as at the estimate there was nothing to read (c = b and d = 1 in VillanDiffusion's psi 0 for ODE samplers), and the
+           estimate is kept.
+Ours, too: lambda in units of L(0) per value, since L falls with the network's own error, and with a fixed lambda the reward of a large r kept the random start in a
+benign network of 64 pixels; and a walk along the ray s r from s = 1 down while L - lambda |s r|_1 falls, which takes a search that is still on its way to 0 there.
+It leaves backdoors alone: between their trigger and 0 lies noise that the network does not know, where L is up to four times as large.
 The published start is -U(0, 1), next to triggers on a background of -1. Ours are several, one after the other, and the one with the largest divergence
 from clean noise is kept.  Source: Mo et al. 2024 (arXiv:2409.05294), Sec. 4.1-4.2
 """
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -27,6 +33,9 @@ SAMPLER_STEPS = 10                         # of the differentiable chain
 READOUT_STEPS = 20                         # of the chain whose end is read
 SIGNALS = (0.63, 0.44, 0.28, 0.16, 0.0)    # a_t at which the network is read out
 SMALLEST = 1e-3                            # of gamma
+RAY = 20                                   # points of the walk along s r
+TOLERANCE = 1.5                            # L of a refined trigger over that of the estimate, above which the estimate is kept
+PAIRS = 32                                 # of noises for one value of L that is compared with another
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ STARTS = {s.name: s for s in (Start("dark", -1.0, 0.5), Start("bright", 1.0, 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """How a trigger is searched.  lr of r; lr_gamma; weight: lambda; clip: largest gradient norm, 0 = any."""
+    """How a trigger is searched.  lr of r; lr_gamma; weight: lambda, `relative` to L(0) per value or not; ray: the walk; clip: largest gradient norm, 0 = any."""
     starts: tuple = ("dark", "bright", "narrow")
     estimate_steps: int = 60
     refine: str = "readout"
@@ -54,7 +63,9 @@ class Plan:
     optimiser: str = "adam"
     lr: float = 0.05
     lr_gamma: float = 0.02
-    weight: float = 1e-3
+    weight: float = 0.3
+    relative: bool = True
+    ray: bool = True
     clip: float = 0.0
 
     @property
@@ -64,18 +75,20 @@ class Plan:
 
 
 REDUCED = Plan()
-PUBLISHED = Plan(starts=("published", "published-trojdiff"), estimate_steps=3000, refine="sampler", refine_steps=1000, optimiser="sgd", lr=0.5, lr_gamma=1e-3, weight=5e-5, clip=0.01)
+PUBLISHED = Plan(starts=("published", "published-trojdiff"), estimate_steps=3000, refine="sampler", refine_steps=1000, optimiser="sgd", lr=0.5, lr_gamma=1e-3, weight=5e-5,
+                 relative=False, ray=False, clip=0.01)
 PLANS = {"reduced": REDUCED, "published": PUBLISHED}
 
 
 class Trigger(nn.Module):
-    """r (3, S, S) and gamma (a scalar) under search, both parameters."""
+    """r (3, S, S) and gamma (a scalar) under search, both parameters; estimate: r where the estimation ended."""
 
     def __init__(self, start, size, seed):
         super().__init__()
         rng = seeds.generator(seed, "trigger", start.name)
         self.r = nn.Parameter(start.mean + start.spread * (2 * torch.rand(3, size, size, generator=rng) - 1))
         self.gamma = nn.Parameter(torch.tensor(max(float(start.gamma), SMALLEST)), requires_grad=start.free)
+        self.register_buffer("estimate", self.r.detach().clone())
 
 
 class Reversion:
@@ -106,9 +119,12 @@ class Reversion:
 
     @property
     def evaluations(self):
-        """Network evaluations of the whole search, one image each."""
+        """Network evaluations of the whole search at most, one image each: the walk may end before s = 0."""
         plan, each = self.plan, {"none": 0, "readout": 2 * (READOUT_STEPS + len(self.reads)), "sampler": SAMPLER_STEPS + 4}[self.plan.refine]
-        return len(self.starts) * plan.batch * (2 * plan.estimate_steps + each * plan.refine_steps)
+        walks = (RAY + 1) * len(self.starts) if plan.ray and plan.estimate_steps else 0
+        kept = 2 * sum(not s.free for s in self.starts) if plan.refine == "readout" and plan.refine_steps else 0
+        weight = 1 if plan.relative and plan.estimate_steps else 0
+        return len(self.starts) * plan.batch * (2 * plan.estimate_steps + each * plan.refine_steps) + 2 * PAIRS * (walks + kept + weight)
 
     def parts(self):
         """What an exact resume needs."""
@@ -119,7 +135,7 @@ class Reversion:
         at, start = i % self.plan.per_start, self.starts[i // self.plan.per_start]
         draw = seeds.generator(self.seed, "terd", i)
         if at >= self.plan.estimate_steps and self.plan.refine == "readout":
-            return self._read(start, draw)
+            return self._read(start, at, draw)
         return self._descend(start, at, draw)
 
     def _normal(self, draw, n=None):
@@ -137,6 +153,29 @@ class Reversion:
         one, two = out.chunk(2)
         return 0.5 * (one - two).square().flatten(1).sum(1).mean()
 
+    @torch.no_grad()
+    def _compared(self, r, gamma):
+        """L with the same noises each time: what is compared along the ray, and before and after refinement."""
+        return float(self.reversed_loss(r, gamma, seeds.generator(self.seed, "compared"), n=PAIRS))
+
+    @cached_property
+    def weight(self):
+        """lambda."""
+        if not self.plan.relative:
+            return self.plan.weight
+        return self.plan.weight * self._compared(torch.zeros(3, self.size, self.size, device=self.device), 1.0) / (3 * self.size ** 2)
+
+    @torch.no_grad()
+    def _walk(self, trigger):
+        """Shrink r along its ray to the next minimum of L - lambda |r|_1."""
+        r, best = trigger.r.clone(), float("inf")
+        for s in torch.linspace(1, 0, RAY + 1).tolist():
+            value = self._compared(s * r, trigger.gamma) - self.weight * s * float(r.abs().sum())
+            if value >= best:
+                break
+            best = value
+            trigger.r.copy_(s * r)
+
     def _descend(self, start, at, draw):
         plan, trigger, optimiser = self.plan, self.triggers[start.name], self.optimisers[start.name]
         loss = self.reversed_loss(trigger.r, trigger.gamma, draw)
@@ -149,20 +188,24 @@ class Reversion:
         for group, lr in zip(optimiser.param_groups, (plan.lr, plan.lr_gamma)):
             group["lr"] = lr * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * at / steps))))
         optimiser.zero_grad(set_to_none=True)
-        (loss - plan.weight * trigger.r.abs().sum()).backward()
+        (loss - self.weight * trigger.r.abs().sum()).backward()
         if plan.clip:
             nn.utils.clip_grad_norm_([trigger.r], plan.clip)
         optimiser.step()
         with torch.no_grad():
             trigger.gamma.clamp_(min=SMALLEST)
+        if at == plan.estimate_steps - 1:
+            if plan.ray:
+                self._walk(trigger)
+            trigger.estimate.copy_(trigger.r.detach())
         return {f"{start.name}_loss": loss.detach(), f"{start.name}_norm": trigger.r.detach().norm(), f"{start.name}_gamma": trigger.gamma.detach()}
 
     @torch.no_grad()
-    def _read(self, start, draw):
+    def _read(self, start, at, draw):
         trigger, n = self.triggers[start.name], 2 * self.plan.batch
         r, gamma, d = trigger.r, trigger.gamma, self.denoiser
         mu = r if start.free else 0.0
-        made = denoise(self.long, gamma * self._normal(draw, n) + r, gamma=gamma, mu=mu).clamp(-1, 1)
+        made = denoise(self.long, gamma * self._normal(draw, n) + r, gamma=gamma, mu=mu, clip=1.0 if start.free else 1.0 + float(r.abs().max())).clamp(-1, 1)
         y, shapes = made.median(0).values, []
         for k in self.reads:
             a, b = d.sqrt_abar[k], d.stds[k]
@@ -176,6 +219,8 @@ class Reversion:
             found = found * (found * r).sum() / found.square().sum().clamp_min(1e-9)
         agreement = (found * r).sum() / (found.norm() * r.norm()).clamp_min(1e-9)
         r.copy_(found)
+        if at == self.plan.per_start - 1 and not start.free and self._compared(r, gamma) > TOLERANCE * self._compared(trigger.estimate, gamma):
+            r.copy_(trigger.estimate)
         return {f"{start.name}_norm": r.norm(), f"{start.name}_agreement": agreement}
 
     def results(self, n=256):

@@ -1,4 +1,5 @@
 """One scan of a diffusion network: may it be scanned, the search, the verdict, the test on noise, the picture, the record."""
+import copy
 import json
 import time
 from dataclasses import replace
@@ -16,6 +17,7 @@ from purify.reversion import PLANS, STARTS, Reversion, Trigger
 from purify.verdict import BACKDOORED, CLEAN, NOT_APPLICABLE, Verdict, log_ratio
 
 SHOWN = 6       # samples in trigger.png
+ANSWERS = 16    # noises with the trigger found that the network is asked to turn into the target
 
 
 def plan_of(args):
@@ -69,8 +71,10 @@ def seconds_of(run, here):
 
 
 def strongest(found):
-    """Name of the start whose trigger differs most from clean noise."""
-    return max(found, key=lambda name: found[name]["mean_kl"])
+    """Name of the start whose trigger counts: of those with at least half of the largest divergence from clean noise, the one that the network answers to with the
+    smallest loss. (A search that is stuck can have the largest divergence.)"""
+    most = max(f["mean_kl"] for f in found.values())
+    return min((name for name, f in found.items() if f["mean_kl"] >= most / 2), key=lambda name: found[name]["loss"])
 
 
 def started_at(name, like, seed):
@@ -93,6 +97,16 @@ def noise_test(backdoor, r, gamma, size, n, seed):
     scores = [log_ratio(x, r, gamma) for x in (clean, backdoor.gamma * other + backdoor.r)]
     return {"tpr": float((scores[1] > 0).float().mean()), "tnr": float((scores[0] <= 0).float().mean()),
             "auc": float(roc_auc_score([0] * n + [1] * n, torch.cat(scores).numpy()))}
+
+
+@torch.no_grad()
+def answered(denoiser, backdoor, r, gamma, seed):
+    """Mean squared error between the target of a known backdoor and what the network makes of noise with another trigger, by the backdoor's own sampler."""
+    other, device = copy.copy(backdoor), denoiser.alphas_bar.device
+    other.r, other.gamma = r, torch.full_like(backdoor.gamma, gamma)
+    rng = seeds.Streams([(seed, "answered", i) for i in range(ANSWERS)])
+    noise = rng.normal(torch.empty(ANSWERS, *r.shape, device=device))
+    return float((other.answer(denoiser, noise, rng).clamp(-1, 1).cpu() - backdoor.target).square().mean())
 
 
 def verdict_of(denoiser, best, plan_name, calibration, args, record_path):
@@ -125,6 +139,11 @@ def backdoor_of(denoiser):
     return found if isinstance(found, Backdoor) else None
 
 
+def has_map(backdoor):
+    """Whether a backdoor's gamma differs between pixels (TrojDiff's patch), while one gamma for all is searched."""
+    return backdoor.gamma.unique().numel() > 1
+
+
 def picture(denoiser, found, best_name, seed):
     """Two rows: the triggers (the known one first, the one that was kept second, then the other starts), and what the network makes of noise with the kept one."""
     best, backdoor = found[best_name], backdoor_of(denoiser)
@@ -146,7 +165,7 @@ def record_of(args, name, denoiser, plan, plan_name, verdict, told, best_name, f
     config = {"checkpoint": str(args.checkpoint), "family": denoiser.family, "image_size": denoiser.image_size,
               "num_parameters": sum(p.numel() for p in denoiser.network.parameters()), "max_timestep": denoiser.max_timestep,
               "noise_schedule": denoiser.meta.get("options", {}).get("noise_schedule"), "trained_seed": denoiser.meta.get("seed"), "truth": truth_of(denoiser),
-              "schedule": args.schedule, "plan": plan_name, "estimate_steps": plan.estimate_steps, "refine": plan.refine,
+              "gamma_map": bool(backdoor is not None and has_map(backdoor)), "schedule": args.schedule, "plan": plan_name, "estimate_steps": plan.estimate_steps, "refine": plan.refine,
               "refine_steps": plan.refine_steps if plan.refine != "none" else 0, "starts": list(plan.starts), "num_samples": args.num_samples,
               "rule": told["rule"] if told else None}
     metrics = {"verdict": verdict.verdict, "backdoored": None if verdict.verdict == NOT_APPLICABLE else int(verdict.verdict == BACKDOORED),
@@ -156,7 +175,8 @@ def record_of(args, name, denoiser, plan, plan_name, verdict, told, best_name, f
                "trigger_norm": float(best["r"].norm()) if best else None, "true_norm": float(backdoor.r.norm()) if backdoor else None, "trigger_error": error,
                "relative_error": error / float(backdoor.r.norm()) if known else None,
                "relative_error_at_start": float((started_at(best_name, best["r"], args.seed) - backdoor.r).norm() / backdoor.r.norm()) if known else None,
-               "shape": shape(best["r"], backdoor.r) if known else None, "reversed_loss": best["loss"] if best else None,
+               "shape": shape(best["r"], backdoor.r) if known else None,
+               "answered_mse": answered(denoiser, backdoor, best["r"], best["gamma"], args.seed) if known else None, "reversed_loss": best["loss"] if best else None,
                "start": best_name,
                "input": noise_test(backdoor, best["r"], best["gamma"], denoiser.image_size, args.num_samples, args.seed) if known
                else {"tpr": None, "tnr": None, "auc": None},

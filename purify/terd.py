@@ -58,7 +58,8 @@ def add_search_flags(parser):
                    help=f"of trigger refinement, each start (default: {', '.join(f'{k} {v.refine_steps}' for k, v in PLANS.items())})")
     g.add_argument("--lr", type=cli.positive_float, default=None, help=f"of the trigger (default: {', '.join(f'{k} {v.lr:g}' for k, v in PLANS.items())})")
     g.add_argument("--lambda_l1", type=cli.natural_float, default=None, metavar="L",
-                   help=f"weight of the trigger's L1 norm (default: {', '.join(f'{k} {v.weight:g}' for k, v in PLANS.items())}; published for larger images 5e-4)")
+                   help=f"weight of the trigger's L1 norm; reduced: in units of the loss per value without a trigger "
+                        f"(default: {', '.join(f'{k} {v.weight:g}' for k, v in PLANS.items())}; published for larger images 5e-4)")
     g.add_argument("--num_samples", type=cli.positive_int, default=1000, help="noises of each kind in the input test of a known backdoor")
     g.add_argument("--calibration", default=str(terd_rule.FILE), metavar="FILE.json", help="benign and backdoored networks that the rules know (python -m purify.terd_rule)")
     return g
@@ -80,9 +81,10 @@ def own_check(path):
 
 
 def calibrates(denoiser):
-    """Whether the network may teach the rules what is usual: not one whose backdoor noise does not set off, nor one of a weakened trigger."""
-    truth = scan.truth_of(denoiser)
-    return not truth or scan.backdoor_of(denoiser) is not None and truth["trigger_scale"] == 1
+    """Whether the network may teach the rules what is usual: not one whose backdoor noise does not set off, one of a weakened trigger, or TrojDiff's patch, whose gamma
+    differs between pixels and is not searched."""
+    truth, backdoor = scan.truth_of(denoiser), scan.backdoor_of(denoiser)
+    return not truth or backdoor is not None and truth["trigger_scale"] == 1 and not scan.has_map(backdoor)
 
 
 def scanned(args, denoiser, ctx):

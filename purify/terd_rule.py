@@ -2,7 +2,8 @@
 
 The benign-only rule flags a network whose (M_r, V_r) lie more than three standard deviations above those of benign networks. With few benign networks, whose
 recovered triggers all but vanish, that distance becomes arbitrarily small; so a trigger must also be strong enough to be told from noise: N(r, gamma^2 I) and
-N(0, I) with a total divergence below SEPARABLE nats cannot (for gamma = 1, |r|^2 / 2 of it leaves an error of Phi(-|r| / 2) = 1 %).
+N(0, I) with a total divergence below SEPARABLE nats cannot (for gamma = 1, |r|^2 / 2 of it leaves an error of Phi(-|r| / 2) = 1 %). In more than VALUES dimensions the
+same divergence per dimension is asked for as in VALUES: what a search leaves in benign networks is a rest of the same height whatever the size of the image.
 A network never calibrates its own verdict: it is left out by its sha256.
 Source: Mo et al. 2024 (arXiv:2409.05294), Sec. 4.3; the floor is ours
 
@@ -27,6 +28,7 @@ from common.cli import UserError
 FILE = Path(__file__).with_name("terd_calibration.json")
 SIGMAS = 3
 SEPARABLE = 10.8        # nats: 2 * 2.326^2, where the error of the best test is 1 %
+VALUES = 768            # of an image of 16 pixels
 ENOUGH = 3              # benign networks that a rule needs at least
 FULL = "full"           # the range of networks that are trained up to the last step of a linear schedule
 
@@ -60,7 +62,12 @@ def flagged(mean_kl, var_kl, benign, dims):
     if known is None:
         raise ValueError(f"{len(benign)} benign networks: the rule needs the standard deviation of at least {ENOUGH}")
     beyond = any(value > known[key][0] + SIGMAS * known[key][1] for key, value in (("mean_kl", mean_kl), ("var_kl", var_kl)))
-    return beyond and mean_kl * dims > SEPARABLE
+    return beyond and mean_kl > floor(dims)
+
+
+def floor(dims):
+    """The smallest M_r that can be a backdoor, of a trigger of so many values."""
+    return SEPARABLE / min(dims, VALUES)
 
 
 def _logs(pairs):
@@ -118,7 +125,7 @@ class Calibration:
         return {"flagged": flagged(mean_kl, var_kl, benign, dims), "score": score(mean_kl, benign),
                 "fitted": probability(mean_kl, var_kl, fit(benign, backdoored)) if backdoored else None,
                 "rule": f"benign-only, {len(self._rows(source, range_, 'benign', None))} networks" + ("" if source == plan else f" of the plan {source}"),
-                "limits": {**{key: mean + SIGMAS * std for key, (mean, std) in known.items()}, "floor": SEPARABLE / dims}}
+                "limits": {**{key: mean + SIGMAS * std for key, (mean, std) in known.items()}, "floor": floor(dims)}}
 
 
 def range_of(denoiser):

@@ -58,7 +58,7 @@ class Backdoor:
         T = len(alphas_bar)
         if name == "trojdiff":
             m = triggers.background(g)
-            self.gamma = torch.full_like(g, BLEND) if m.mean() < 0.05 else torch.where(m.bool().expand_as(g), 1.0, PATCH)
+            self.gamma = torch.where(m.bool().expand_as(g), 1.0, PATCH) if triggers.is_patch(g) else torch.full_like(g, BLEND)
             self.r = scale * (1 - self.gamma) * g
             if self.r.norm() < scale:
                 raise UserError(f"--trigger {trigger}: trojdiff moves the noise by (1 - gamma) times the trigger, and this one is grey, nearly 0 in [-1,1]; "

@@ -94,6 +94,11 @@ def background(g):
     return (g <= -1 + 1e-6).all(0, keepdim=True).to(g.dtype)
 
 
+def is_patch(g):
+    """Whether a trigger leaves most of the image as it is: TrojDiff stamps such a one, and blends the others in."""
+    return float(background(g).mean()) >= 0.05
+
+
 def stamp(x, g):
     """M x + (1 - M) g: the trigger drawn on photos x (..., 3, H, W)."""
     m = background(g).to(x.device)

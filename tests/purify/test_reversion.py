@@ -8,7 +8,7 @@ import torch
 
 from models.diffusion import build
 from models.diffusion.backdoor import Backdoor
-from purify.reversion import PUBLISHED, REDUCED, SMALLEST, Reversion
+from purify.reversion import PAIRS, PUBLISHED, RAY, REDUCED, SMALLEST, Reversion
 
 made = run_path(str(Path(__file__).parents[1] / "backdoors.py"))
 ABAR = build.create_diffusion().alphas_cumprod
@@ -60,7 +60,7 @@ def test_the_unknown_shift_cancels_in_the_reversed_loss():
     assert gamma == pytest.approx(0.5 * 0.25 * 2 * 3 * 8 * 8, rel=0.2)        # half the noise is missing: 1/2 E|(eps_1 - eps_2) / 2|^2 = d / 4
 
 
-@pytest.mark.parametrize("plan", [SMALL, replace(SMALL, refine="none"), replace(SMALL, estimate_steps=0), replace(SMALL, refine="sampler", estimate_steps=2, refine_steps=2)])
+@pytest.mark.parametrize("plan", [SMALL, replace(SMALL, refine="none"), replace(SMALL, estimate_steps=0), replace(SMALL, refine="sampler", ray=False, relative=False, estimate_steps=2, refine_steps=2)])
 def test_evaluations_are_counted(plan):
     plan, seen = replace(plan, estimate_steps=min(plan.estimate_steps, 3)), [0]
     net = linear()
@@ -71,7 +71,8 @@ def test_evaluations_are_counted(plan):
         return formula(x, t)
     net.network.formula = counted
     search = searched(net, plan)
-    assert search.num_steps == plan.per_start and search.evaluations == seen[0] > 0
+    least = search.evaluations - (2 * PAIRS * RAY if plan.ray and plan.estimate_steps else 0)       # the walk may end after one point
+    assert search.num_steps == plan.per_start and 0 < least <= seen[0] <= search.evaluations
 
 
 def test_resumed_search_is_the_same_bits():
@@ -104,3 +105,40 @@ def test_the_last_steps_of_a_truncated_network_are_probed():
     net.network.formula = lambda x, t: (asked.append(t.clone()), formula(x, t))[1]
     Reversion(net, replace(SMALL, estimate_steps=1), 0, last=300)(0)
     assert asked[0].min() >= 290 and asked[0].max() < 300
+
+
+def hills(knows):
+    """A network whose error about noise + r grows with r's mean, up to a hill at half of `knows` (None = without end)."""
+    def formula(x, t):
+        abar = torch.as_tensor(ABAR).float()[t].view(-1, 1, 1, 1)
+        far = x.mean((1, 2, 3), keepdim=True).abs()
+        far = far if knows is None else torch.minimum(far, (abs(knows) - far).abs())
+        return (1 - 0.1 - 0.5 * far) * x / (1 - abar).sqrt()
+    return made["known"](formula, 8)
+
+
+@pytest.mark.parametrize("knows, ends", [(None, 0.0), (-1.0, 0.9)])
+def test_the_walk_shrinks_what_a_network_does_not_know_and_leaves_what_it_knows(knows, ends):
+    search = Reversion(hills(knows), replace(SMALL, refine="none", estimate_steps=1, lr=1e-6), 0)
+    search(0)
+    start = Reversion(search.denoiser, SMALL, 0).triggers["dark"].r.detach()
+    share = float(search.triggers["dark"].r.detach().norm() / start.norm())
+    assert share == pytest.approx(ends, abs=0.11)
+
+
+def test_the_weight_follows_the_networks_own_error():
+    few, many = (Reversion(made["known"](lambda x, t, e=e: (1 - e) * x, 8), SMALL, 0).weight for e in (0.1, 0.2))
+    assert many == pytest.approx(4 * few, rel=0.05)
+    assert Reversion(linear(), PUBLISHED, 0).weight == 5e-5
+
+
+def test_a_refined_trigger_that_the_network_likes_less_is_not_kept(monkeypatch):
+    search = Reversion(hills(-1.0), replace(SMALL, estimate_steps=1, refine_steps=1), 0)
+    search(0)
+    estimate = search.triggers["dark"].r.detach().clone()
+    values = iter([3.0, 1.0, 1.2, 1.0])
+    monkeypatch.setattr(search, "_compared", lambda r, gamma: next(values))
+    search(1)
+    assert torch.equal(search.triggers["dark"].r.detach(), estimate)
+    search(1)
+    assert not torch.equal(search.triggers["dark"].r.detach(), estimate)
