@@ -7,7 +7,7 @@ import torch
 
 from common import checkpoint
 from common.cli import UserError
-from purify.terd_rule import FULL, Calibration, collect, divergence, fit, flagged, limits, main, probability, score
+from purify.terd_rule import FULL, Calibration, collect, divergence, fit, flagged, floor, limits, main, probability, score
 
 BENIGN = [(0.010, 0.001), (0.012, 0.001), (0.014, 0.001)]         # mean .012, std .002
 
@@ -35,14 +35,15 @@ def test_three_standard_deviations_and_the_floor():
     assert score(0.018, BENIGN) == pytest.approx(3)
     assert not flagged(0.0179, 0.001, BENIGN, 10_000) and flagged(0.0181, 0.001, BENIGN, 10_000)
     assert not flagged(0.0181, 0.001, BENIGN, 500)                     # 9 nats in all: noise does not tell it
+    assert not flagged(0.0138, 0.1, BENIGN, 10_000) and floor(10_000) == floor(768) == 10.8 / 768      # nor is less than that of a small image asked for of a large one
     with pytest.raises(ValueError, match="2 benign"):
         flagged(1, 1, BENIGN[:2], 100)
     assert limits(BENIGN[:2]) is None and score(1, BENIGN[:2]) is None
 
 
 def test_either_moment_flags():
-    spread = [(0.010, 0.0010), (0.012, 0.0012), (0.014, 0.0014)]
-    assert flagged(0.012, 0.1, spread, 10_000) and not flagged(0.012, 0.0012, spread, 10_000)
+    spread = [(0.015, 0.0010), (0.017, 0.0012), (0.019, 0.0014)]
+    assert flagged(0.017, 0.1, spread, 10_000) and not flagged(0.017, 0.0012, spread, 10_000)
 
 
 def test_fitted_rule_tells_the_two_apart():
