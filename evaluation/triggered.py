@@ -207,12 +207,13 @@ def grid(rows, loaded, args):
     way = next((w for w in args.ways if w != "scaled"), "none")
     blank = torch.ones_like(rows.x[0])
     cell = lambda key, n, fake=False: blank if key not in rows.shown or rows.shown[key][fake] is None else rows.shown[key][fake][n]
+    methods = [m for m in args.methods if any(key[1] == m for key in rows.shown)]      # not those that no network reaches
     made = []
     for n in range(min(SHOWN, len(rows.x))):
         for name in loaded:
-            row = [cell(("none", "none", w), n) for w in ("none", way)] + [cell((name, m, w), n) for m in args.methods for w in ("none", way)]
+            row = [cell(("none", "none", w), n) for w in ("none", way)] + [cell((name, m, w), n) for m in methods for w in ("none", way)]
             if rows.translator is not None:
-                row += [cell(("none", "none", w), n, True) for w in ("none", way)] + [cell((name, m, way), n, True) for m in args.methods]
+                row += [cell(("none", "none", w), n, True) for w in ("none", way)] + [cell((name, m, way), n, True) for m in methods]
             made.append(row)
     return images.make_grid(made, scale=2 if args.image_size < 64 else 1)
 

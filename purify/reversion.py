@@ -15,8 +15,8 @@ Trigger refinement is one of two:
 Ours, too: lambda in units of L(0) per value, since L falls with the network's own error, and with a fixed lambda the reward of a large r kept the random start in a
 benign network of 64 pixels; and a walk along the ray s r from s = 1 down while L - lambda |s r|_1 falls, which takes a search that is still on its way to 0 there.
 It leaves backdoors alone: between their trigger and 0 lies noise that the network does not know, where L is up to four times as large.
-The published start is -U(0, 1), next to triggers on a background of -1. Ours are several, one after the other, and the one with the largest divergence
-from clean noise is kept.  Source: Mo et al. 2024 (arXiv:2409.05294), Sec. 4.1-4.2
+The published start is -U(0, 1), next to triggers on a background of -1. Ours are several, one after the other; which trigger counts is for the scan to say
+(scan.strongest).  Source: Mo et al. 2024 (arXiv:2409.05294), Sec. 4.1-4.2
 """
 from dataclasses import dataclass
 from functools import cached_property
