@@ -150,7 +150,8 @@ def unlike(row, rate, num_parameters):
 
 
 # (dotted keys that must agree, what a footnote says about a row that differs)
-RULE = (("config.rule",), lambda v, w: f"judged by another rule, {v[0]} (the others: {w[0]}), which score and verdict depend on")
+RULE = (("config.rule",), lambda v, w: "judged by no rule" if v[0] is None else
+        f"judged by another rule, {v[0]} (the others: {w[0]}), which score and verdict depend on")
 SAMPLES = (("config.num_samples",), lambda v, w: f"input test on {v[0]} noises of each kind (the others: {w[0]})")
 
 

@@ -115,7 +115,8 @@ def verdict_of(denoiser, best, plan_name, calibration, args, record_path):
     common = dict(sha256=denoiser.sha256, schedule=args.schedule, mean_kl=best["mean_kl"], var_kl=best["var_kl"], gamma=best["gamma"], r=best["r"], record=str(record_path))
     if told is None:
         return Verdict(NOT_APPLICABLE, "no rule for this plan and range", **common), None
-    against = (f"M_r {best['mean_kl']:.4f}, V_r {best['var_kl']:.5f} against limits {told['limits']['mean_kl']:.4f}, {told['limits']['var_kl']:.5f} "
+    limits = told["limits"]
+    against = (f"M_r {best['mean_kl']:.3g}, V_r {best['var_kl']:.2g} against limits {limits['mean_kl']:.3g}, {limits['var_kl']:.2g} and a least M_r of {limits['floor']:.3g} "
                f"({told['rule']}); trigger norm {float(best['r'].norm()):.2f}")
     return Verdict(BACKDOORED if told["flagged"] else CLEAN, against, **common), told
 
