@@ -202,3 +202,9 @@ def test_csv_has_a_line_per_model_and_plan(tmp_path):
     assert [float(mine[key]) for key in ("relative_error", "backdoored", "input.tpr", "check.frechet", "cost.scan_s")] == pytest.approx([0.3, 0.5, 1, 3.25, 48.3])
     assert float(mine["relative_error_seed_std"]) == pytest.approx(0.2 / 2 ** 0.5)
     assert other["trigger"] == "" and other["not_comparable"].startswith("judged by another rule") and weak["unlike"] == "trigger scaled by 0.5"
+
+
+def test_a_scan_that_no_rule_judges_is_said_to_be_so():
+    say = scan_rows.RULE[1]
+    assert say((None,), ("benign-only, 8 networks",)) == "judged by no rule"
+    assert "fitted" in say(("fitted",), ("benign-only, 8 networks",)) and "benign-only" in say(("fitted",), ("benign-only, 8 networks",))
