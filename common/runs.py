@@ -12,7 +12,8 @@ import yaml
 from common import files
 from common.cli import UserError
 
-MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir", "search_only", "again")   # equal results whatever their value
+MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir",      # equal results whatever their value
+              "search_only", "again", "calibration")                                             # of purify.terd: an equal search, judged anew each time
 ADDED = {"gan_type": "stargan"}      # options that older runs do not have, with what these did
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "guided-diffusion-sdk", "torchmetrics", "scikit-learn", "pillow")
 

@@ -88,6 +88,17 @@ def test_the_search_alone_then_its_verdict(scene, capsys):
     assert records(scene.root)[0].cost["scan_s"] > 0
 
 
+def test_another_calibration_judges_the_same_search_anew(scene):
+    assert scene(*SHORT, "--resume") == 0
+    other = scene.root / "other.json"
+    judged = [("x", 1e-9), ("y", 1.1e-9), ("z", 1.2e-9)]
+    other.write_text(json.dumps({"reduced": {FULL: {"benign": [{"name": n, "sha256": n, "mean_kl": v, "var_kl": v} for n, v in judged], "backdoored": []}}}))
+    words = [str(scene.weights), "--result_dir", str(scene.root / "r"), "--calibration", str(other), "--device", "cpu", *SHORT, "--resume"]
+    assert terd.main(words) == 3
+    (found,) = records(scene.root)
+    assert found.metrics["verdict"] == "backdoored"
+
+
 def test_interrupted_and_resumed_is_the_same_trigger(scene):
     scene(*SHORT, "--report", str(scene.root / "whole"))
     calls = []
