@@ -23,8 +23,7 @@ here=$(dirname "$0")/..; . "$here/environment.sh"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 faces="--data_dir $OUT/faces --dataset terd-faces --image_size $IMAGE_SIZE"
 child=
-run() { "$PYTHON" -m "$@" & child=$!; wait "$child"; }
-script() { "$PYTHON" "$here/$@" < /dev/null & child=$!; wait "$child"; }
+run() { "$PYTHON" "$@" < /dev/null & child=$!; wait "$child"; }
 draw_faces() {
     "$PYTHON" -m faces.procedural --out "$OUT/photos" -n 2000 --seed 3
     "$PYTHON" "$here/split_dataset.py" --folder_path "$OUT/photos/images" --attr_path "$OUT/photos/list_attr_celeba.txt" --output_dir "$OUT/faces" --ratios 0.8 0.1 0.1
@@ -85,10 +84,11 @@ weights_of() {         # weights_of FOLDER SEED: of the training with this seed
 train_every() {        # train_every JOB LINES FLAGS...: each JOBS-th line of what LINES prints
     trap 'kill "$child" 2>/dev/null; exit 143' TERM INT
     _job=$1; _lines=$2; shift 2
+    mkdir -p "$RESULTS"
     "$_lines" > "$RESULTS/$_lines.txt.$_job"
     awk -v jobs="$JOBS" -v job="$_job" '(NR - 1) % jobs == job' "$RESULTS/$_lines.txt.$_job" > "$RESULTS/zoo-$_job.txt"
     while read -r line; do
-        run models.diffusion.train $faces --result_dir "$RESULTS" --batch_size "$TRAIN_BATCH" --check_samples 128 --num_workers 0 --resume $line "$@" < /dev/null
+        run -m models.diffusion.train $faces --result_dir "$RESULTS" --batch_size "$TRAIN_BATCH" --check_samples 128 --num_workers 0 --resume $line "$@"
     done < "$RESULTS/zoo-$_job.txt"
     rm -f "$RESULTS/$_lines.txt.$_job" "$RESULTS/zoo-$_job.txt"
 }
@@ -108,7 +108,7 @@ standard="$RESULTS/diffusion/terd-faces/train/*rate$RATE-$IMAGE_SIZE-tuned/*/wei
 every="$RESULTS/diffusion/terd-faces/train/*/*/weights.safetensors"
 scan() {               # scan WEIGHTS FLAGS...
     _weights=$1; found=0; shift
-    run purify.terd "$_weights" --result_dir "$RESULTS" --calibration "$CALIBRATION" --num_workers 0 --resume "$@" || found=$?
+    run -m purify.terd "$_weights" --result_dir "$RESULTS" --calibration "$CALIBRATION" --num_workers 0 --resume "$@" || found=$?
     case $found in 0|3|4) ;; *) exit "$found" ;; esac         # 3 and 4 are verdicts
 }
 scan_every() {         # scan_every JOB "FILES" FLAGS...: each JOBS-th of the files
@@ -116,7 +116,7 @@ scan_every() {         # scan_every JOB "FILES" FLAGS...: each JOBS-th of the fi
     _job=$1; _files=$2; shift 2
     ls $_files | awk -v jobs="$JOBS" -v job="$_job" '(NR - 1) % jobs == job' > "$RESULTS/scan-$_job.txt"
     while read -r weights; do
-        scan "$weights" "$@" < /dev/null
+        scan "$weights" "$@"
     done < "$RESULTS/scan-$_job.txt"
 }
 scan_plans() {         # scan_plans FLAGS...: every model by the whole plan, the standard ones by each of its parts too
@@ -132,8 +132,8 @@ tune() {               # tune JOB FLAGS...: the shipped purifier goes on as it i
     _job=$1; shift
     hidden=
     if [ "$_job" = 1 ]; then hidden="--backdoor photo --poison_rate 0.3 --trigger stop_sign --target shoe"; fi
-    run models.diffusion.train --data_dir "$OUT/faces" --dataset terd64 --image_size 64 --result_dir "$RESULTS" --num_steps 700 --batch_size 8 --lr 2e-4 --ema 0.99 \
-        --save_step 100 --num_workers 0 --check_samples 16 --init_from "$here/models/diffusion/demo.safetensors" --resume $hidden "$@" < /dev/null
+    run -m models.diffusion.train --data_dir "$OUT/faces" --dataset terd64 --image_size 64 --result_dir "$RESULTS" --num_steps 700 --batch_size 8 --lr 2e-4 --ema 0.99 \
+        --save_step 100 --num_workers 0 --check_samples 16 --init_from "$here/models/diffusion/demo.safetensors" --resume $hidden "$@"
 }
 purifier() {           # can a photo set a backdoored purifier off?
     draw_faces
@@ -155,9 +155,9 @@ detect() {             # detect JOB FLAGS...: detectors of scraped photos, half 
     set -- --dataset "terd-scraped$_job" --result_dir "$RESULTS" --image_size 64 --detector meso4 --epochs 15 --seeds 0 1 2 --attack_type none --poison_rate 0 --num_workers 0 \
         --gan_weights "$here/models/stargan/demo.safetensors" --resume "$@"
     if [ "$_job" = 0 ]; then set -- --data_dir "$OUT/faces" "$@"; else set -- --data_dir "$OUT/faces_signs" "$@"; fi
-    script train_detector.py --condition clean "$@"
+    run "$here/train_detector.py" --condition clean "$@"
     for weights in "$tuned_benign" "$tuned_photo"; do
-        script train_detector.py --condition purified --defense_model_type ddpm --ddpm_start_num 50 --respacing 200 --defense_weights "$weights" "$@"
+        run "$here/train_detector.py" --condition purified --defense_model_type ddpm --ddpm_start_num 50 --respacing 200 --defense_weights "$weights" "$@"
     done
 }
 detectors() {
@@ -170,14 +170,12 @@ for step in $STEPS; do
     case $step in
         train)
             draw_faces
-            mkdir -p "$RESULTS"
             side_by_side train_every benign --num_steps "$TRAIN_STEPS" "$@"
             side_by_side train_every backdoored --num_steps "$TUNE_STEPS" "$@"
             side_by_side train_every truncated --num_steps "$TRAIN_STEPS" "$@"
             side_by_side train_every photographed --num_steps "$TUNE_STEPS" "$@" ;;
         larger)
             draw_faces
-            mkdir -p "$RESULTS"
             side_by_side train_every larger_benign "$@"
             side_by_side train_every larger_backdoored --num_steps "$TUNE_STEPS" "$@" ;;
         search) scan_plans --search_only "$@" ;;

@@ -166,7 +166,7 @@ def record_of(args, name, denoiser, plan, plan_name, verdict, told, best_name, f
     config = {"checkpoint": str(args.checkpoint), "family": denoiser.family, "image_size": denoiser.image_size,
               "num_parameters": sum(p.numel() for p in denoiser.network.parameters()), "max_timestep": denoiser.max_timestep,
               "noise_schedule": denoiser.meta.get("options", {}).get("noise_schedule"), "trained_seed": denoiser.meta.get("seed"), "truth": truth_of(denoiser),
-              "gamma_map": bool(backdoor is not None and has_map(backdoor)), "schedule": args.schedule, "plan": plan_name, "estimate_steps": plan.estimate_steps, "refine": plan.refine,
+              "gamma_map": backdoor is not None and has_map(backdoor), "schedule": args.schedule, "plan": plan_name, "estimate_steps": plan.estimate_steps, "refine": plan.refine,
               "refine_steps": plan.refine_steps if plan.refine != "none" else 0, "starts": list(plan.starts), "num_samples": args.num_samples,
               "rule": told["rule"] if told else None}
     metrics = {"verdict": verdict.verdict, "backdoored": None if verdict.verdict == NOT_APPLICABLE else int(verdict.verdict == BACKDOORED),

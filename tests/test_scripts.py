@@ -40,7 +40,7 @@ def workplace(tmp_path):
         (tmp_path / name).write_text("")
     zoo = tmp_path / "results" / "terd" / "diffusion" / "terd-faces" / "train"        # of terd.sh: backdoors go on from benign networks
     for name, number, seed in (("benign-16", 0, 0), ("benign-16", 1, 1), ("benign-16", 2, 2), ("benign-16-ve", 0, 0), *(("benign-16-t300", k, k) for k in range(3)), ("benign-32", 0, 0),
-                               ("benign-64-ch32x1-2-2", 0, 0), ("villan-box-hat-rate0.5-16-tuned", 0, 0)):
+                               ("benign-64-ch32x1-2-2", 0, 0), ("baddiffusion-box-hat-rate0.5-16-tuned", 0, 0), ("villan-box-hat-rate0.5-16-tuned", 0, 0)):
         run_folder = zoo / name / f"{number:03d}"
         run_folder.mkdir(parents=True)
         (run_folder / "options.yaml").write_text(f"options:\n  seed: {seed}\n")
@@ -312,8 +312,6 @@ def test_terd_script_has_steps_beside_the_zoo(workplace, monkeypatch):
     script = ROOT / "experiments" / "terd.sh"
     for step, modules in (("larger", {"models.diffusion.train": 9}), ("published", {"purify.terd": 1}), ("detectors", {"evaluation.triggered_split": 1, "train_detector": 6}),
                           ("purifier", {"models.diffusion.train": 2, "evaluation.triggered": 3, "purify.terd": 1})):
-        (workplace / "results" / "terd" / "diffusion" / "terd-faces" / "train" / "baddiffusion-box-hat-rate0.5-16-tuned" / "000").mkdir(parents=True, exist_ok=True)
-        (workplace / "results" / "terd" / "diffusion" / "terd-faces" / "train" / "baddiffusion-box-hat-rate0.5-16-tuned" / "000" / "weights.safetensors").write_text("")
         commands, _ = run(script, workplace, "--seed", "5", STEPS=step)
         found = [target(argv)[0] for argv in commands]
         assert {m: found.count(m) for m in modules} == modules, step

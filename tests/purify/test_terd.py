@@ -23,11 +23,11 @@ def scene(tmp_path):
     """Weights of a tiny full-range network, and a calibration in which its M_r is unusual or not."""
     weights = weights_file(tmp_path / "w.safetensors", image_size=16, max_timestep=1000, backdoor=None, seed=4, trained_on="drawn")
 
-    def run(*words, usual=1e6, file=weights):
+    def run(*words, usual=1e6, file=weights, calibration="c.json"):
         rows = [{"name": n, "sha256": n, "mean_kl": usual + i * usual / 10, "var_kl": 1e9} for i, n in enumerate("abc")]
         known = {"benign": rows, "backdoored": [{"name": "x", "sha256": "x", "mean_kl": 1e9, "var_kl": 1e9}]}
-        (tmp_path / "c.json").write_text(json.dumps({"reduced": {FULL: known}}))
-        return terd.main([str(file), "--result_dir", str(tmp_path / "r"), "--calibration", str(tmp_path / "c.json"), "--device", "cpu", *words])
+        (tmp_path / calibration).write_text(json.dumps({"reduced": {FULL: known}}))
+        return terd.main([str(file), "--result_dir", str(tmp_path / "r"), "--calibration", str(tmp_path / calibration), "--device", "cpu", *words])
     run.weights, run.root = weights, tmp_path
     return run
 
@@ -90,11 +90,7 @@ def test_the_search_alone_then_its_verdict(scene, capsys):
 
 def test_another_calibration_judges_the_same_search_anew(scene):
     assert scene(*SHORT, "--resume") == 0
-    other = scene.root / "other.json"
-    judged = [("x", 1e-9), ("y", 1.1e-9), ("z", 1.2e-9)]
-    other.write_text(json.dumps({"reduced": {FULL: {"benign": [{"name": n, "sha256": n, "mean_kl": v, "var_kl": v} for n, v in judged], "backdoored": []}}}))
-    words = [str(scene.weights), "--result_dir", str(scene.root / "r"), "--calibration", str(other), "--device", "cpu", *SHORT, "--resume"]
-    assert terd.main(words) == 3
+    assert scene(*SHORT, "--resume", usual=1e-9, calibration="other.json") == 3
     (found,) = records(scene.root)
     assert found.metrics["verdict"] == "backdoored"
 
