@@ -8,14 +8,25 @@ writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.
         with records of scans of diffusion weights: <out>/comparison_scans.csv  scans_kl-<dataset>-<size>.png
 
   python compare_results.py results/
-  python compare_results.py results/ --readme README.md     # rewrite what stands between its markers (evaluation/readme.py lists them)
+  python compare_results.py results/ --readme README.md     # rewrite what stands between its markers (report/docs.py lists them)
   python compare_results.py demo_out/results --readme README.md --keep_missing      # only those whose records are here
 """
 import re
 
 from common import cli, files
-from evaluation import (
-    compare, detector_plots, detectors, disruption_plots, disruptions, filter_plots, filters, plots, readme, report, scan_plots, scans, tables)
+from report import rows
+from report.kinds import detector_figures
+from report.kinds import detector
+from report.kinds import dadfi_figures
+from report.kinds import dadfi
+from report.kinds import depois_figures
+from report.kinds import depois
+from report import figures
+from report import docs
+from report import page as report
+from report.kinds import terd_figures
+from report.kinds import terd
+from report import text as tables
 
 
 def parse_args(argv=None):
@@ -41,17 +52,17 @@ def write_pictures(out, drawn, suffixes):
 
 def main(argv=None):
     args = parse_args(argv)
-    comparison, kept = compare.compare(*args.results), []
-    rewritten = readme.text_of(args.readme, comparison, kept if args.keep_missing else None) if args.readme else None      # before anything is written
+    comparison, kept = rows.compare(*args.results), []
+    rewritten = docs.text_of(args.readme, comparison, kept if args.keep_missing else None) if args.readme else None      # before anything is written
     out = files.make_folder(args.out or args.results[0])
     text = tables.markdown(comparison)
-    pictures = {i: plots.draw(table) for i, table in enumerate(comparison.tables)}
-    of_detectors = {i: detector_plots.draw(table) for i, table in enumerate(comparison.detectors)}
-    of_disruptions = {i: disruption_plots.draw(table) for i, table in enumerate(comparison.disruptions)}
-    of_filters = {i: filter_plots.draw(table) for i, table in enumerate(comparison.filters)}
-    of_scans = {i: scan_plots.draw(table) for i, table in enumerate(comparison.scans)}
+    pictures = {i: figures.draw(table) for i, table in enumerate(comparison.tables)}
+    of_detectors = {i: detector_figures.draw(table) for i, table in enumerate(comparison.detectors)}
+    of_disruptions = {i: dadfi_figures.draw(table) for i, table in enumerate(comparison.disruptions)}
+    of_filters = {i: depois_figures.draw(table) for i, table in enumerate(comparison.filters)}
+    of_scans = {i: terd_figures.draw(table) for i, table in enumerate(comparison.scans)}
     write_pictures(out, pictures, [f"{table.dataset}-{table.gan}" for table in comparison.tables])
-    write_pictures(out, of_detectors, detectors.file_names(comparison.detectors))
+    write_pictures(out, of_detectors, detector.file_names(comparison.detectors))
     write_pictures(out, of_disruptions, [table.file_name for table in comparison.disruptions])
     write_pictures(out, of_filters, [table.file_name for table in comparison.filters])
     write_pictures(out, of_scans, [table.file_name for table in comparison.scans])
@@ -62,11 +73,11 @@ def main(argv=None):
     if comparison.detectors:
         written["comparison_detectors.csv"] = tables.detectors_csv_text(comparison)
     if comparison.disruptions:
-        written["comparison_disruptions.csv"] = disruptions.csv_text(comparison.disruptions)
+        written["comparison_disruptions.csv"] = dadfi.csv_text(comparison.disruptions)
     if comparison.filters:
-        written["comparison_filters.csv"] = filters.csv_text(comparison.filters)
+        written["comparison_filters.csv"] = depois.csv_text(comparison.filters)
     if comparison.scans:
-        written["comparison_scans.csv"] = scans.csv_text(comparison.scans)
+        written["comparison_scans.csv"] = terd.csv_text(comparison.scans)
     for name, content in written.items():
         files.write_atomic(out / name, content)
     print(text)

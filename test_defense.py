@@ -16,20 +16,20 @@ import warnings
 from pathlib import Path
 
 import purify
-from attacks.cached import AttackedPhotos
+from pipeline.attacked import AttackedPhotos
 from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.through import ThroughDefence
 from common import cli, distributed, files, images, runs
-from evaluation import record
-from evaluation.fid import load_extractor
-from evaluation.score import Score, score_all
+from report import record
+from metrics.fid import load_extractor
+from metrics.score import Score, score_all
 from faces.flags import add_data_flags, dataset_name, open_judged
 from models.flags import add_translator_flags, gan_name
 from models.translators import targets
-from purify.cached import PurifiedPhotos
+from pipeline.purified import PurifiedPhotos
 from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags, purifier_from_flags
-from purify.screen import add_scan_flags, scan_of
+from purify.terd.screen import add_scan_flags, scan_of
 from purify.trained import default_translator, load_defence, trained_noise, weights_of
 
 SHOWN = 3      # domains in grid.png
@@ -177,7 +177,7 @@ def main(argv=None):
 
 
 def carriers(screen, names, inputs):
-    """The names of the photos that a purify.screen.Screen finds its trigger on."""
+    """The names of the photos that a purify.terd.screen.Screen finds its trigger on."""
     return [name for start in range(0, len(names), 64) for name, flag in zip(names[start:start + 64], screen(inputs(names[start:start + 64])).tolist()) if flag]
 
 

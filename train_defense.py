@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import attacks
-from attacks.cached import AttackedPhotos
+from pipeline.attacked import AttackedPhotos
 from common import cli, distributed, runs, seeds, training
 from common.cli import UserError
 from common.files import check_writable

@@ -28,9 +28,10 @@ import torch
 from attacks.flags import add_attack_flags, attack_from_flags, refuse_target, short_name
 from common import cli, distributed, files, runs, seeds
 from common.cli import UserError
-from evaluation import detection, record
+from metrics import detection
+from report import record
 from evaluation.detector_output import make_record, save_pictures, write_scores
-from evaluation.detectors import FILTERED
+from report.kinds.detector import FILTERED
 from faces.celeba import held_out
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.detector import network as networks
@@ -40,7 +41,7 @@ from models.flags import add_translator_flags, gan_name
 from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags
 from purify.trained import default_translator, load_defence
-from purify.training_set import TrainingSet
+from pipeline.training_set import TrainingSet
 
 CONDITIONS = ("clean", "disrupted", "purified", "filtered")
 

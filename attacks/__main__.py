@@ -21,7 +21,7 @@ import torch
 
 from attacks import WITHOUT_TRANSLATOR, folder
 from attacks.flags import add_attack_flags, attack_from_flags, check_attack_flags
-from attacks.labels import attack_labels
+from models.label_rules import attack_labels
 from attacks.craft import PHOTOS, craft
 from attacks.universal import save_perturbation
 from common import cli, distributed, files, images, progress, runs, seeds

@@ -40,7 +40,7 @@ class Attack:
             eps         L-inf radius, [-1, 1] image units; what is released uses floor(127.5 eps) whole grey levels
             precision   fp32 | bf16 (autocast of the translator; losses and updates stay float32)
     Call:   attack(x, labels, rng): x (N, 3, H, W) float32 in [-1, 1] on the 8-bit grid; labels (N, K, C), the conditions of
-            attacks.labels; rng common.seeds.Streams, one per image -> the released x_adv, shape, range and grid of x.
+            models.label_rules; rng common.seeds.Streams, one per image -> the released x_adv, shape, range and grid of x.
             An image's result does not depend on the images beside it, up to float rounding.
     Raises: ValueError for images off [-1, 1] or off the 8-bit grid, labels of another shape, eps below one grey level
     """

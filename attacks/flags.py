@@ -4,9 +4,9 @@ from pathlib import Path
 
 from attacks import ATTACKS, GRADIENT, build
 from attacks.blur import MODES as BLURS
-from attacks.cached import folder_name
+from pipeline.attacked import folder_name
 from attacks.gradient import TARGETS
-from attacks.labels import RULES
+from models.label_rules import RULES
 from attacks.through import GRADIENTS, ThroughDefence
 from attacks.universal import FITS
 from common import cli

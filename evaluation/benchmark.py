@@ -29,11 +29,12 @@ import torch.nn.functional as F
 
 import attacks
 import purify
-from attacks.cached import AttackedPhotos
+from pipeline.attacked import AttackedPhotos
 from common import cli, distributed, files, runs, seeds
 from common.cli import UserError
 from common.training import descend
-from evaluation import record, reference
+from evaluation import reference
+from report import record
 from faces.celeba import FaceFolder
 from faces.procedural import draw_folder
 from models.dadfi.network import load_perturber

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from attacks.flags import attack_config
 from common import distributed, files, runs
-from evaluation import detection, detector_pictures, plots, record
+from evaluation import detector_pictures
+from metrics import detection
+from report import figures
+from report import record
 from models.detector.network import CLASSES
 from models.detector.train import history
 from models.flags import gan_name
@@ -35,7 +38,7 @@ def save_pictures(run, tests, found):
                 "predictions": detector_pictures.prediction_grid(clean.floats(chosen), [clean.names[i] for i in chosen], clean.labels[chosen].tolist(),
                                                                  found["clean"][chosen])}
     for name, figure in pictures.items():
-        files.write_atomic(run.folder / f"{name}.png", plots.png(figure))
+        files.write_atomic(run.folder / f"{name}.png", figures.png(figure))
 
 
 def make_record(args, name, stage, seed, run, sets, tests, found, seconds, started, ctx):

@@ -1,6 +1,6 @@
 """Pictures of a detector: how its training went, its ROC on several test sets, and what it says about single photos.
 
-Every function returns a matplotlib Figure, or None where there is nothing to draw; evaluation.plots.png makes a file of it.
+Every function returns a matplotlib Figure, or None where there is nothing to draw; report.figures.png makes a file of it.
 """
 import numpy as np
 from matplotlib.font_manager import FontProperties
@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
 from common import images as image_forms
-from evaluation.detection import THRESHOLD, equal_error_rate, roc
-from evaluation.plots import light_grid, new_figure
+from metrics.detection import THRESHOLD, equal_error_rate, roc
+from report.figures import light_grid, new_figure
 
 BLUE, ORANGE, GREY = "#1f6fc4", "#e8850c", "#777777"
 RIGHT, WRONG, UNKNOWN = "#00734d", "#c2330a", "#222222"      # bluish green and vermilion, of unlike lightness: told apart by colour-blind eyes
@@ -74,7 +74,7 @@ def roc_curves(sets):
     """ROC of one detector on several test sets, AUC and EER in the legend.
 
     Args:    sets  {label, "clean" for example: (labels (N,) fake = 1, p (N,) probability of fake)}
-    Raises:  ValueError and UserError as evaluation.detection.roc
+    Raises:  ValueError and UserError as metrics.detection.roc
     """
     if not sets:
         return None

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from attacks import GRADIENT
-from attacks.cached import AttackedPhotos
+from pipeline.attacked import AttackedPhotos
 from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.joint import JointPGD
 from common import checkpoint, cli, distributed, files, images, runs
 from common.cli import nearest
-from evaluation import record
-from evaluation.fid import load_extractor
-from evaluation.image_metrics import summarise
-from evaluation.score import Score, score_versions
+from report import record
+from metrics.fid import load_extractor
+from metrics.images import summarise
+from metrics.score import Score, score_versions
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.victims import load_victims, named_file
 

@@ -23,7 +23,7 @@ import torch
 
 from common import cli, distributed, files, images, progress, runs, seeds
 from common.cli import UserError, nearest
-from evaluation.image_metrics import DISTURBED, summarise
+from metrics.images import DISTURBED, summarise
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.diffusion import build, triggers
 from models.diffusion.backdoor import BACKDOORS, Backdoor

@@ -20,7 +20,7 @@ from common import cli, files, images
 from common.cli import UserError
 from faces.celeba import FaceFolder
 from models.diffusion import triggers
-from purify.scraped import disrupted_names
+from pipeline.scraped import disrupted_names
 
 LIST = "triggered.txt"
 

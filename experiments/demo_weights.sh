@@ -46,7 +46,7 @@ if has autoencoder; then
         --ema 0.995 --precision bf16 --save_step 500 --log_step 50 --resume "$@"
 fi
 if has export; then
-    "$PYTHON" -m common.export "$OUT/results"
+    "$PYTHON" -m tools.export "$OUT/results"
     for gan in stargan stgan starganv2; do
         "$PYTHON" -m models.classifier.train --gan_type "$gan" --judge "$here/models/$gan/demo.safetensors" $data
     done
@@ -55,5 +55,5 @@ if has dadfi; then      # against the three translators as they ship
     launch -m models.dadfi.train $data --victims "stargan=$here/models/stargan/demo.safetensors" "stgan=$here/models/stgan/demo.safetensors" \
         "starganv2=$here/models/starganv2/demo.safetensors" --limit 284 --num_steps 800 --batch_size 8 --precision bf16 \
         --save_step 250 --log_step 25 --resume "$@"
-    if has export; then "$PYTHON" -m common.export "$OUT/results"; fi
+    if has export; then "$PYTHON" -m tools.export "$OUT/results"; fi
 fi

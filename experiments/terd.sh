@@ -179,7 +179,7 @@ for step in $STEPS; do
             side_by_side train_every larger_benign "$@"
             side_by_side train_every larger_backdoored --num_steps "$TUNE_STEPS" "$@" ;;
         search) scan_plans --search_only "$@" ;;
-        rule) "$PYTHON" -m purify.terd_rule "$RESULTS" --out "$CALIBRATION" ;;
+        rule) "$PYTHON" -m purify.terd.rule "$RESULTS" --out "$CALIBRATION" ;;
         judge) scan_plans "$@" ;;
         published)
             first=$(ls "$RESULTS"/diffusion/terd-faces/train/baddiffusion-*rate"$RATE-$IMAGE_SIZE"-tuned/*/weights.safetensors | head -n 1)

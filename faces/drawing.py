@@ -201,7 +201,7 @@ def wrinkles(canvas, face, rng):
 
 
 def eyes(canvas, face):
-    skin, dark = face.skin, shade(face.skin, 0.6)
+    dark = shade(face.skin, 0.6)
     for side in SIDES:
         x, w, h = side * 19, face.eye_width, face.eye_height
         upper = smooth([(x - w, 113), (x - w * 0.5, 112 - h * 0.8), (x + w * 0.15 * side, 112 - h), (x + w * 0.6, 112 - h * 0.65), (x + w, 113)])

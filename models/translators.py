@@ -7,7 +7,7 @@ from torch import nn
 
 from common import checkpoint
 from common.cli import UserError, nearest
-from models.stargan.labels import create_labels
+from models.conditions import create_labels
 
 TRANSLATORS = {"stargan": "models.stargan.frozen:StarGAN", "starganv2": "models.starganv2.frozen:StarGANv2", "stgan": "models.stgan.frozen:STGAN"}
 TRAINED_BY = {name: f"python -m models.{name}.train" for name in TRANSLATORS}
@@ -60,7 +60,7 @@ def own(translator, c_org):
 
 
 def targets(translator, c_org, attributes):
-    """Conditions (K, N, C) that ask for one target domain after the other, K = C; see models.stargan.labels.create_labels."""
+    """Conditions (K, N, C) that ask for one target domain after the other, K = C; see models.conditions.create_labels."""
     return condition(translator, c_org, create_labels(c_org, attributes))
 
 

@@ -25,7 +25,7 @@ from common import cli, folder, images, progress, runs, seeds
 from common.cli import UserError
 from common.distributed import Context, resolve_device
 from purify.flags import add_purifier_flags, purifier_from_flags
-from purify.screen import add_scan_flags, scan_of
+from purify.terd.screen import add_scan_flags, scan_of
 from purify.sizes import MODES, describe, fit
 
 
@@ -66,7 +66,7 @@ def purify_files(args, purifier, output, sizes, device):
 
 @torch.no_grad()
 def carriers(screen, sizes, batch_size, device):
-    """The photos of `sizes` that carry the trigger of a purify.screen.Screen; without one, none."""
+    """The photos of `sizes` that carry the trigger of a purify.terd.screen.Screen; without one, none."""
     found = []
     for batch in folder.batches(sizes, batch_size) if screen else []:
         flags = screen(images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device))

@@ -9,7 +9,7 @@ import pytest
 import compare_results
 from common.cli import UserError
 
-synthetic = runpy.run_path(str(Path(__file__).parent / "evaluation" / "synthetic.py"))
+synthetic = runpy.run_path(str(Path(__file__).parent / "report" / "synthetic.py"))
 defense, detector, disruption, filtering, scan, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save"))
 
 

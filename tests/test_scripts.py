@@ -1,7 +1,7 @@
 """The shell scripts: they parse and run under dash, forward their words, and every flag that they give is one that its script knows.
 
 Each is run with PYTHON set to a recorder that writes down its arguments and succeeds; the recorded lines then go to the parsers of the scripts that they name."""
-import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -85,7 +85,8 @@ def parse(argv, monkeypatch):
     monkeypatch.setattr(train_defense, "newest_training", lambda *a, **k: "weights.safetensors")
     monkeypatch.setattr(diffusion_train, "started_from", lambda *a: SimpleNamespace(meta={"options": build.options_for(16), "max_timestep": 1000}))
     module, words = target(argv)
-    return importlib.import_module("attacks.__main__" if module == "attacks" else module).parse_args(words)
+    package = importlib.util.find_spec(module).submodule_search_locations is not None
+    return importlib.import_module(f"{module}.__main__" if package else module).parse_args(words)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=ids)

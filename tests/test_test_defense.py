@@ -213,7 +213,7 @@ def test_translators_and_generators_that_do_not_fit_are_told_before_anything_is_
 def flagged(tmp_path):
     """Weights of a purifier whose kept verdict is backdoored, with a stop sign for the trigger."""
     from models.diffusion import triggers
-    from purify.verdict import Verdict, keep
+    from purify.terd.verdict import Verdict, keep
     weights = tiny["diffusion"](tmp_path / "ddpm.safetensors")
     sha = files.sha256(weights)
     keep(Verdict("backdoored", "M_r 1", sha, "reduced", 1.0, 1.0, 1.0, triggers.trigger("stop_sign", 32), "r.json"), weights, tmp_path)

@@ -7,7 +7,7 @@ import pytest
 
 import train_detector as script
 from common.cli import UserError
-from evaluation import compare
+from report import rows
 from faces.celeba import held_out
 from models.detector.samples import join
 
@@ -62,7 +62,7 @@ def test_both_has_a_folder_a_record_and_a_row_of_its_own(stage, tmp_path):
     config = {name: [record["config"][k] for k in ("condition", "defense", "kept", "kept_filter")] for name, record in found.items()}
     assert config["jpeg-q75+filtered"] == ["purified", "jpeg", "kept.txt", "de-pois"] and config["jpeg-q75"] == ["purified", "jpeg", None, None]
     assert config["filtered"] == ["filtered", "none", "kept.txt", "de-pois"] and found["jpeg-q75+filtered"]["name"] == "jpeg-q75+filtered"
-    (table,) = compare.compare(results).detectors
+    (table,) = rows.compare(results).detectors
     assert [row.label for row in table.rows] == ["clean", "disrupted", "jpeg-q75", "jpeg-q75 + filtered (de-pois)", "filtered (de-pois)"]
     assert not table.notes and all(row.cell("lost").value is not None for row in table.rows[1:])
 

@@ -18,7 +18,7 @@ from faces.celeba import held_out
 from faces.flags import add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.classifier.network import AttributeClassifier, load_classifier
-from models.stargan.labels import HAIR_COLOURS, create_labels
+from models.conditions import HAIR_COLOURS, create_labels
 from models.translators import TRANSLATORS, load_translator, targets
 
 

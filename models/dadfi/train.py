@@ -206,7 +206,7 @@ def describe(args, victims, finding):
 def basic_perturbations(args, ctx, faces, victims):
     """Make the PGD-broken photos that are not in the cache yet (E5-E6).  Returns (broken, release) as `train` takes them."""
     from attacks import build      # only this command needs an attack; libraries below scripts do not import it
-    from attacks.cached import AttackedPhotos
+    from pipeline.attacked import AttackedPhotos
 
     kept, held = shares(faces, args.seed)
     faces, broken = faces.subset(list(dict.fromkeys([*([] if args.without_finetuning else kept), *held]))), []

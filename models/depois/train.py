@@ -264,7 +264,7 @@ def finished(args, variant, seed, task, ctx, data, resume="auto"):
 
 
 def parse_args(argv=None):
-    from purify.examined import add_task_flags, check_task_flags      # a command may look upwards; what it trains does not
+    from purify.depois.examined import add_task_flags, check_task_flags      # a command may look upwards; what it trains does not
     p = cli.ArgumentParser(prog="python -m models.depois.train", description=__doc__)
     add_task_flags(p)
     p.add_argument("--variant", choices=VARIANTS, default="full",
@@ -277,7 +277,7 @@ def parse_args(argv=None):
 
 
 def main(argv=None):
-    from purify.examined import DetectorSet, data_of, task_of
+    from purify.depois.examined import DetectorSet, data_of, task_of
     args = parse_args(argv)
     with distributed.session(args.device) as ctx:
         unmade = args.dry_run and args.dataset == "detector"           # its images are made where they are missing: a dry run checks the folders

@@ -41,11 +41,12 @@ def crop(path, args, side):
 
 
 def save_pictures(output, paths, p, args, side):
-    from evaluation import detector_pictures, plots
+    from evaluation import detector_pictures
+    from report import figures
     order = np.argsort(-p, kind="stable")
     for name, chosen in (("most_fake", order[:SHOWN]), ("most_real", order[::-1][:SHOWN])):
         x = images.to_float(np.stack([crop(paths[i], args, side) for i in chosen]))
-        files.write_atomic(output / f"{name}.png", plots.png(detector_pictures.score_grid(x, [paths[i].name for i in chosen], p[chosen])))
+        files.write_atomic(output / f"{name}.png", figures.png(detector_pictures.score_grid(x, [paths[i].name for i in chosen], p[chosen])))
 
 
 def main(argv=None):

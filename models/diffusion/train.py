@@ -222,7 +222,7 @@ def check(denoiser, backdoor, held, n, seed, device):
     Returns: {"target_mse" (mean over triggered samples), "target_reached" (share below 0.01), "frechet" (clean samples to held-out images), "frechet_features"}
              A PhotoBackdoor's are held-out photos with the trigger; a truncated network has no frechet
     """
-    from evaluation.fid import Distance, load_extractor      # a command may look upwards
+    from metrics.fid import Distance, load_extractor      # a command may look upwards
     photo = getattr(backdoor, "name", None) == PHOTO
     clean, answered = samples_of(denoiser, backdoor, n, seed, device, photos=held.floats(np.arange(n) % len(held)) if photo else None)
     found = {"samples": n}

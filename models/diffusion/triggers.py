@@ -5,7 +5,6 @@ A trigger fills what it does not draw with -1; BadDiffusion's mask M is 1 there.
 from functools import lru_cache
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from common import images

@@ -20,7 +20,7 @@ from faces.flags import add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.stargan import losses
 from models.stargan.frozen import generator_from
-from models.stargan.labels import create_labels
+from models.conditions import create_labels
 from models.stargan.network import Discriminator, Generator
 
 

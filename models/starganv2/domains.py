@@ -6,7 +6,7 @@ import torch
 
 from common import seeds
 from common.cli import UserError
-from models.stargan.labels import HAIR_COLOURS
+from models.conditions import HAIR_COLOURS
 
 
 def has_domain(labels, attributes):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from attacks import build
 from attacks.gradient import JITTER
-from attacks.labels import attack_labels
+from models.label_rules import attack_labels
 from common import images, seeds
 from common.blur import gaussian_blur
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from common import checkpoint, distributed, seeds
 from common.cli import UserError
-from evaluation import benchmark, record, reference
+from evaluation import benchmark, reference
+from report import record
 from faces.celeba import FaceFolder
 from models.stargan.network import Generator
 from models.translators import Translator

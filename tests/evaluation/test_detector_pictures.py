@@ -10,7 +10,7 @@ from common import images
 from common.cli import UserError
 from evaluation.detector_pictures import (LINES, RIGHT, UNKNOWN, WRONG, prediction_grid, roc_curves, score_grid, shorten, training_curves,
                                           verdict)
-from evaluation.plots import png
+from report.figures import png
 
 
 def history(epochs, rates=(0.001, 0.0001)):

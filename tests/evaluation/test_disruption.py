@@ -9,7 +9,8 @@ from PIL import Image
 
 from common import images
 from common.cli import UserError
-from evaluation import disruption, record
+from evaluation import disruption
+from report import record
 from faces.celeba import FaceFolder
 from models.translators import load_translator, targets
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from common.cli import UserError
-from models.stargan.labels import create_labels
+from models.conditions import create_labels
 from models.translators import TRANSLATORS, Translator, condition, load_translator, own, targets
 
 NAMES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]

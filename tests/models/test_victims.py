@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.cli import UserError
-from models.stargan.labels import create_labels
+from models.conditions import create_labels
 from models.victims import load_victims, named_file
 
 tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))

@@ -111,7 +111,7 @@ def test_dry_run_and_config(photos, tmp_path, capsys):
 def test_scan_refuses_a_backdoored_purifier_or_leaves_out_photos_with_its_trigger(photos, tmp_path, capsys):
     from common import files
     from models.diffusion import triggers
-    from purify.verdict import Backdoored, Verdict, keep
+    from purify.terd.verdict import Backdoored, Verdict, keep
     weights, sign = weights_file(tmp_path / "w.safetensors", image_size=16), triggers.trigger("stop_sign", 16)
     keep(Verdict("backdoored", "M_r 1", files.sha256(weights), "reduced", 1.0, 1.0, 1.0, sign, "r.json"), weights, tmp_path)
     Image.fromarray(images.to_uint8(triggers.stamp(torch.full((3, 16, 16), 0.3), sign))).save(photos / "carrier.png")

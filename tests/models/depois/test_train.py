@@ -12,7 +12,7 @@ from attacks.poison import LabelFlip, poisoned_rows
 from common import training
 from common.cli import UserError
 from common.distributed import Context
-from evaluation import finding
+from metrics import finding
 from models.depois import data, train
 from models.depois.classifier import in_batches
 from models.depois.network import load_mimic

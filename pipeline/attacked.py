@@ -1,0 +1,57 @@
+"""Disrupted photos from the shared cache: what is there is never attacked again."""
+from common import cache, files, images, progress, seeds
+from models.label_rules import attack_labels
+
+
+def folder_name(attack, rule):
+    """Readable part of the cache folder's name, e.g. pgd-eps0.05-gray-original."""
+    d = attack.definition()
+    return "-".join([d["attack"], f"eps{d['eps']:g}", *([d["target"]] if "target" in d else []), rule])
+
+
+class AttackedPhotos:
+    """The disrupted photos of one attack: a cache for each label set that is attacked separately (one, or one per domain).
+
+    Args:   attack  attacks.base.Attack;  rule  original|iterative|joint|target;  faces  faces.celeba.FaceFolder
+            root    e.g. results/attacked/CelebA;  preparation  JSON dict of crop, size and resize filter;  seed  of the random starts
+    """
+
+    def __init__(self, attack, rule, faces, attributes, root, preparation, seed):
+        self.attack, self.rule, self.faces, self.attributes, self.seed = attack, rule, faces, attributes, seed
+        domains = attributes if rule == "target" else [None]
+        self.caches, self.sources = [], faces.fingerprints()
+        for domain in domains:
+            definition = {"stage": "attacked", **attack.definition(), "rule": rule, "attributes": list(attributes), "seed": seed,
+                          "domain": domain, **preparation}
+            name = folder_name(attack, rule) + (f"-{domain}" if domain else "")
+            self.caches.append(cache.ImageCache(root, name, definition, self.sources))
+
+    @property
+    def key(self):
+        """One key for all of it, for records."""
+        return files.key_of([c.key for c in self.caches])
+
+    def fill(self, ctx, batch_size, what="disrupt"):
+        """Attack what is missing, sharded over the processes.  Returns the number of photos attacked by this process."""
+        index = {name: i for i, name in enumerate(self.faces.names)}
+        todo = [(k, name) for k, cached in enumerate(self.caches) for name in cached.missing(self.faces.names)]
+        mine = ctx.shard(ctx.broadcast(todo))
+        with progress.bar(len(mine), what, show=ctx.is_main) as bar:
+            for k, cached in enumerate(self.caches):
+                names = [name for j, name in mine if j == k]
+                for start in range(0, len(names), batch_size):
+                    batch = names[start:start + batch_size]
+                    rows = [index[name] for name in batch]
+                    x = self.faces.floats(rows).to(ctx.device)
+                    labels = attack_labels(self.rule, self.faces.labels[rows], self.attributes, self.attack.generator)
+                    if self.rule == "target":
+                        labels = labels[:, k:k + 1]
+                    rng = seeds.named(self.seed, batch, "attack")
+                    cached.save(batch, images.to_uint8(self.attack(x, labels.to(ctx.device), rng)))
+                    bar.update(len(batch))
+        ctx.barrier()
+        return len(mine)
+
+    def floats(self, names, domain=0):
+        """(N, 3, H, W) disrupted photos; `domain` counts where the rule attacks each domain separately."""
+        return self.caches[domain if len(self.caches) > 1 else 0].floats(names)
