@@ -1,15 +1,19 @@
 """Split a folder of faces into A (trains the defences), B (trains the detectors) and C (tests them).
 
 reads   --folder_path            photos, and their attribute file (CelebA's list_attr_celeba, .txt or .csv)
-writes  <output_dir>/images_a/   the first photos in the order of names, with a list_attr_celeba.txt of exactly their rows
+writes  <output_dir>/images_a/   the first photos in the order of names, with a list_attr_celeba.txt of
+                                 exactly their rows
         <output_dir>/images_b/   the next    <output_dir>/images_c/   the last
         <output_dir>/split.json  ratios, counts, fingerprints of the name lists, where the photos came from
 
-  python split_dataset.py --folder_path /path/to/CelebA/img_align_celeba --attr_path /path/to/CelebA/list_attr_celeba.txt
+  python split_dataset.py --folder_path /path/to/CelebA/img_align_celeba \\
+      --attr_path /path/to/CelebA/list_attr_celeba.txt
 
-Photos are linked, not copied (a hard link, or a symbolic one from another disk), and never written to. The split appears whole or not at
-all; the same command again does nothing, another split into the same folder is refused.
+Photos are linked, not copied (a hard link, or a symbolic one from another disk), and never written to. The
+split appears whole or not at all; the same command again does nothing, another split into the same folder is
+refused.
 """
+
 import errno
 import hashlib
 import json
@@ -31,50 +35,94 @@ RECORD = "split.json"
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="split_dataset.py", description=__doc__)
     p.add_argument("--folder_path", type=Path, required=True, metavar="DIR", help="folder of the photos")
-    p.add_argument("--attr_path", type=Path, default=None, metavar="FILE",
-                   help="attribute file; default list_attr_celeba.txt|csv in or beside the folder")
-    p.add_argument("--output_dir", type=Path, default=Path("dataset/CelebA"), metavar="DIR", help="where the split goes")
-    p.add_argument("--ratios", type=cli.fraction, nargs=3, default=[0.7, 0.2, 0.1], metavar=("A", "B", "C"), help="shares of the photos, sum 1")
-    p.add_argument("--mode", choices=["link", "copy"], default="link", help="link = hard link, else symbolic link; copy = a second copy on the disk")
-    p.add_argument("--identity_path", type=Path, default=None, metavar="FILE",
-                   help="rows `name identity` (CelebA's identity_CelebA.txt): all photos of a person go to one part")
-    p.add_argument("--limit", type=cli.positive_int, default=None, metavar="N", help="split the first N photos only")
-    p.add_argument("--dry_run", action="store_true", help="check the input, print the counts and stop; writes nothing")
-    p.add_argument("--config", metavar="FILE.yaml", default=None, help="defaults of the flags; a flag given here wins")
+    p.add_argument(
+        "--attr_path",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="attribute file; default list_attr_celeba.txt|csv in or beside the folder",
+    )
+    p.add_argument(
+        "--output_dir", type=Path, default=Path("dataset/CelebA"), metavar="DIR", help="where the split goes"
+    )
+    p.add_argument(
+        "--ratios",
+        type=cli.fraction,
+        nargs=3,
+        default=[0.7, 0.2, 0.1],
+        metavar=("A", "B", "C"),
+        help="shares of the photos, sum 1",
+    )
+    p.add_argument(
+        "--mode",
+        choices=["link", "copy"],
+        default="link",
+        help="link = hard link, else symbolic link; copy = a second copy on the disk",
+    )
+    p.add_argument(
+        "--identity_path",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="rows `name identity` (CelebA's identity_CelebA.txt): all photos of a person go to one part",
+    )
+    p.add_argument(
+        "--limit", type=cli.positive_int, default=None, metavar="N", help="split the first N photos only"
+    )
+    p.add_argument(
+        "--dry_run", action="store_true", help="check the input, print the counts and stop; writes nothing"
+    )
+    p.add_argument(
+        "--config", metavar="FILE.yaml", default=None, help="defaults of the flags; a flag given here wins"
+    )
     args = p.parse_args(argv)
     if abs(sum(args.ratios) - 1) > 1e-6 or min(args.ratios) <= 0:
-        p.error(f"--ratios {' '.join(map(str, args.ratios))}: found the sum {sum(args.ratios):g}, expected three shares above 0 of sum 1, "
-                "for example 0.7 0.2 0.1")
+        p.error(
+            f"--ratios {' '.join(map(str, args.ratios))}: found the sum {sum(args.ratios):g}, expected three"
+            " shares above 0 of sum 1, for example 0.7 0.2 0.1"
+        )
     return args
 
 
 def boundaries(n, ratios):
-    """Photos before the end of A, B and C: a photo belongs to the part in whose share its start lies, but a few photos fill all three."""
+    """Photos before the end of A, B and C: a photo belongs to the part in whose share its start lies, but a
+    few photos fill all three."""
     b = min(math.ceil(round(n * (ratios[0] + ratios[1]), 6)), n - 1)
     return [min(math.ceil(round(n * ratios[0], 6)), b - 1), b, n]
 
 
 def read_identities(path, names):
-    """name -> identity for every name, from rows `name identity`.  Raises UserError for a bad row or photos without one."""
+    """name -> identity for every name, from rows `name identity`.  Raises UserError for a bad row or photos
+    without one."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"--identity_path {path}: cannot be read ({getattr(e, 'strerror', None) or 'not text'}); expected rows `name identity`")
+        raise UserError(
+            f"--identity_path {path}: cannot be read ({getattr(e, 'strerror', None) or 'not text'}); expected"
+            " rows `name identity`"
+        )
     found = {}
     for number, line in enumerate(lines, 1):
         cells = line.replace(",", " ").split()
         if not cells or number == 1 and len(cells) != 2 or cells[0].lower() == "image_id":
-            continue                                                    # blank, a count or a header
+            continue  # blank, a count or a header
         if len(cells) != 2 or found.setdefault(cells[0], cells[1]) != cells[1]:
-            raise UserError(f"{path}: line {number}: found {line.strip()!r}, expected `name identity`, each photo once; correct that line")
+            raise UserError(
+                f"{path}: line {number}: found {line.strip()!r}, expected `name identity`, each photo once;"
+                " correct that line"
+            )
     bare = [n for n in names if n not in found]
     if bare:
-        raise UserError(f"{path}: has no identity for {len(bare)} photos ({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}); complete it")
+        raise UserError(
+            f"{path}: has no identity for {len(bare)} photos"
+            f" ({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}); complete it"
+        )
     return found
 
 
 def divide(names, ratios, identities=None):
-    """Sorted names -> three sorted lists. With identities, whole people in the order of their first photo, as near to the shares as they come."""
+    """Sorted names -> three sorted lists. With identities, whole people in the order of their first photo, as
+    near to the shares as they come."""
     ends = boundaries(len(names), ratios)
     if identities is None:
         parts = [names[a:b] for a, b in zip([0, *ends], ends)]
@@ -90,8 +138,10 @@ def divide(names, ratios, identities=None):
         parts = [sorted(part) for part in parts]
     if not all(parts):
         counts = ", ".join(f"{part} {len(p)}" for part, p in zip(PARTS, parts))
-        raise UserError(f"{len(names)} photos cannot be split by {ratios} into three parts that all hold some (found {counts}); "
-                        "give more photos or other --ratios")
+        raise UserError(
+            f"{len(names)} photos cannot be split by {ratios} into three parts that all hold some (found"
+            f" {counts}); give more photos or other --ratios"
+        )
     return parts
 
 
@@ -100,39 +150,64 @@ def digest(data):
 
 
 def plan(args):
-    """Read and check everything.  Returns (parts, texts, record): names and attribute file of each part, and what split.json will hold."""
+    """Read and check everything.  Returns (parts, texts, record): names and attribute file of each part, and
+    what split.json will hold."""
     names = [name for name, _ in list_photos(args.folder_path)]
     attr_path = find_attribute_file(args.folder_path, args.attr_path)
     table = read_table(attr_path)
     match(args.folder_path, names, attr_path, table.names)
-    names = names[:args.limit]
+    names = names[: args.limit]
     identities = read_identities(args.identity_path, names) if args.identity_path else None
     parts = divide(names, args.ratios, identities)
     row_of = dict(zip(table.names, table.rows))
     texts = [format_table(part, table.columns, [row_of[n] for n in part]) for part in parts]
     record = {
-        "format": 1, "source": str(args.folder_path.resolve()), "attr_path": str(attr_path.resolve()),
+        "format": 1,
+        "source": str(args.folder_path.resolve()),
+        "attr_path": str(attr_path.resolve()),
         "identity_path": str(args.identity_path.resolve()) if args.identity_path else None,
-        "ratios": args.ratios, "limit": args.limit, "mode": args.mode, "num_images": len(names),
-        "parts": {name: {"num_images": len(part), "first": part[0], "last": part[-1], "names_sha256": digest("\n".join(part).encode()),
-                         "attributes_sha256": digest(text)} for name, part, text in zip(PARTS, parts, texts)}}
+        "ratios": args.ratios,
+        "limit": args.limit,
+        "mode": args.mode,
+        "num_images": len(names),
+        "parts": {
+            name: {
+                "num_images": len(part),
+                "first": part[0],
+                "last": part[-1],
+                "names_sha256": digest("\n".join(part).encode()),
+                "attributes_sha256": digest(text),
+            }
+            for name, part, text in zip(PARTS, parts, texts)
+        },
+    }
     return parts, texts, record
 
 
 def already_there(output, parts, texts, record):
-    """True if `output` holds exactly this split.  Raises UserError if it holds another one, part of one, or one that was changed."""
+    """True if `output` holds exactly this split.  Raises UserError if it holds another one, part of one, or
+    one that was changed."""
     there = [name for name in (*PARTS, RECORD) if (output / name).exists()]
     if not there:
         if output.exists() and not output.is_dir():
-            raise UserError(f"--output_dir {output}: is a file, expected a folder; choose another --output_dir")
+            raise UserError(
+                f"--output_dir {output}: is a file, expected a folder; choose another --output_dir"
+            )
         return False
     remedy = f"remove {', '.join(there)} there, or choose another --output_dir"
     if len(there) < 4:
         raise UserError(f"--output_dir {output}: holds {', '.join(there)} but no complete split; {remedy}")
     try:
         saved = json.loads((output / RECORD).read_text())
-        changed = [f"{k}: {saved.get(k)} -> {v}" for k, v in record.items() if k != "parts" and saved.get(k) != v]
-        changed += [f"{part}: other {k}" for part, v in record["parts"].items() for k in v if saved["parts"][part][k] != v[k]]
+        changed = [
+            f"{k}: {saved.get(k)} -> {v}" for k, v in record.items() if k != "parts" and saved.get(k) != v
+        ]
+        changed += [
+            f"{part}: other {k}"
+            for part, v in record["parts"].items()
+            for k in v
+            if saved["parts"][part][k] != v[k]
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         changed = [f"{RECORD} is damaged"]
     if changed:
@@ -141,28 +216,31 @@ def already_there(output, parts, texts, record):
         found, expected = set(os.listdir(output / name)), {*part, FILE_NAMES[0]}
         if found != expected or (output / name / FILE_NAMES[0]).read_bytes() != text:
             odd = sorted(found ^ expected)[:3] or [FILE_NAMES[0]]
-            raise UserError(f"--output_dir {output}: {name} was changed since it was split ({', '.join(odd)}); {remedy}")
+            raise UserError(
+                f"--output_dir {output}: {name} was changed since it was split ({', '.join(odd)}); {remedy}"
+            )
     return True
 
 
 def place(source, target, names, mode, bar):
     """Link or copy `names` from a folder into another.  Returns the number of symbolic links among them."""
     source, symbolic = source.resolve(), 0
-    here, there = (os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in (source, target))   # no path is walked per photo
+    # no path is walked per photo
+    here, there = (os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in (source, target))
     try:
         for start in range(0, len(names), 500):
-            for name in names[start:start + 500]:
+            for name in names[start : start + 500]:
                 if mode == "copy":
                     shutil.copy2(source / name, target / name)
                     continue
                 try:
                     os.link(name, name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=True)
-                except OSError as e:                        # another disk, no hard links there, or too many to one file
+                except OSError as e:  # another disk, no hard links there, or too many to one file
                     if e.errno in (errno.ENOENT, errno.ENOSPC):
                         raise
                     os.symlink(f"{source}/{name}", name, dir_fd=there)
                     symbolic += 1
-            bar.update(len(names[start:start + 500]))
+            bar.update(len(names[start : start + 500]))
     finally:
         os.close(here)
         os.close(there)
@@ -170,7 +248,8 @@ def place(source, target, names, mode, bar):
 
 
 def build(output, source, parts, texts, record):
-    """Make the split in a temporary folder beside `output` and rename it into place.  Returns the number of symbolic links."""
+    """Make the split in a temporary folder beside `output` and rename it into place.  Returns the number of
+    symbolic links."""
     output = output.absolute()
     files.make_folder(output.parent)
     try:
@@ -188,7 +267,7 @@ def build(output, source, parts, texts, record):
         files.write_json(made / RECORD, record)
         new = not output.exists()
         output.mkdir(exist_ok=True)
-        for name in (*PARTS, RECORD):                       # the record last: it says that all is there
+        for name in (*PARTS, RECORD):  # the record last: it says that all is there
             os.rename(made / name, output / name)
             moved.append(output / name)
     except BaseException:
@@ -215,7 +294,11 @@ def main(argv=None):
         print(f"dry run: nothing written to {args.output_dir} (--mode {args.mode})")
     else:
         symbolic = build(args.output_dir, args.folder_path, parts, texts, record)
-        how = "copied" if args.mode == "copy" else f"linked{f', {symbolic} of them by symbolic links' if symbolic else ''}"
+        how = (
+            "copied"
+            if args.mode == "copy"
+            else f"linked{f', {symbolic} of them by symbolic links' if symbolic else ''}"
+        )
         print(f"{args.output_dir}: {record['num_images']} photos {how}")
 
 

@@ -1,4 +1,6 @@
-"""What all attacks share: the ball, the image box, the release as an 8-bit image, and how they call the translator."""
+"""What all attacks share: the ball, the image box, the release as an 8-bit image, and how they call the
+translator."""
+
 import math
 from contextlib import contextmanager
 
@@ -22,7 +24,8 @@ def on_grid(x, tolerance=1e-4):
 
 @contextmanager
 def frozen(module):
-    """No parameter gradients inside: the attack needs the input's gradient alone (a third of the backward pass is saved)."""
+    """No parameter gradients inside: the attack needs the input's gradient alone (a third of the backward
+    pass is saved)."""
     parameters = [p for p in module.parameters() if p.requires_grad] if isinstance(module, nn.Module) else []
     for p in parameters:
         p.requires_grad_(False)
@@ -34,25 +37,31 @@ def frozen(module):
 
 
 class Attack:
-    """Disrupt photos so that the translator's fakes of them break. Subclasses implement `perturb` and `definition`.
+    """Disrupt photos so that the translator's fakes of them break. Subclasses implement `perturb` and
+    `definition`.
 
     Args:   translator  G(x, c) -> fake, or ThroughDefence; its parameters get no gradients
-            eps         L-inf radius, [-1, 1] image units; what is released uses floor(127.5 eps) whole grey levels
+            eps         L-inf radius, [-1, 1] image units; what is released uses floor(127.5 eps) whole grey
+                        levels
             precision   fp32 | bf16 (autocast of the translator; losses and updates stay float32)
-    Call:   attack(x, labels, rng): x (N, 3, H, W) float32 in [-1, 1] on the 8-bit grid; labels (N, K, C), the conditions of
-            models.label_rules; rng common.seeds.Streams, one per image -> the released x_adv, shape, range and grid of x.
-            An image's result does not depend on the images beside it, up to float rounding.
-    Raises: ValueError for images off [-1, 1] or off the 8-bit grid, labels of another shape, eps below one grey level
+    Call:   attack(x, labels, rng): x (N, 3, H, W) float32 in [-1, 1] on the 8-bit grid; labels (N, K, C), the
+            conditions of models.label_rules; rng common.seeds.Streams, one per image -> the released x_adv,
+            shape, range and grid of x. An image's result does not depend on the images beside it, up to float rounding.
+    Raises: ValueError for images off [-1, 1] or off the 8-bit grid, labels of another shape, eps below one
+            grey level
     """
 
     name = "attack"
-    options = ()               # keyword arguments of the constructor, see attacks.build
-    uses_translator = True     # False: the translator has no say in the result
+    options = ()  # keyword arguments of the constructor, see attacks.build
+    uses_translator = True  # False: the translator has no say in the result
     smallest_eps = EIGHT_BIT_STEP
 
     def __init__(self, translator, eps, precision="fp32"):
         if not (math.isfinite(eps) and self.smallest_eps <= eps + 1e-8):
-            raise ValueError(f"eps {eps}: {self.name} needs at least {self.smallest_eps:.5f} in [-1, 1] units (one 8-bit step)")
+            raise ValueError(
+                f"eps {eps}: {self.name} needs at least {self.smallest_eps:.5f} in [-1, 1] units (one 8-bit"
+                " step)"
+            )
         self.translator, self.eps, self.precision = translator, float(eps), precision
         self.defence = translator if isinstance(translator, ThroughDefence) else None
         self.generator = self.defence.translator if self.defence else translator
@@ -60,7 +69,10 @@ class Attack:
     def __call__(self, x, labels, rng):
         images.check_range(x)
         if not on_grid(x):
-            raise ValueError("a photo is attacked as the 8-bit image that it is: round x to the grid first (common.images.quantise)")
+            raise ValueError(
+                "a photo is attacked as the 8-bit image that it is: round x to the grid first"
+                " (common.images.quantise)"
+            )
         if labels.ndim != 3 or len(labels) != len(x):
             raise ValueError(f"expected labels (N, K, C) for {len(x)} images, found {tuple(labels.shape)}")
         x = x.detach().contiguous(memory_format=self.memory_format(x))
@@ -72,7 +84,8 @@ class Attack:
         raise NotImplementedError
 
     def definition(self):
-        """JSON dict of everything that decides the result, besides the photo, its labels and its random stream."""
+        """JSON dict of everything that decides the result, besides the photo, its labels and its random
+        stream."""
         raise NotImplementedError
 
     @staticmethod
@@ -89,12 +102,13 @@ class Attack:
         return grey_levels(self.eps)
 
     def release(self, x, d):
-        """The 8-bit image that leaves the attacker's hands: x + clip(round(127.5 d), -n, n)/127.5, n = floor(127.5 eps), in [-1, 1].
+        """The 8-bit image that leaves the attacker's hands: x + clip(round(127.5 d), -n, n)/127.5, n =
+        floor(127.5 eps), in [-1, 1].
 
         A plain rounding of x + d could leave the ball by half a grey level.
         """
         d = (127.5 * d).round().clamp(-self.levels, self.levels) / 127.5
-        return images.quantise((x + d).clamp(-1, 1))    # bit-equal to the PNG read back
+        return images.quantise((x + d).clamp(-1, 1))  # bit-equal to the PNG read back
 
     def translate(self, x, c):
         """Fakes (N, 3, H, W) float32 of x by the undefended translator."""
@@ -106,6 +120,7 @@ class Attack:
         return self.defence.defend(x, rng) if self.defence else x
 
     def reference(self, x, c):
-        """Fakes of the clean photo, undefended and without gradients: what attacked fakes are compared with."""
+        """Fakes of the clean photo, undefended and without gradients: what attacked fakes are compared
+        with."""
         with torch.no_grad():
             return self.translate(x, c)

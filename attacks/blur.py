@@ -1,12 +1,17 @@
-"""Disruptions that survive a blur: the attacker blurs the photo inside the loss (Ruiz et al. 2020, Sec. 3.4)."""
+"""Disruptions that survive a blur: the attacker blurs the photo inside the loss (Ruiz et al. 2020, Sec.
+3.4)."""
+
 from functools import partial
 
 from common.blur import box_blur, gaussian_blur
 
 MODES = ("none", "spread", "eot")
-# The published sequence; its code never ran the first box filter (k = 3) after switching from the Gaussians, ours does.
-BLURS = (*(partial(gaussian_blur, sigma=s, kernel_size=11) for s in (1.0, 1.5, 2.0, 2.5, 3.0)),
-         *(partial(box_blur, k=k) for k in (3, 5, 7, 9)))
+# The published sequence; its code never ran the first box filter (k = 3) after switching from the Gaussians,
+# ours does.
+BLURS = (
+    *(partial(gaussian_blur, sigma=s, kernel_size=11) for s in (1.0, 1.5, 2.0, 2.5, 3.0)),
+    *(partial(box_blur, k=k) for k in (3, 5, 7, 9)),
+)
 
 
 def identity(x):

@@ -1,10 +1,13 @@
 """Craft one perturbation for all photos, on the photos of split A and against one translator or several.
 
 reads   <data_dir>/images_a/ (made by split_dataset.py), without its held-out part, and the translators
-writes  --save_perturbation FILE.pt, a tensor (3, image_size, image_size) in [-1, 1] units for --attack_type universal
+writes  --save_perturbation FILE.pt, a tensor (3, image_size, image_size) in [-1, 1] units for --attack_type
+        universal
 
-  python -m attacks.craft --data_dir dataset/CelebA --victims stargan=200000-G.ckpt --save_perturbation universal.pt
+  python -m attacks.craft --data_dir dataset/CelebA --victims stargan=200000-G.ckpt \\
+      --save_perturbation universal.pt
 """
+
 import json
 from pathlib import Path
 
@@ -18,23 +21,31 @@ from faces.celeba import held_out
 from faces.flags import add_data_flags, open_faces
 from models.victims import load_victims, named_file
 
-PHOTOS = 128    # as many as CMUA-Watermark trains on
+PHOTOS = 128  # as many as CMUA-Watermark trains on
 
 
 def craft(victims, photos, eps, alpha, steps, rng, chunk=16, show=False):
-    """A universal perturbation by sign steps on the mean loss over a batch of photos, away from their clean fakes.
+    """A universal perturbation by sign steps on the mean loss over a batch of photos, away from their clean
+    fakes.
 
-    Args:    victims     [(G(x, c), conditions (N, K, C) of the photos)]: the loss is meaned over the K sets and over the victims
+    Args:    victims     [(G(x, c), conditions (N, K, C) of the photos)]: the loss is meaned over the K sets
+                         and over the victims
              photos      (N, 3, H, W) in [-1, 1]
-             eps, alpha  radius and step, [-1, 1] units;  steps  one pass of all photos through every victim each
-             rng         common.seeds.Streams of one stream: the start, uniform in the ball (at zero the gradient is zero)
+             eps, alpha  radius and step, [-1, 1] units;  steps  one pass of all photos through every victim
+                         each
+             rng         common.seeds.Streams of one stream: the start, uniform in the ball (at zero the
+                         gradient is zero)
              chunk       photos per forward pass; their gradients add up, so only memory depends on it
     Returns: (3, H, W), |p| <= eps
-    Source:  Moosavi-Dezfooli et al. 2017 for the idea; sign steps on a batch as in CMUA-Watermark (Huang et al. 2022), without its
-             fusion of one perturbation per translator: here their gradients are added, each scaled to a mean of 1
+    Source:  Moosavi-Dezfooli et al. 2017 for the idea; sign steps on a batch as in CMUA-Watermark (Huang et
+             al. 2022), without its fusion of one perturbation per translator: here their gradients are added,
+             each scaled to a mean of 1
     """
     p = rng.uniform(photos[:1], -eps, eps)
-    work = [(translator, _clean(translator, photos, conditions, chunk), conditions) for translator, conditions in victims]
+    work = [
+        (translator, _clean(translator, photos, conditions, chunk), conditions)
+        for translator, conditions in victims
+    ]
     with progress.bar(steps, "craft", "step", show=show) as bar:
         for _ in range(steps):
             total = torch.zeros_like(p)
@@ -45,7 +56,12 @@ def craft(victims, photos, eps, alpha, steps, rng, chunk=16, show=False):
                         leaf = p.detach().requires_grad_(True)
                         with torch.enable_grad():
                             seen = (x + leaf).clamp(-1, 1).repeat(c.shape[1], 1, 1, 1)
-                            loss = (translator(seen, c.transpose(0, 1).flatten(0, 1)) - goal).square().mean(dim=(1, 2, 3)).sum()
+                            loss = (
+                                (translator(seen, c.transpose(0, 1).flatten(0, 1)) - goal)
+                                .square()
+                                .mean(dim=(1, 2, 3))
+                                .sum()
+                            )
                         grad += torch.autograd.grad(loss, leaf)[0]
                 total += grad / grad.abs().mean().clamp_min(torch.finfo(grad.dtype).tiny)
             p = (p + alpha * total.sign()).clamp(-eps, eps)
@@ -56,19 +72,55 @@ def craft(victims, photos, eps, alpha, steps, rng, chunk=16, show=False):
 @torch.no_grad()
 def _clean(translator, photos, conditions, chunk):
     """The clean fakes of each chunk, its K sets one after the other."""
-    return [torch.cat([translator(x, c[:, k]) for k in range(c.shape[1])]) for x, c in zip(photos.split(chunk), conditions.split(chunk))]
+    return [
+        torch.cat([translator(x, c[:, k]) for k in range(c.shape[1])])
+        for x, c in zip(photos.split(chunk), conditions.split(chunk))
+    ]
 
 
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="attacks.craft", description=__doc__)
     add_data_flags(p)
     g = p.add_argument_group("perturbation")
-    g.add_argument("--victims", type=named_file, nargs="+", required=True, metavar="NAME=FILE", help="translators that it is to break, all at once")
-    g.add_argument("--save_perturbation", type=Path, required=True, metavar="FILE.pt", help="where it goes; an existing file is not replaced")
-    g.add_argument("--test_noise_var", type=cli.radius, default=0.05, metavar="EPS", help="L-inf radius, [-1,1] image units (0.05 = 6.4/255)")
-    g.add_argument("--attack_steps", type=cli.positive_int, default=10, metavar="N", help="passes of all photos through every translator")
-    g.add_argument("--attack_step_size", type=cli.positive_float, default=0.01, metavar="A", help="step, [-1,1] image units")
-    cli.add_run_flags(p, batch_size=16).add_argument("--limit", type=cli.positive_int, default=PHOTOS, metavar="N", help="photos that it is crafted on")
+    g.add_argument(
+        "--victims",
+        type=named_file,
+        nargs="+",
+        required=True,
+        metavar="NAME=FILE",
+        help="translators that it is to break, all at once",
+    )
+    g.add_argument(
+        "--save_perturbation",
+        type=Path,
+        required=True,
+        metavar="FILE.pt",
+        help="where it goes; an existing file is not replaced",
+    )
+    g.add_argument(
+        "--test_noise_var",
+        type=cli.radius,
+        default=0.05,
+        metavar="EPS",
+        help="L-inf radius, [-1,1] image units (0.05 = 6.4/255)",
+    )
+    g.add_argument(
+        "--attack_steps",
+        type=cli.positive_int,
+        default=10,
+        metavar="N",
+        help="passes of all photos through every translator",
+    )
+    g.add_argument(
+        "--attack_step_size",
+        type=cli.positive_float,
+        default=0.01,
+        metavar="A",
+        help="step, [-1,1] image units",
+    )
+    cli.add_run_flags(p, batch_size=16).add_argument(
+        "--limit", type=cli.positive_int, default=PHOTOS, metavar="N", help="photos that it is crafted on"
+    )
     args = p.parse_args(argv)
     if args.save_perturbation.suffix != ".pt":
         p.error(f"--save_perturbation {args.save_perturbation}: expected a name that ends in .pt")
@@ -81,19 +133,36 @@ def main(argv=None):
         if ctx.world > 1:
             raise UserError("attacks.craft runs in one process; start it without torchrun")
         if args.save_perturbation.exists() and not args.dry_run:
-            raise UserError(f"--save_perturbation {args.save_perturbation}: exists; choose another name, or apply it with --attack_type universal --perturbation")
+            raise UserError(
+                f"--save_perturbation {args.save_perturbation}: exists; choose another name, or apply it with"
+                " --attack_type universal --perturbation"
+            )
         files.check_writable(args.save_perturbation.parent)
         victims, columns = load_victims(args, ctx.device)
         faces = open_faces(args, columns=columns, whole=True)
-        faces = faces.subset(held_out(faces.names, args.seed)[0][:args.limit])
+        faces = faces.subset(held_out(faces.names, args.seed)[0][: args.limit])
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         if args.dry_run:
             return
         photos = faces.floats(range(len(faces))).to(ctx.device)
-        asked = [(victim, victim.conditions(faces.labels.to(ctx.device)).transpose(0, 1)) for victim in victims]
-        p = craft(asked, photos, args.test_noise_var, args.attack_step_size, args.attack_steps, seeds.Streams([(args.seed, "universal")]), args.batch_size, ctx.is_main)
+        asked = [
+            (victim, victim.conditions(faces.labels.to(ctx.device)).transpose(0, 1)) for victim in victims
+        ]
+        p = craft(
+            asked,
+            photos,
+            args.test_noise_var,
+            args.attack_step_size,
+            args.attack_steps,
+            seeds.Streams([(args.seed, "universal")]),
+            args.batch_size,
+            ctx.is_main,
+        )
         save_perturbation(args.save_perturbation, p)
-        ctx.print(f"done: {args.save_perturbation}, {args.attack_steps} passes of {len(faces)} photos through {', '.join(v.name for v in victims)}")
+        ctx.print(
+            f"done: {args.save_perturbation}, {args.attack_steps} passes of {len(faces)} photos through"
+            f" {', '.join(v.name for v in victims)}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """DADFI: the perturbation of a photo from one pass of a trained generator (Yang et al. 2024)."""
+
 import torch
 import torch.nn.functional as F
 
@@ -10,12 +11,14 @@ OTHER_SIZES = ("refuse", "resize")
 
 
 class DADFI(Attack):
-    """Add what a generator of `python -m models.dadfi.train` makes of the photo; no translator is needed any more.
+    """Add what a generator of `python -m models.dadfi.train` makes of the photo; no translator is needed any
+    more.
 
     Args:   weights      its weights.safetensors; eps must be the bound that it was trained for
             other_sizes  refuse  photos of another size than it was trained at are an error
-                         resize  the perturbation is made of the photo shrunk so that its short side has that size, then
-                                 enlarged to the photo: what a translator sees that shrinks the photo likewise
+                         resize  the perturbation is made of the photo shrunk so that its short side has that
+                                 size, then enlarged to the photo: what a translator sees that shrinks the
+                                 photo likewise
     """
 
     name = "dadfi"
@@ -30,8 +33,10 @@ class DADFI(Attack):
             raise ValueError(f"other_sizes {other_sizes!r}: one of {', '.join(OTHER_SIZES)}")
         self.path, self.network, self.other_sizes = weights, load_perturber(weights), other_sizes
         if abs(self.network.lim - self.eps) > 1e-9:
-            raise UserError(f"{weights} was trained for a bound of {self.network.lim:g}, --test_noise_var is {self.eps:g}: "
-                            f"give --test_noise_var {self.network.lim:g}, or weights of that bound")
+            raise UserError(
+                f"{weights} was trained for a bound of {self.network.lim:g}, --test_noise_var is"
+                f" {self.eps:g}: give --test_noise_var {self.network.lim:g}, or weights of that bound"
+            )
 
     @torch.no_grad()
     def perturb(self, x, labels, rng):
@@ -40,16 +45,28 @@ class DADFI(Attack):
         if (h, w) == (size, size) or min(h, w) == size and self.other_sizes == "resize":
             p = network.perturbation(x)
         elif self.other_sizes == "refuse":
-            raise UserError(f"{self.path} was trained on photos of {size} x {size} pixels, these have {w} x {h}: give --image_size {size}")
+            raise UserError(
+                f"{self.path} was trained on photos of {size} x {size} pixels, these have {w} x {h}: give"
+                f" --image_size {size}"
+            )
         else:
-            small = F.interpolate(x, size=shrunk(h, w, size), mode="bilinear", align_corners=False, antialias=True).clamp(-1, 1)
+            small = F.interpolate(
+                x, size=shrunk(h, w, size), mode="bilinear", align_corners=False, antialias=True
+            ).clamp(-1, 1)
             p = F.interpolate(network.perturbation(small), size=(h, w), mode="bilinear", align_corners=False)
         if not torch.isfinite(p).all():
-            raise RunError(f"{self.path}: its perturbation is not finite; train it again, or take an earlier one")
+            raise RunError(
+                f"{self.path}: its perturbation is not finite; train it again, or take an earlier one"
+            )
         return self.project(x, p)
 
     def definition(self):
-        return {"attack": self.name, "eps": self.eps, "weights": self.network.sha256, "other_sizes": self.other_sizes}
+        return {
+            "attack": self.name,
+            "eps": self.eps,
+            "weights": self.network.sha256,
+            "other_sizes": self.other_sizes,
+        }
 
 
 def shrunk(h, w, size):

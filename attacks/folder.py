@@ -1,4 +1,6 @@
-"""What an attack adds to a folder of photos: reading them at the translator's sizes, and the table of what was reached."""
+"""What an attack adds to a folder of photos: reading them at the translator's sizes, and the table of what
+was reached."""
+
 import csv
 import io
 
@@ -9,24 +11,29 @@ import torch.nn.functional as F
 from common import files, folder, images
 from common.cli import UserError
 
-SMALLEST = 8    # pixels a side: halvings by the translator must leave something to normalise
+SMALLEST = 8  # pixels a side: halvings by the translator must leave something to normalise
 HEADER = ["file", "source", "width", "height", "linf", "l2"]
 
 
 def read_photo(path, image_size=0):
-    """uint8 (H, W, 3); image_size > 0 resizes the short side to it and crops the centre square, 0 keeps the photo's size."""
+    """uint8 (H, W, 3); image_size > 0 resizes the short side to it and crops the centre square, 0 keeps the
+    photo's size."""
     image = images.read_rgb(path)
     return np.asarray(images.center_crop_resize(image, 0, image_size) if image_size else image)
 
 
 def inspect(paths, image_size=0, skip_damaged=False, num_workers=0):
-    """common.folder.inspect, with the sizes that read_photo gives.  Raises UserError also for a photo that is too small."""
+    """common.folder.inspect, with the sizes that read_photo gives.  Raises UserError also for a photo that is
+    too small."""
     sizes, damaged = folder.inspect(paths, skip_damaged, num_workers)
     if image_size:
         sizes = dict.fromkeys(sizes, (image_size, image_size))
     for path, (h, w) in sizes.items():
         if min(h, w) < SMALLEST:
-            raise UserError(f"{path}: {w} x {h} pixels, the translator needs at least {SMALLEST} a side; --image_size N enlarges it")
+            raise UserError(
+                f"{path}: {w} x {h} pixels, the translator needs at least {SMALLEST} a side; --image_size N"
+                " enlarges it"
+            )
     return sizes, damaged
 
 
@@ -48,19 +55,33 @@ class Output(folder.Output):
 
     def row(self, source, before, after):
         d = torch.from_numpy(after.astype(np.float32) - before.astype(np.float32)) / 127.5
-        return [self.path(source).name, source.name, after.shape[1], after.shape[0], f"{float(d.abs().max()):.6f}", f"{float(d.square().mean()):.8f}"]
+        return [
+            self.path(source).name,
+            source.name,
+            after.shape[1],
+            after.shape[0],
+            f"{float(d.abs().max()):.6f}",
+            f"{float(d.square().mean()):.8f}",
+        ]
 
     def report(self, sources, rows, image_size):
-        """Write attack.csv for all sources: `rows` of this run, rows of earlier runs, measured again where a killed run left none."""
+        """Write attack.csv for all sources: `rows` of this run, rows of earlier runs, measured again where a
+        killed run left none."""
         path = self.folder / "attack.csv"
         known = {}
         if path.exists():
-            known = {r[0]: r for r in csv.reader(io.StringIO(path.read_text())) if len(r) == len(HEADER) and r != HEADER}
+            known = {
+                r[0]: r
+                for r in csv.reader(io.StringIO(path.read_text()))
+                if len(r) == len(HEADER) and r != HEADER
+            }
         known.update({r[0]: r for r in rows})
         for source in sources:
             name = self.path(source).name
             if name not in known:
-                known[name] = self.row(source, read_photo(source, image_size), images.load_png(self.path(source)))
+                known[name] = self.row(
+                    source, read_photo(source, image_size), images.load_png(self.path(source))
+                )
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([HEADER, *(known[name] for name in sorted(known))])
         files.write_atomic(path, text.getvalue())

@@ -1,11 +1,12 @@
 """FGSM, BIM, PGD and MIM: one loop, four settings."""
+
 import torch
 
 from attacks import blur as blurs
 from attacks.base import Attack
 
 TARGETS = ("gray", "clean", "input")
-JITTER = 0.001   # start of fgsm, bim and mim against the clean fake, [-1, 1] units
+JITTER = 0.001  # start of fgsm, bim and mim against the clean fake, [-1, 1] units
 
 
 class GradientAttack(Attack):
@@ -14,20 +15,32 @@ class GradientAttack(Attack):
     target  gray   minimise MSE(G(x + d, c), 0): pull the fake towards mid-grey, the original protocol
             clean  maximise MSE(G(x + d, c), G(x, c)): away from the clean fake (Ruiz et al. 2020, Eq. 2)
             input  minimise MSE(G(x + d, c), x): make the edit a no-op (Ruiz et al. 2020, Eq. 3)
-    label   original, target: one label set (K = 1);  iterative: step k uses set k mod K;  joint: mean loss over the K sets
+    label   original, target: one label set (K = 1);  iterative: step k uses set k mod K;  joint: mean loss
+            over the K sets
     blur    none | spread | eot, see attacks.blur
 
-    Args:   eps, step_size  [-1, 1] image units;  steps  one forward and backward pass of G each (times K for joint, times
+    Args:   eps, step_size  [-1, 1] image units;  steps  one forward and backward pass of G each (times K for
+                            joint, times
             eot and 10 for an expectation over draws and over blurs);  the rest as attacks.base.Attack
-    Source: Ruiz, Bargal and Sclaroff 2020 (arXiv:2003.01279) for targets, labels and blurs; Anti-disrupt's defaults. Its fgsm
-            took one step of 0.01 whatever eps was; ours takes a step of eps.
+    Source: Ruiz, Bargal and Sclaroff 2020 (arXiv:2003.01279) for targets, labels and blurs; Anti-disrupt's
+            defaults. Its fgsm took one step of 0.01 whatever eps was; ours takes a step of eps.
     """
 
     options = ("steps", "step_size", "target", "label", "blur", "precision")
     random_start = False
-    momentum = None            # decay of the accumulated gradient, None = the gradient itself
+    momentum = None  # decay of the accumulated gradient, None = the gradient itself
 
-    def __init__(self, translator, eps, steps=10, step_size=0.01, target="gray", label="original", blur="none", precision="fp32"):
+    def __init__(
+        self,
+        translator,
+        eps,
+        steps=10,
+        step_size=0.01,
+        target="gray",
+        label="original",
+        blur="none",
+        precision="fp32",
+    ):
         super().__init__(translator, eps, precision)
         if target not in TARGETS:
             raise ValueError(f"target {target!r}: one of {', '.join(TARGETS)}")
@@ -35,14 +48,22 @@ class GradientAttack(Attack):
             raise ValueError(f"label {label!r}: one of original, iterative, joint, target")
         if steps < 1 or not step_size > 0:
             raise ValueError(f"expected steps >= 1 and step_size > 0, found {steps} and {step_size}")
-        blurs.views(blur, 0)   # raises for an unknown mode
+        blurs.views(blur, 0)  # raises for an unknown mode
         self.steps, self.step_size, self.target, self.label, self.blur = steps, step_size, target, label, blur
 
     def definition(self):
-        return {"attack": self.name, "eps": self.eps, "steps": self.steps, "step_size": self.step_size, "target": self.target,
-                "label": self.label, "blur": self.blur, "precision": self.precision,
-                "translator": getattr(self.generator, "sha256", None),
-                "through": self.defence.definition() if self.defence else None}
+        return {
+            "attack": self.name,
+            "eps": self.eps,
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "target": self.target,
+            "label": self.label,
+            "blur": self.blur,
+            "precision": self.precision,
+            "translator": getattr(self.generator, "sha256", None),
+            "through": self.defence.definition() if self.defence else None,
+        }
 
     def perturb(self, x, labels, rng):
         per_step = self._label_sets(labels)
@@ -51,8 +72,11 @@ class GradientAttack(Attack):
         velocity = torch.zeros_like(d)
         for k in range(self.steps):
             sets = per_step[k % len(per_step)]
-            grad = self.ascent(x, d, [labels[:, i] for i in sets], [goals[i] for i in sets], blurs.views(self.blur, k), rng)
-            if self.momentum is not None:   # Dong et al. 2018, Eq. 6: the accumulated gradient, each normalised by its L1 norm
+            grad = self.ascent(
+                x, d, [labels[:, i] for i in sets], [goals[i] for i in sets], blurs.views(self.blur, k), rng
+            )
+            # Dong et al. 2018, Eq. 6: the accumulated gradient, each normalised by its L1 norm
+            if self.momentum is not None:
                 norm = grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(grad.dtype).tiny)
                 grad = velocity = self.momentum * velocity + grad / norm
             d = self.project(x, d + self.step_size * grad.sign())
@@ -61,8 +85,8 @@ class GradientAttack(Attack):
     def start(self, x, rng):
         """Where the loop begins: uniform in the ball for pgd, the photo for the others.
 
-        Against the clean fake the loss has its minimum at the photo, so its gradient there is exactly zero: a seeded jitter
-        gives the attacks without a random start a way to go.
+        Against the clean fake the loss has its minimum at the photo, so its gradient there is exactly zero: a
+        seeded jitter gives the attacks without a random start a way to go.
         """
         reach = self.eps if self.random_start else JITTER if self.target == "clean" else 0
         if not reach:
@@ -70,10 +94,11 @@ class GradientAttack(Attack):
         return self.project(x, rng.uniform(x, -reach, reach).contiguous(memory_format=self.memory_format(x)))
 
     def ascent(self, x, d, labels, goals, views, rng):
-        """Gradient with respect to d of what the attack maximises, meaned over views, defence draws and label sets.
+        """Gradient with respect to d of what the attack maximises, meaned over views, defence draws and label
+        sets.
 
-        Views and draws are taken one after the other, so the memory of one is enough; the label sets of a draw share its
-        purified image, so the defence is run and differentiated once for all of them.
+        Views and draws are taken one after the other, so the memory of one is enough; the label sets of a
+        draw share its purified image, so the defence is run and differentiated once for all of them.
         """
         draws = self.defence.draws if self.defence else 1
         total = torch.zeros_like(d)
@@ -85,14 +110,16 @@ class GradientAttack(Attack):
                     cut = seen.detach().requires_grad_(True)
                     at_cut = torch.zeros_like(cut)
                     for c, goal in zip(labels, goals):
-                        loss = (self.translate(cut, c) - goal).square().mean(dim=(1, 2, 3)).sum()   # sum: images stay independent
+                        # sum: images stay independent
+                        loss = (self.translate(cut, c) - goal).square().mean(dim=(1, 2, 3)).sum()
                         at_cut += torch.autograd.grad(loss, cut)[0]
                     total += torch.autograd.grad(seen, leaf, at_cut)[0]
         sign = 1 if self.target == "clean" else -1
         return total.mul_(sign / (len(views) * draws * len(labels)))
 
     def _label_sets(self, labels):
-        """Indices of the label sets of each step, in a cycle.  Raises ValueError if the rule does not fit K."""
+        """Indices of the label sets of each step, in a cycle.  Raises ValueError if the rule does not fit
+        K."""
         number = labels.shape[1]
         if self.label == "joint":
             return [list(range(number))]
@@ -109,23 +136,28 @@ class GradientAttack(Attack):
 
 class BIM(GradientAttack):
     """Basic iterative method (Kurakin et al. 2017), I-FGSM in Ruiz et al.: no random start."""
+
     name = "bim"
 
 
 class PGD(GradientAttack):
     """Projected gradient descent (Madry et al. 2018, Sec. 2.1): start uniform in the ball."""
+
     name = "pgd"
     random_start = True
 
 
 class MIM(GradientAttack):
     """Momentum iterative method (Dong et al. 2018, Algorithm 1), decay 1."""
+
     name = "mim"
     momentum = 1.0
 
 
 class FGSM(GradientAttack):
-    """Fast gradient sign method (Goodfellow et al. 2015, Sec. 4): one step of size eps; steps and step_size are not its own."""
+    """Fast gradient sign method (Goodfellow et al. 2015, Sec. 4): one step of size eps; steps and step_size
+    are not its own."""
+
     name = "fgsm"
     options = ("target", "label", "blur", "precision")
 

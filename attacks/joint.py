@@ -1,14 +1,17 @@
 """PGD against several translators at once: one image of a photo that is to break all of them."""
+
 import torch
 
 from attacks.base import Attack
 
 
 class JointPGD(Attack):
-    """Sign steps on the sum of the victims' losses, each gradient scaled to a mean size of 1, so that no victim outweighs another.
+    """Sign steps on the sum of the victims' losses, each gradient scaled to a mean size of 1, so that no
+    victim outweighs another.
 
-    Moves each victim's fake away from its clean fake; step k asks for target domain k mod K of that victim. What a generator that is trained
-    against several translators can be held against: each image of plain PGD serves one of them.
+    Moves each victim's fake away from its clean fake; step k asks for target domain k mod K of that victim.
+    What a generator that is trained against several translators can be held against: each image of plain PGD
+    serves one of them.
 
     Args:  victims  models.victims.Victim, one or more; the rest as attacks.gradient.PGD
     Call:  labels (N, 1, all columns) in {0, 1}, the photos' own, of which each victim takes its columns
@@ -24,8 +27,16 @@ class JointPGD(Attack):
         self.victims, self.steps, self.step_size = list(victims), steps, step_size
 
     def definition(self):
-        return {"attack": self.name, "eps": self.eps, "steps": self.steps, "step_size": self.step_size, "target": "clean", "label": "iterative",
-                "victims": {v.name: v.translator.sha256 for v in self.victims}, "precision": [v.precision for v in self.victims]}
+        return {
+            "attack": self.name,
+            "eps": self.eps,
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "target": "clean",
+            "label": "iterative",
+            "victims": {v.name: v.translator.sha256 for v in self.victims},
+            "precision": [v.precision for v in self.victims],
+        }
 
     def perturb(self, x, labels, rng):
         conditions = [victim.conditions(labels[:, 0]) for victim in self.victims]
@@ -37,8 +48,15 @@ class JointPGD(Attack):
             for victim, asked, clean in zip(self.victims, conditions, goals):
                 leaf = d.detach().requires_grad_(True)
                 with torch.enable_grad():
-                    loss = (victim(x + leaf, asked[k % len(asked)]) - clean[k % len(asked)]).square().mean(dim=(1, 2, 3)).sum()
+                    loss = (
+                        (victim(x + leaf, asked[k % len(asked)]) - clean[k % len(asked)])
+                        .square()
+                        .mean(dim=(1, 2, 3))
+                        .sum()
+                    )
                 (grad,) = torch.autograd.grad(loss, leaf)
-                total += grad / grad.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(grad.dtype).tiny)
+                total += grad / grad.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(
+                    torch.finfo(grad.dtype).tiny
+                )
             d = self.project(x, d + self.step_size * total.sign())
         return d

@@ -1,4 +1,5 @@
 """Controls: no disruption, and noise that knows nothing of the translator."""
+
 from attacks.base import Attack
 
 
@@ -20,7 +21,8 @@ class NoAttack(Attack):
 
 
 class Gaussian(Attack):
-    """White noise of standard deviation eps ([-1, 1] units); not projected to a ball, but an 8-bit image in [-1, 1] as all."""
+    """White noise of standard deviation eps ([-1, 1] units); not projected to a ball, but an 8-bit image in
+    [-1, 1] as all."""
 
     name = "gaussian"
     uses_translator = False
@@ -34,14 +36,15 @@ class Gaussian(Attack):
 
     @property
     def levels(self):
-        return 255    # eps does not bound the noise, the image box does
+        return 255  # eps does not bound the noise, the image box does
 
     def definition(self):
         return {"attack": self.name, "eps": self.eps}
 
 
 class RandomSign(Attack):
-    """Every value of the photo moved by plus or minus eps at random: what a disruption of the same bound must beat."""
+    """Every value of the photo moved by plus or minus eps at random: what a disruption of the same bound must
+    beat."""
 
     name = "random-sign"
     uses_translator = False

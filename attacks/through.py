@@ -1,4 +1,5 @@
 """Adaptive attacks: the attacker knows the defence and differentiates through it."""
+
 import torch
 from torch import nn
 
@@ -11,11 +12,13 @@ class ThroughDefence(nn.Module):
     Args:   translator  G(x, c)
             purifier    purify.base.Purifier, called as purifier(x, rng)
             gradient    full  the chain rule through every step of the purifier
-                        bpda  forward through the purifier, backward as if it were the identity (Athalye, Carlini and Wagner
-                              2018, Sec. 4.1): for purifiers without a useful gradient
-            eot         draws of the purifier's randomness per attack step; gradients are averaged over them (expectation over
-                        transformation, Athalye et al. 2018). A purifier without randomness is drawn once.
-    Call:   (x, c, rng) -> fakes (N, 3, H, W); each call is one draw, so a mean over calls estimates the expected fake
+                        bpda  forward through the purifier, backward as if it were the identity (Athalye,
+                              Carlini and Wagner 2018, Sec. 4.1): for purifiers without a useful gradient
+            eot         draws of the purifier's randomness per attack step; gradients are averaged over them
+                        (expectation over transformation, Athalye et al. 2018). A purifier without randomness
+                        is drawn once.
+    Call:   (x, c, rng) -> fakes (N, 3, H, W); each call is one draw, so a mean over calls estimates the
+            expected fake
     """
 
     def __init__(self, translator, purifier, gradient="full", eot=1):
@@ -25,7 +28,9 @@ class ThroughDefence(nn.Module):
         if eot < 1:
             raise ValueError(f"eot {eot}: at least one draw is needed")
         self.translator, self.purifier, self.gradient, self.eot = translator, purifier, gradient, eot
-        self.size_multiple = max(getattr(translator, "size_multiple", 1), getattr(purifier, "size_multiple", 1))
+        self.size_multiple = max(
+            getattr(translator, "size_multiple", 1), getattr(purifier, "size_multiple", 1)
+        )
 
     @property
     def draws(self):
@@ -39,7 +44,7 @@ class ThroughDefence(nn.Module):
         if self.gradient == "bpda":
             with torch.no_grad():
                 purified = self.purifier(x, rng)
-            return purified + (x - x.detach())         # adds exactly zero, passes the gradient on unchanged
+            return purified + (x - x.detach())  # adds exactly zero, passes the gradient on unchanged
         purified = self.purifier(x, rng)
         if x.requires_grad and not purified.requires_grad:
             raise ValueError(f"{self.purifier.name} passes no gradient: attack through it with gradient bpda")
@@ -54,5 +59,10 @@ class ThroughDefence(nn.Module):
 
     def definition(self):
         """JSON dict of the defence and of how it is differentiated, for cache keys."""
-        return {"purifier": self.purifier.name, "params": dict(self.purifier.params), "sha256": self.purifier.sha256,
-                "gradient": self.gradient, "eot": self.draws}
+        return {
+            "purifier": self.purifier.name,
+            "params": dict(self.purifier.params),
+            "sha256": self.purifier.sha256,
+            "gradient": self.gradient,
+            "eot": self.draws,
+        }

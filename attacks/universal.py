@@ -1,4 +1,5 @@
 """One perturbation for all photos: a given file, or one crafted on a batch (as CMUA-Watermark does)."""
+
 import hashlib
 import io
 from pathlib import Path
@@ -15,10 +16,12 @@ FITS = ("resize", "tile")
 
 
 def load_perturbation(path):
-    """Read a (3, h, w) or (1, 3, h, w) tensor in [-1, 1] units from a .pt or .npy file, as data and never as code.
+    """Read a (3, h, w) or (1, 3, h, w) tensor in [-1, 1] units from a .pt or .npy file, as data and never as
+    code.
 
     Returns: (3, h, w) float32.
-    Raises:  UserError for a file that is missing, damaged, hostile, of another shape, not finite, zero or in other units
+    Raises:  UserError for a file that is missing, damaged, hostile, of another shape, not finite, zero or in
+             other units
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
@@ -28,18 +31,27 @@ def load_perturbation(path):
             raise UserError(f"{path}: no such perturbation file")
         except (OSError, ValueError, EOFError) as e:
             raise UserError(f"{path}: damaged or not an array of numbers ({' '.join(str(e).split())[:80]})")
-        found = torch.from_numpy(np.asarray(loaded, np.float32)) if np.issubdtype(loaded.dtype, np.floating) else loaded
+        found = (
+            torch.from_numpy(np.asarray(loaded, np.float32))
+            if np.issubdtype(loaded.dtype, np.floating)
+            else loaded
+        )
     else:
         found = checkpoint.read_torch(path)
     if not torch.is_tensor(found) or not found.is_floating_point():
-        raise UserError(f"{path}: expected one tensor of floats (3, h, w), found {getattr(found, 'dtype', type(found).__name__)}")
+        raise UserError(
+            f"{path}: expected one tensor of floats (3, h, w), found"
+            f" {getattr(found, 'dtype', type(found).__name__)}"
+        )
     shape = tuple(found.shape)
     p = found.detach().float().squeeze(0) if found.ndim == 4 else found.detach().float()
     if p.ndim != 3 or p.shape[0] != 3 or 0 in shape:
         raise UserError(f"{path}: expected a perturbation (3, h, w) or (1, 3, h, w), found {shape}")
     largest = float(p.abs().max())
-    if not 0 < largest <= 2:    # also true of NaN
-        raise UserError(f"{path}: expected finite values in [-1, 1] image units, not all zero; the largest is {largest:g}")
+    if not 0 < largest <= 2:  # also true of NaN
+        raise UserError(
+            f"{path}: expected finite values in [-1, 1] image units, not all zero; the largest is {largest:g}"
+        )
     return p
 
 
@@ -66,7 +78,9 @@ class Universal(Attack):
     def __init__(self, translator, eps, perturbation=None, fit="resize"):
         super().__init__(None, eps)
         if perturbation is None:
-            raise UserError("universal needs --perturbation FILE (.pt or .npy, a tensor (3, h, w) in [-1, 1] units)")
+            raise UserError(
+                "universal needs --perturbation FILE (.pt or .npy, a tensor (3, h, w) in [-1, 1] units)"
+            )
         if fit not in FITS:
             raise ValueError(f"fit {fit!r}: one of {', '.join(FITS)}")
         self.perturbation = perturbation if torch.is_tensor(perturbation) else load_perturbation(perturbation)

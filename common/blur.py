@@ -1,4 +1,6 @@
-"""Blur kernels shared by the blur defence and the attacks that evade it. Depthwise, reflected borders, differentiable."""
+"""Blur kernels shared by the blur defence and the attacks that evade it. Depthwise, reflected borders,
+differentiable."""
+
 import torch
 import torch.nn.functional as F
 
@@ -28,7 +30,10 @@ def _check(x, kernel_size):
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"the kernel size must be odd, found {kernel_size}")
     if x.ndim != 4 or min(x.shape[-2:]) <= kernel_size // 2:
-        raise ValueError(f"expected images (N, C, H, W) of more than {kernel_size // 2} pixels a side, found {tuple(x.shape)}")
+        raise ValueError(
+            f"expected images (N, C, H, W) of more than {kernel_size // 2} pixels a side, found"
+            f" {tuple(x.shape)}"
+        )
 
 
 def _separable(x, weights):

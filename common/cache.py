@@ -1,7 +1,9 @@
 """Caches of images, one PNG each, shared by all runs: what is there is never made again.
 
-The folder's key is the sha256 of what defines one image's result, never of the file list, batch size, device or --limit.
+The folder's key is the sha256 of what defines one image's result, never of the file list, batch size, device
+or --limit.
 """
+
 import json
 from pathlib import Path
 
@@ -14,12 +16,14 @@ FORMAT_VERSION = 1
 
 
 class ImageCache:
-    """<root>/<name>-<key8>/<stem>.png with the definition beside it; may be extended, two processes may fill it together.
+    """<root>/<name>-<key8>/<stem>.png with the definition beside it; may be extended, two processes may fill
+    it together.
 
     Args:  root        e.g. results/attacked/CelebA
            name        readable part of the folder name, e.g. "pgd-eps0.05"
            definition  JSON dict of all that decides one image's result
-           sources     name -> fingerprint of the photo it is made from: an image of a photo that was replaced is made again
+           sources     name -> fingerprint of the photo it is made from: an image of a photo that was replaced
+                       is made again
     """
 
     def __init__(self, root, name, definition, sources=None):
@@ -27,21 +31,33 @@ class ImageCache:
         self.key = files.key_of(definition)
         self.folder = Path(root) / f"{name}-{self.key[:8]}"
         self.definition, self.sources = definition, sources
-        self.listed = self.folder / "sources.tsv"        # stem and fingerprint of each image, appended when it is there
+        # stem and fingerprint of each image, appended when it is there
+        self.listed = self.folder / "sources.tsv"
         self._check_owner()
 
     def _check_owner(self):
-        """Raises UserError if the folder says that its images were made otherwise: renamed, or copied from other weights."""
+        """Raises UserError if the folder says that its images were made otherwise: renamed, or copied from
+        other weights."""
         try:
             there = json.loads((self.folder / "definition.json").read_text())
         except FileNotFoundError:
             return
         except (OSError, ValueError) as e:
-            raise UserError(f"{self.folder / 'definition.json'}: cannot be read ({' '.join(str(e).split())[:60]}); delete the folder, its images are made again")
+            raise UserError(
+                f"{self.folder / 'definition.json'}: cannot be read ({' '.join(str(e).split())[:60]}); delete"
+                " the folder, its images are made again"
+            )
         mine, theirs = json.loads(json.dumps(self.definition)), there if isinstance(there, dict) else {}
-        changed = [f"{k}: {theirs.get(k)!s:.24}, expected {mine.get(k)!s:.24}" for k in {**mine, **theirs} if theirs.get(k) != mine.get(k)]
+        changed = [
+            f"{k}: {theirs.get(k)!s:.24}, expected {mine.get(k)!s:.24}"
+            for k in {**mine, **theirs}
+            if theirs.get(k) != mine.get(k)
+        ]
         if changed:
-            raise UserError(f"{self.folder}: a cache that belongs to something else ({'; '.join(changed[:3])}); delete it, its images are made again")
+            raise UserError(
+                f"{self.folder}: a cache that belongs to something else ({'; '.join(changed[:3])}); delete"
+                " it, its images are made again"
+            )
 
     def path(self, name):
         return self.folder / f"{Path(name).stem}.png"
@@ -54,7 +70,11 @@ class ImageCache:
             made_from = dict(line.split("\t") for line in lines if line.count("\t") == 1)
             there = {stem for stem in there if stem in made_from}
         stem = lambda n: Path(n).stem
-        return [n for n in names if stem(n) not in there or self.sources is not None and made_from[stem(n)] != self.sources[n]]
+        return [
+            n
+            for n in names
+            if stem(n) not in there or self.sources is not None and made_from[stem(n)] != self.sources[n]
+        ]
 
     def save(self, names, array):
         """uint8 (N, H, W, 3), one file each."""

@@ -1,8 +1,9 @@
 """Weights and training states: self-describing, written whole or not at all, read as data and never as code.
 
-Training states are one dict of tensors, numbers, strings, lists and dicts. Released weights are safetensors (float16, widened
-on load) whose metadata holds what is needed to rebuild the network.
+Training states are one dict of tensors, numbers, strings, lists and dicts. Released weights are safetensors
+(float16, widened on load) whose metadata holds what is needed to rebuild the network.
 """
+
 import io
 import json
 import warnings
@@ -20,9 +21,14 @@ FORMAT = 1
 
 
 def save_state(path, step, options, **parts):
-    """Write a training state: `parts` are state_dicts (or objects that have one); `options` holds JSON types only."""
-    state = {"format": FORMAT, "step": step, "options": options,
-             "parts": {k: p.state_dict() if hasattr(p, "state_dict") else p for k, p in parts.items()}}
+    """Write a training state: `parts` are state_dicts (or objects that have one); `options` holds JSON types
+    only."""
+    state = {
+        "format": FORMAT,
+        "step": step,
+        "options": options,
+        "parts": {k: p.state_dict() if hasattr(p, "state_dict") else p for k, p in parts.items()},
+    }
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomic(path, buffer.getbuffer())
@@ -37,8 +43,12 @@ def load_state(path):
 
 
 def save_weights(path, state_dict, meta, half=False):
-    """Write weights as safetensors; `meta` (JSON types) rebuilds the network. half = float16, for files that are released."""
-    tensors = {k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state_dict.items()}
+    """Write weights as safetensors; `meta` (JSON types) rebuilds the network. half = float16, for files that
+    are released."""
+    tensors = {
+        k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
+        for k, v in state_dict.items()
+    }
     write_atomic(path, save_safetensors_bytes(tensors, {"meta": json.dumps({"format": FORMAT, **meta})}))
 
 
@@ -46,17 +56,21 @@ def read_weights(path):
     """Read any weight file as data: safetensors, or a torch file of tensors and plain containers.
 
     Returns (state_dict with float32 tensors, meta dict or {}).
-    Raises UserError, one line, for a file that is missing, truncated, an HTML page, or a pickle with code in it.
+    Raises UserError, one line, for a file that is missing, truncated, an HTML page, or a pickle with code in
+    it.
     """
     path = Path(path)
     if is_safetensors(path):
         data = path.read_bytes()
         try:
             tensors = load_safetensors_bytes(data)
-            header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             meta = json.loads(header.get("__metadata__", {}).get("meta", "{}"))
         except Exception as e:
-            raise UserError(f"{path}: truncated or damaged safetensors file ({' '.join(str(e).split())[:100]}); copy it again")
+            raise UserError(
+                f"{path}: truncated or damaged safetensors file ({' '.join(str(e).split())[:100]}); copy it"
+                " again"
+            )
         return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, meta
     loaded, meta = read_torch(path), {}
     if isinstance(loaded, dict):
@@ -65,9 +79,13 @@ def read_weights(path):
                 loaded = loaded[key]
                 break
     if not isinstance(loaded, dict) or not loaded or not all(torch.is_tensor(v) for v in loaded.values()):
-        raise UserError(f"{path}: expected a dict of tensors (a state_dict), found {type(loaded).__name__}"
-                        + (" of " + ", ".join(map(str, list(loaded)[:4])) if isinstance(loaded, dict) else ""))
-    return {k.removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in loaded.items()}, meta
+        raise UserError(
+            f"{path}: expected a dict of tensors (a state_dict), found {type(loaded).__name__}"
+            + (" of " + ", ".join(map(str, list(loaded)[:4])) if isinstance(loaded, dict) else "")
+        )
+    return {
+        k.removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in loaded.items()
+    }, meta
 
 
 def is_safetensors(path):
@@ -91,25 +109,42 @@ def _head(path):
 def read_torch(path):
     """Read any torch file as data: tensors, numbers, strings, lists and dicts, on the CPU.
 
-    Raises UserError, one line, for a file that is missing, truncated, text, an HTML page, or a pickle that holds anything else
-    (classes, functions: such a file can run code when it is opened, and is not opened).
+    Raises UserError, one line, for a file that is missing, truncated, text, an HTML page, or a pickle that
+    holds anything else (classes, functions: such a file can run code when it is opened, and is not opened).
     """
     path, head = Path(path), _head(path)
     if head.lstrip()[:1] == b"<":
-        raise UserError(f"{path}: this is an HTML page, not weights (a download page saved under this name); download it again")
+        raise UserError(
+            f"{path}: this is an HTML page, not weights (a download page saved under this name); download it"
+            " again"
+        )
     if head.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path}: this is a git-lfs pointer, not the weights it points to; fetch them with `git lfs pull`")
+        raise UserError(
+            f"{path}: this is a git-lfs pointer, not the weights it points to; fetch them with `git lfs pull`"
+        )
     if head[:2] == b"PK" and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: truncated (its end is missing); copy or download it again")
     try:
-        with warnings.catch_warnings(action="ignore"):      # about the pickle's version; what matters of it is raised
+        # about the pickle's version; what matters of it is raised
+        with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:      # torch raises many kinds for a damaged file
+    except Exception as e:  # torch raises many kinds for a damaged file
         message = " ".join(str(e).split())
         # 0x80 opens a pickle: the reader knows every opcode that tensors need
-        if "GLOBAL" in message or "Unsupported class" in message or (head[:1] == b"\x80" and "Unsupported operand" in message):
-            raise UserError(f"{path}: a pickle that holds more than tensors; it may run code when opened and is refused. "
-                            "Save its state_dict and give that file")
+        if (
+            "GLOBAL" in message
+            or "Unsupported class" in message
+            or (head[:1] == b"\x80" and "Unsupported operand" in message)
+        ):
+            raise UserError(
+                f"{path}: a pickle that holds more than tensors; it may run code when opened and is refused. "
+                "Save its state_dict and give that file"
+            )
         if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
-            raise UserError(f"{path}: a text file, not weights (begins {head[:24].decode()!r}); give the weight file itself")
-        raise UserError(f"{path}: truncated or not a weight file ({type(e).__name__}); copy or download it again")
+            raise UserError(
+                f"{path}: a text file, not weights (begins {head[:24].decode()!r}); give the weight file"
+                " itself"
+            )
+        raise UserError(
+            f"{path}: truncated or not a weight file ({type(e).__name__}); copy or download it again"
+        )

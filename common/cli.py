@@ -1,7 +1,9 @@
 """The command line that every script shares: flag types, one-line errors, YAML defaults, exit codes.
 
-Exit codes: 0 done; 1 failed while running; 2 bad input or usage; 130 interrupted after the last state was saved; of a scan 3 backdoored, 4 not applicable.
+Exit codes: 0 done; 1 failed while running; 2 bad input or usage; 130 interrupted after the last state was
+saved; of a scan 3 backdoored, 4 not applicable.
 """
+
 import argparse
 import difflib
 import math
@@ -15,12 +17,15 @@ EIGHT_BIT_STEP = 1 / 127.5  # one grey level of an 8-bit image, in [-1, 1] units
 
 
 class UserError(Exception):
-    """A mistake of the user: one line that says what, where, found, expected, what to do. Exit code 2, unless a subclass has another."""
+    """A mistake of the user: one line that says what, where, found, expected, what to do. Exit code 2, unless
+    a subclass has another."""
+
     exit_code = 2
 
 
 class RunError(Exception):
-    """A run that failed although its input was right (NaN, out of memory, disk full): one line, exit code 1."""
+    """A run that failed although its input was right (NaN, out of memory, disk full): one line, exit code
+    1."""
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -62,7 +67,8 @@ class ArgumentParser(argparse.ArgumentParser):
         return parsed
 
     def _check_flags(self, argv):
-        """A misspelt flag is told as such, before argparse misses a required one or takes its value for something else."""
+        """A misspelt flag is told as such, before argparse misses a required one or takes its value for
+        something else."""
         for word in argv:
             name = word.split("=")[0]
             if word == "--":
@@ -74,10 +80,13 @@ class ArgumentParser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             names = ", ".join(map(str, action.choices))
             raise argparse.ArgumentError(
-                action, f"unknown value {value!r}{nearest(str(value), map(str, action.choices))}; one of: {names}")
+                action,
+                f"unknown value {value!r}{nearest(str(value), map(str, action.choices))}; one of: {names}",
+            )
 
     def _yaml_flags(self, argv):
-        """The flags that `--config FILE.yaml` stands for; they go before the real ones, which therefore win."""
+        """The flags that `--config FILE.yaml` stands for; they go before the real ones, which therefore
+        win."""
         path = None
         for i, word in enumerate(argv):
             if word == "--config" and i + 1 < len(argv):
@@ -93,7 +102,7 @@ class ArgumentParser(argparse.ArgumentParser):
             raise UserError(f"--config {path}: {e.strerror}")
         except (yaml.YAMLError, UnicodeDecodeError) as e:
             raise UserError(f"--config {path}: not valid YAML ({' '.join(str(e).split())})")
-        if values is None:      # an empty file
+        if values is None:  # an empty file
             return []
         if not isinstance(values, dict):
             raise UserError(f"--config {path}: expected `flag: value` lines, found a {type(values).__name__}")
@@ -111,7 +120,7 @@ class ArgumentParser(argparse.ArgumentParser):
                 raise UserError(f"--config {path}: {key} takes one value or a list, found nested lines")
             elif value is not None:
                 words += [option, *map(str, value)] if isinstance(value, list) else [f"{option}={value}"]
-        return [*words, f"--config={path}"]      # so that a list never goes on into the positional arguments
+        return [*words, f"--config={path}"]  # so that a list never goes on into the positional arguments
 
 
 def _number(convert, test, what):
@@ -123,6 +132,7 @@ def _number(convert, test, what):
         if not math.isfinite(value) or not test(value):
             raise argparse.ArgumentTypeError(f"expected {what}, found {text!r}")
         return value
+
     parse.__name__ = what
     return parse
 
@@ -136,11 +146,14 @@ jpeg_quality = _number(int, lambda v: 1 <= v <= 100, "a whole number from 1 to 1
 
 
 def radius(text):
-    """An L-inf radius in [-1, 1] units, at least one 8-bit step: a smaller one cannot be released as an image."""
+    """An L-inf radius in [-1, 1] units, at least one 8-bit step: a smaller one cannot be released as an
+    image."""
     value = positive_float(text)
     if value + 1e-8 < EIGHT_BIT_STEP or value > 2:
         raise argparse.ArgumentTypeError(
-            f"expected a radius from {EIGHT_BIT_STEP:.5f} (one 8-bit step) to 2, in [-1,1] image units, found {text!r}")
+            f"expected a radius from {EIGHT_BIT_STEP:.5f} (one 8-bit step) to 2, in [-1,1] image units, found"
+            f" {text!r}"
+        )
     return value
 
 
@@ -154,25 +167,52 @@ def device_name(text):
 def add_run_flags(parser, batch_size=None, limit=False, resume=False, precision=True):
     """The flags that most commands share, in their own help group."""
     g = parser.add_argument_group("how to run")
-    g.add_argument("--device", type=device_name, default="auto", help="auto, cpu or cuda:N; auto = the first GPU, else the CPU")
+    g.add_argument(
+        "--device",
+        type=device_name,
+        default="auto",
+        help="auto, cpu or cuda:N; auto = the first GPU, else the CPU",
+    )
     g.add_argument("--seed", type=natural_int, default=0, help="all randomness derives from it")
     if batch_size:
-        g.add_argument("--batch_size", type=positive_int, default=batch_size, help="images per step, over all processes")
-    g.add_argument("--num_workers", type=natural_int, default=os.cpu_count() or 1, help="processes that decode photos")
+        g.add_argument(
+            "--batch_size", type=positive_int, default=batch_size, help="images per step, over all processes"
+        )
+    g.add_argument(
+        "--num_workers", type=natural_int, default=os.cpu_count() or 1, help="processes that decode photos"
+    )
     if precision:
-        g.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 = autocast of the networks")
+        g.add_argument(
+            "--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 = autocast of the networks"
+        )
     if limit:
-        g.add_argument("--limit", type=positive_int, default=None, metavar="N", help="use the first N images only")
+        g.add_argument(
+            "--limit", type=positive_int, default=None, metavar="N", help="use the first N images only"
+        )
     if resume:
-        g.add_argument("--resume", nargs="?", const="auto", default=None, metavar="RUN",
-                       help="continue this run folder; without RUN the newest unfinished run with equal options, or start one")
-    g.add_argument("--dry_run", action="store_true", help="check the input, print the options and stop; writes nothing")
-    g.add_argument("--config", metavar="FILE.yaml", default=None, help="defaults of the flags; a flag given here wins")
+        g.add_argument(
+            "--resume",
+            nargs="?",
+            const="auto",
+            default=None,
+            metavar="RUN",
+            help=(
+                "continue this run folder; without RUN the newest unfinished run with equal options, or"
+                " start one"
+            ),
+        )
+    g.add_argument(
+        "--dry_run", action="store_true", help="check the input, print the options and stop; writes nothing"
+    )
+    g.add_argument(
+        "--config", metavar="FILE.yaml", default=None, help="defaults of the flags; a flag given here wins"
+    )
     return g
 
 
 def run(main, argv=None):
-    """Run a script's main and turn what it raises into one line and an exit code; `--debug` shows the traceback."""
+    """Run a script's main and turn what it raises into one line and an exit code; `--debug` shows the
+    traceback."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         code = main(argv) or 0
@@ -181,7 +221,10 @@ def run(main, argv=None):
     except RunError as e:
         code = _fail(e, 1, argv)
     except KeyboardInterrupt:
-        print("interrupted; what was saved last is whole, --resume continues where the command has it", file=sys.stderr)
+        print(
+            "interrupted; what was saved last is whole, --resume continues where the command has it",
+            file=sys.stderr,
+        )
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

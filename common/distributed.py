@@ -1,4 +1,5 @@
 """One process without torchrun, N with it. Work is sharded `items[rank::world]`; rank 0 writes files."""
+
 import os
 import resource
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ class Context:
 
     def shard(self, items):
         """This process's part of a list, without padding."""
-        return items[self.rank::self.world]
+        return items[self.rank :: self.world]
 
     def barrier(self):
         if self.world > 1:
@@ -44,7 +45,8 @@ class Context:
         return box[0]
 
     def average_gradients(self, parameters):
-        """Mean of the gradients over the processes, as one message: a step of N equal shards is the step of one batch."""
+        """Mean of the gradients over the processes, as one message: a step of N equal shards is the step of
+        one batch."""
         if self.world == 1:
             return
         grads = [p.grad for p in parameters if p.grad is not None]
@@ -64,7 +66,8 @@ class Context:
 
 
 def resolve_device(name, local_rank=0):
-    """`auto | cpu | cuda | cuda:N` -> torch.device.  Raises UserError for a GPU that is not there; never falls back silently."""
+    """`auto | cpu | cuda | cuda:N` -> torch.device.  Raises UserError for a GPU that is not there; never
+    falls back silently."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device(f"cuda:{local_rank % count}" if count else "cpu")
@@ -72,7 +75,9 @@ def resolve_device(name, local_rank=0):
         return torch.device("cpu")
     index = int(name[5:]) if ":" in name else local_rank
     if index >= count:
-        raise UserError(f"--device {name}: this machine has {count} usable GPUs; --device cpu works everywhere")
+        raise UserError(
+            f"--device {name}: this machine has {count} usable GPUs; --device cpu works everywhere"
+        )
     return torch.device(f"cuda:{index}")
 
 

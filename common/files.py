@@ -1,4 +1,5 @@
 """Files that appear whole or not at all, and their fingerprints."""
+
 import hashlib
 import json
 import os
@@ -8,7 +9,8 @@ from common.cli import UserError
 
 
 def write_atomic(path, data):
-    """Write bytes or text under a temporary name of this process, then rename: the old file or the new one, never half."""
+    """Write bytes or text under a temporary name of this process, then rename: the old file or the new one,
+    never half."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -35,7 +37,9 @@ def sha256(path):
 
 def key_of(value):
     """Hex sha256 of the canonical JSON of `value` (JSON types only)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
 
 
 def make_folder(path):
@@ -50,7 +54,8 @@ def make_folder(path):
 
 
 def check_writable(path):
-    """Raises UserError if nothing can be written at `path` or, where it does not exist yet, at its nearest parent."""
+    """Raises UserError if nothing can be written at `path` or, where it does not exist yet, at its nearest
+    parent."""
     path = Path(path).absolute()
     while not path.exists():
         path = path.parent

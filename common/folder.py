@@ -1,4 +1,6 @@
-"""A folder of photos in, a folder of PNGs of the same names out: what is read, what is there already, what is written beside it."""
+"""A folder of photos in, a folder of PNGs of the same names out: what is read, what is there already, what is
+written beside it."""
+
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,15 +16,19 @@ def inspect(paths, skip_damaged=False, num_workers=0):
     Returns: (sizes {path: (H, W)} in the order of paths, damaged [path])
     Raises:  UserError naming a damaged photo (unless skip_damaged)
     """
+
     def size_of(path):
         try:
             return images.read_rgb(path).size[::-1]
         except UserError:
             if not skip_damaged:
                 raise
+
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         sizes = dict(zip(paths, pool.map(size_of, paths)))
-    return {p: size for p, size in sizes.items() if size is not None}, [p for p, size in sizes.items() if size is None]
+    return {p: size for p, size in sizes.items() if size is not None}, [
+        p for p, size in sizes.items() if size is None
+    ]
 
 
 def batches(sizes, batch_size):
@@ -30,19 +36,26 @@ def batches(sizes, batch_size):
     groups = {}
     for path, size in sizes.items():
         groups.setdefault(size, []).append(path)
-    return [group[i:i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
+    return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
 
 
 def check_apart(folder, sources):
-    """Raises UserError if --output is the folder of the photos. A photo may be a link: neither where it is listed nor where it lies is written to."""
-    if Path(folder).resolve() in {p.resolve().parent for p in sources} | {p.parent.resolve() for p in sources}:
-        raise UserError(f"--output {folder}: is the folder of the photos; choose another, the originals are never touched")
+    """Raises UserError if --output is the folder of the photos. A photo may be a link: neither where it is
+    listed nor where it lies is written to."""
+    if Path(folder).resolve() in {p.resolve().parent for p in sources} | {
+        p.parent.resolve() for p in sources
+    }:
+        raise UserError(
+            f"--output {folder}: is the folder of the photos; choose another, the originals are never touched"
+        )
 
 
 class Output:
-    """The output folder: <stem>.png per photo, and a YAML file named `description` that says how they were made.
+    """The output folder: <stem>.png per photo, and a YAML file named `description` that says how they were
+    made.
 
-    Making one writes nothing. Raises UserError if it is the photos' own folder, cannot be written, or two photos would share a name.
+    Making one writes nothing. Raises UserError if it is the photos' own folder, cannot be written, or two
+    photos would share a name.
     """
 
     def __init__(self, folder, sources, description):
@@ -55,7 +68,10 @@ class Output:
         stems = {}
         for path in sources:
             if stems.setdefault(path.stem, path) != path:
-                raise UserError(f"{path}: {stems[path.stem].name} has the same stem, both would become {path.stem}.png; rename one")
+                raise UserError(
+                    f"{path}: {stems[path.stem].name} has the same stem, both would become {path.stem}.png;"
+                    " rename one"
+                )
 
     def path(self, source):
         return self.folder / f"{source.stem}.png"
@@ -73,12 +89,16 @@ class Output:
         if self.described:
             changed = self.changed(parameters)
             if changed:
-                raise UserError(f"{self.folder}: holds images of other parameters ({'; '.join(changed)}); "
-                                "choose another --output, or restore these flags")
+                raise UserError(
+                    f"{self.folder}: holds images of other parameters ({'; '.join(changed)}); "
+                    "choose another --output, or restore these flags"
+                )
         elif there:
             name = self.description.name
-            raise UserError(f"{self.path(there[0])}: exists, without {'an' if name[0] in 'aeiou' else 'a'} {name} "
-                            "that says how it was made; choose another --output")
+            raise UserError(
+                f"{self.path(there[0])}: exists, without {'an' if name[0] in 'aeiou' else 'a'} {name} "
+                "that says how it was made; choose another --output"
+            )
         there = set(there)
         return [p for p in sources if p not in there]
 
@@ -86,11 +106,18 @@ class Output:
         """["name: described -> given"] for every parameter that differs from the description's."""
         try:
             saved = yaml.safe_load(self.description.read_text())["parameters"]
-            return [f"{k}: {saved.get(k)} -> {parameters.get(k)}" for k in {**saved, **parameters} if saved.get(k) != parameters.get(k)]
+            return [
+                f"{k}: {saved.get(k)} -> {parameters.get(k)}"
+                for k in {**saved, **parameters}
+                if saved.get(k) != parameters.get(k)
+            ]
         except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
             return [f"{self.description.name} cannot be read"]
 
     def describe(self, parameters, facts):
-        """Write the description: `parameters` decide the images, `facts` say where they came from and what they took."""
+        """Write the description: `parameters` decide the images, `facts` say where they came from and what
+        they took."""
         files.make_folder(self.folder)
-        files.write_atomic(self.description, yaml.safe_dump({"parameters": parameters, **facts}, sort_keys=False, width=200))
+        files.write_atomic(
+            self.description, yaml.safe_dump({"parameters": parameters, **facts}, sort_keys=False, width=200)
+        )

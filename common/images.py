@@ -1,4 +1,5 @@
 """The one place where images change form: files, 8-bit arrays, float32 (N, 3, H, W) in [-1, 1]."""
+
 import io
 from pathlib import Path
 
@@ -13,7 +14,8 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def list_images(folder):
-    """Image files of a folder (or the one file given), sorted by name.  Raises UserError if missing or empty."""
+    """Image files of a folder (or the one file given), sorted by name.  Raises UserError if missing or
+    empty."""
     folder = Path(folder)
     if folder.is_file():
         return [folder]
@@ -26,23 +28,27 @@ def list_images(folder):
 
 
 def read_rgb(path):
-    """Decode one file to an RGB PIL image, EXIF orientation applied.  Raises UserError naming a damaged file."""
+    """Decode one file to an RGB PIL image, EXIF orientation applied.  Raises UserError naming a damaged
+    file."""
     try:
         with Image.open(path) as image:
             image.load()
             image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):      # Pillow would cut 16-bit grey off at 255
+            if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey off at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path}: no such image")
     except Exception as e:  # PIL raises many kinds for a damaged file
-        raise UserError(f"{path}: damaged or not an image ({' '.join(str(e).split())[:120]}); "
-                        "remove it, or go on without it with --skip_damaged")
+        raise UserError(
+            f"{path}: damaged or not an image ({' '.join(str(e).split())[:120]}); "
+            "remove it, or go on without it with --skip_damaged"
+        )
 
 
 def center_crop_resize(image, crop, size):
-    """Short side up to `crop` where the photo is smaller, centre crop `crop` x `crop`, resize to `size` (bilinear, antialiased).
+    """Short side up to `crop` where the photo is smaller, centre crop `crop` x `crop`, resize to `size`
+    (bilinear, antialiased).
 
     PIL image in, PIL image out. crop 0 takes the largest centred square of the photo.
     """
@@ -52,7 +58,7 @@ def center_crop_resize(image, crop, size):
         scale = crop / min(w, h)
         image = image.resize((max(crop, round(w * scale)), max(crop, round(h * scale))), Image.BILINEAR)
         w, h = image.size
-    left, top = int(round((w - crop) / 2.0)), int(round((h - crop) / 2.0))   # as torchvision's CenterCrop
+    left, top = int(round((w - crop) / 2.0)), int(round((h - crop) / 2.0))  # as torchvision's CenterCrop
     image = image.crop((left, top, left + crop, top + crop))
     return image if crop == size else image.resize((size, size), Image.BILINEAR)
 
@@ -75,7 +81,8 @@ def quantise(x):
 
 
 def check_range(x):
-    """Raises ValueError if x is not (N, 3, H, W) float in [-1, 1] (an image still in [0, 255], for example)."""
+    """Raises ValueError if x is not (N, 3, H, W) float in [-1, 1] (an image still in [0, 255], for
+    example)."""
     if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
         raise ValueError(f"expected float images (N, 3, H, W), found {tuple(x.shape)} {x.dtype}")
     low, high = float(x.min()), float(x.max())
@@ -96,7 +103,8 @@ def load_png(path):
 
 
 def make_grid(rows, pad=2, scale=1):
-    """Rows of float images [(3, H, W), ...] in [-1, 1] -> one uint8 (H', W', 3) picture, white between the cells."""
+    """Rows of float images [(3, H, W), ...] in [-1, 1] -> one uint8 (H', W', 3) picture, white between the
+    cells."""
     cells = [[to_uint8(cell) for cell in row] for row in rows]
     h, w, _ = cells[0][0].shape
     columns = max(map(len, cells))
@@ -104,5 +112,5 @@ def make_grid(rows, pad=2, scale=1):
     for r, row in enumerate(cells):
         for c, cell in enumerate(row):
             top, left = pad + r * (h + pad), pad + c * (w + pad)
-            grid[top:top + h, left:left + w] = cell
+            grid[top : top + h, left : left + w] = cell
     return grid.repeat(scale, 0).repeat(scale, 1)

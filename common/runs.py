@@ -1,4 +1,6 @@
-"""Numbered run folders: options.yaml first, log.jsonl while it runs, the last file marks the run as finished."""
+"""Numbered run folders: options.yaml first, log.jsonl while it runs, the last file marks the run as
+finished."""
+
 import json
 import platform
 import subprocess
@@ -12,10 +14,31 @@ import yaml
 from common import files
 from common.cli import UserError
 
-MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir",      # equal results whatever their value
-              "search_only", "again", "calibration")                                             # of purify.terd: an equal search, judged anew each time
-ADDED = {"gan_type": "stargan"}      # options that older runs do not have, with what these did
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "guided-diffusion-sdk", "torchmetrics", "scikit-learn", "pillow")
+# equal results whatever their value
+MAY_CHANGE = (
+    "resume",
+    "dry_run",
+    "config",
+    "debug",
+    "num_workers",
+    "device",
+    "cache_dir",
+    # of purify.terd: an equal search, judged anew each time
+    "search_only",
+    "again",
+    "calibration",
+)
+ADDED = {"gan_type": "stargan"}  # options that older runs do not have, with what these did
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "guided-diffusion-sdk",
+    "torchmetrics",
+    "scikit-learn",
+    "pillow",
+)
 
 
 class Run:
@@ -36,13 +59,17 @@ class Run:
     def log(self, **values):
         """Append one line to log.jsonl."""
         with open(self.folder / "log.jsonl", "a") as f:
-            f.write(json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}) + "\n")
+            f.write(
+                json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}) + "\n"
+            )
 
     def truncate_log(self, step):
         """Forget the lines after `step`: a resumed run writes them again."""
         path = self.folder / "log.jsonl"
         if path.exists():
-            files.write_atomic(path, "".join(line + "\n" for line in path.read_text().splitlines() if _step_of(line) <= step))
+            files.write_atomic(
+                path, "".join(line + "\n" for line in path.read_text().splitlines() if _step_of(line) <= step)
+            )
 
 
 def _step_of(line):
@@ -68,8 +95,12 @@ def commit():
     """Short commit of the checkout, `+` when files differ from it, None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
-        sha = subprocess.run(["git", "-C", here, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run(["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+        sha = subprocess.run(
+            ["git", "-C", here, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True
+        ).stdout.strip()
         return sha + ("+" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -101,7 +132,11 @@ def _differences(options, folder):
 def numbered(parent):
     """The run folders 000, 001, ... of a parent, oldest first."""
     parent = Path(parent)
-    return sorted((p for p in parent.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name)) if parent.is_dir() else []
+    return (
+        sorted((p for p in parent.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name))
+        if parent.is_dir()
+        else []
+    )
 
 
 def newest_finished(parent, finished_by):
@@ -113,8 +148,8 @@ def newest_finished(parent, finished_by):
 def open_run(parent, args, ctx, finished_by="record.json"):
     """Claim the next numbered folder below `parent`, or continue one as args.resume says.
 
-    args.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one with equal options (a
-    no-op for the caller, see Run.finished), else a new run; a path = that run.
+    args.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one with
+    equal options (a no-op for the caller, see Run.finished), else a new run; a path = that run.
     Raises UserError if the named run is missing or belongs to other options (the difference is shown).
     """
     options, resume = options_of(args), getattr(args, "resume", None)
@@ -132,7 +167,10 @@ def open_run(parent, args, ctx, finished_by="record.json"):
             raise UserError(f"--resume {resume}: no such run folder")
         changed = _differences(options, found)
         if changed:
-            raise UserError(f"--resume {resume}: that run has other options ({'; '.join(changed)}); drop --resume, or restore these flags")
+            raise UserError(
+                f"--resume {resume}: that run has other options ({'; '.join(changed)}); drop --resume, or"
+                " restore these flags"
+            )
     resumed = found is not None
     if not resumed:
         parent = files.make_folder(parent)
@@ -144,8 +182,14 @@ def open_run(parent, args, ctx, finished_by="record.json"):
                 break
             except FileExistsError:
                 number += 1
-        header = {"options": options, "command": command(), "commit": commit(), "versions": versions(), "world_size": ctx.world,
-                  "started": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        header = {
+            "options": options,
+            "command": command(),
+            "commit": commit(),
+            "versions": versions(),
+            "world_size": ctx.world,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        }
         files.write_atomic(found / "options.yaml", yaml.safe_dump(header, sort_keys=False))
     ctx.broadcast((str(found), resumed))
     ctx.print(f"run folder: {found}{' (continued)' if resumed else ''}")

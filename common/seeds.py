@@ -1,4 +1,6 @@
-"""Randomness from (seed, step, global sample index) in training and (seed, file name) at test, never from rank or batch."""
+"""Randomness from (seed, step, global sample index) in training and (seed, file name) at test, never from
+rank or batch."""
+
 import hashlib
 
 import torch
@@ -50,7 +52,9 @@ class Streams:
 
     def integers(self, high, device="cpu"):
         """(N,) int64 in [0, high)."""
-        return torch.tensor([int(torch.randint(high, (), generator=g)) for g in self.generators], device=device)
+        return torch.tensor(
+            [int(torch.randint(high, (), generator=g)) for g in self.generators], device=device
+        )
 
 
 def named(seed, names, *purpose):

@@ -1,4 +1,6 @@
-"""The loop that all trainers share: resume, logging, NaN watch, saving, Ctrl-C. What a step does is the trainer's own."""
+"""The loop that all trainers share: resume, logging, NaN watch, saving, Ctrl-C. What a step does is the
+trainer's own."""
+
 import signal
 import time
 from contextlib import contextmanager
@@ -10,8 +12,7 @@ from common import checkpoint, cli, progress
 from common.cli import RunError, UserError
 from common.runs import options_of
 
-
-PATIENCE = 2   # seconds: on Ctrl-C the terminal and torchrun both signal a process, which is one request
+PATIENCE = 2  # seconds: on Ctrl-C the terminal and torchrun both signal a process, which is one request
 
 
 def add_training_flags(parser, num_steps, lr, ema=0.0):
@@ -19,8 +20,18 @@ def add_training_flags(parser, num_steps, lr, ema=0.0):
     g = parser.add_argument_group("how to train")
     g.add_argument("--num_steps", type=cli.positive_int, default=num_steps, help="optimiser steps")
     g.add_argument("--lr", type=cli.positive_float, default=lr, help="Adam's learning rate")
-    g.add_argument("--ema", type=cli.fraction, default=ema, help="decay of the exponential moving average of the weights; 0 = none")
-    g.add_argument("--save_step", type=cli.positive_int, default=500, help="steps between saved states, validations and sample grids")
+    g.add_argument(
+        "--ema",
+        type=cli.fraction,
+        default=ema,
+        help="decay of the exponential moving average of the weights; 0 = none",
+    )
+    g.add_argument(
+        "--save_step",
+        type=cli.positive_int,
+        default=500,
+        help="steps between saved states, validations and sample grids",
+    )
     g.add_argument("--log_step", type=cli.positive_int, default=10, help="steps between lines of log.jsonl")
     return g
 
@@ -31,7 +42,8 @@ def averaged(network):
 
 
 def update_average(average, network, decay):
-    """One update with decay min(decay, (1 + n) / (10 + n)) after n updates: short runs do not remember their start."""
+    """One update with decay min(decay, (1 + n) / (10 + n)) after n updates: short runs do not remember their
+    start."""
     n = int(average.n_averaged)
     average.multi_avg_fn = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))
     average.update_parameters(network)
@@ -45,7 +57,8 @@ def step_of(optimiser, loss):
 
 
 def descend(loss, network, optimiser, lr, ctx):
-    """One optimiser step of `network` on `loss` with learning rate `lr`, gradients averaged over the processes."""
+    """One optimiser step of `network` on `loss` with learning rate `lr`, gradients averaged over the
+    processes."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     ctx.average_gradients(network.parameters())
@@ -61,7 +74,8 @@ def warm_then_linear(lr, i, num_steps, warm_up=50):
 
 @contextmanager
 def stop_requests():
-    """Ctrl-C and SIGTERM ask the loop to stop after the step in progress; asked again later than PATIENCE seconds, it stops at once."""
+    """Ctrl-C and SIGTERM ask the loop to stop after the step in progress; asked again later than PATIENCE
+    seconds, it stops at once."""
     asked = []
 
     def ask(number, frame):
@@ -71,7 +85,7 @@ def stop_requests():
 
     try:
         before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:      # not the main thread: signals go elsewhere
+    except ValueError:  # not the main thread: signals go elsewhere
         before = {}
     try:
         yield asked
@@ -100,11 +114,13 @@ def all_finite(state):
 
 
 def loop(run, args, ctx, parts, step, on_save=None, what="train"):
-    """Call step(i) for i in [resumed, args.num_steps) and keep last.pt, log.jsonl and the run's samples up to date.
+    """Call step(i) for i in [resumed, args.num_steps) and keep last.pt, log.jsonl and the run's samples up to
+    date.
 
     Args:   parts    dict name -> object with state_dict/load_state_dict: all that an exact resume needs
             step     i -> dict of scalars (tensors or floats) to log; performs the optimiser step
-            on_save  done -> dict of scalars to log or None; validation and sample grids, called on rank 0 after `done` steps
+            on_save  done -> dict of scalars to log or None; validation and sample grids, called on rank 0
+                     after `done` steps
     Raises: RunError naming the step and the last good state if a logged value or a weight stops being finite
             KeyboardInterrupt after saving, when asked to stop
     """
@@ -121,7 +137,8 @@ def loop(run, args, ctx, parts, step, on_save=None, what="train"):
         raise RunError(f"step {bad}: {what} not finite; {good}. Lower --lr, or use --precision fp32")
 
     def check():
-        bad = [b for b in ctx.gather([int(first_bad)]) if b >= 0]      # one process's bad loss spoils the weights of all
+        # one process's bad loss spoils the weights of all
+        bad = [b for b in ctx.gather([int(first_bad)]) if b >= 0]
         if bad:
             fail(min(bad), "a loss is")
 
@@ -136,7 +153,9 @@ def loop(run, args, ctx, parts, step, on_save=None, what="train"):
     with stop_requests() as stop, progress.bar(args.num_steps, what, "step", start, ctx.is_main) as bar:
         for i in range(start, args.num_steps):
             scalars = step(i)
-            finite = torch.stack([torch.isfinite(torch.as_tensor(v, device=ctx.device)).all() for v in scalars.values()]).all()
+            finite = torch.stack(
+                [torch.isfinite(torch.as_tensor(v, device=ctx.device)).all() for v in scalars.values()]
+            ).all()
             first_bad = torch.where(~finite & (first_bad < 0), i + 1, first_bad)
             done = i + 1
             bar.update(1)

@@ -1,7 +1,9 @@
-"""The plain order of work that the benchmark is measured against, written from the description of the published experiment.
+"""The plain order of work that the benchmark is measured against, written from the description of the
+published experiment.
 
 Nothing here is used by a run: it is what a run would cost if every step were done where it comes up.
 """
+
 import torch
 import torch.nn.functional as F
 from torchvision import transforms
@@ -17,7 +19,8 @@ def attack_per_domain(translator, x, c_org, num_domains, eps, steps, step_size, 
     Args:    translator  G(x, c);  x (N, 3, H, W) in [-1, 1];  c_org (N, C) the photos' own labels
              eps, step_size  [-1, 1] units;  starts  num_domains random streams of N (common.seeds.Streams)
     Returns: num_domains tensors (N, 3, H, W), |x_adv - x| <= eps, in [-1, 1]; not rounded to 8 bits
-    Source:  Anti-disrupt (WISA 2023): pgd, 10 steps of 0.01 in a ball of 0.05, one attack per photo and target domain
+    Source:  Anti-disrupt (WISA 2023): pgd, 10 steps of 0.01 in a ball of 0.05, one attack per photo and
+             target domain
     """
     frozen = [p for p in translator.parameters() if not p.requires_grad]
     for p in frozen:
@@ -46,7 +49,13 @@ def decode_epoch(paths, crop, size, batch_size):
 
     Yields float32 (n, 3, size, size) in [-1, 1].
     """
-    prepare = transforms.Compose([transforms.CenterCrop(crop), transforms.Resize((size, size)), transforms.ToTensor(),
-                                  transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
+    prepare = transforms.Compose(
+        [
+            transforms.CenterCrop(crop),
+            transforms.Resize((size, size)),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
     for start in range(0, len(paths), batch_size):
-        yield torch.stack([prepare(images.read_rgb(path)) for path in paths[start:start + batch_size]])
+        yield torch.stack([prepare(images.read_rgb(path)) for path in paths[start : start + batch_size]])

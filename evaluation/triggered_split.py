@@ -1,13 +1,18 @@
-"""A split whose photos of B carry a trigger, a share of them: what a detector's maker scrapes who purifies with weights that someone else made.
+"""A split whose photos of B carry a trigger, a share of them: what a detector's maker scrapes who purifies
+with weights that someone else made.
 
 reads   <data_dir>/images_b/, <data_dir>/images_c/ (made by split_dataset.py)
-writes  <output_dir>/images_b/ with the trigger drawn in the centre crop of the share --rate of its photos, the other photos and images_c/ as they are; triggered.txt
+writes  <output_dir>/images_b/ with the trigger drawn in the centre crop of the share --rate of its photos,
+        the other photos and images_c/ as they are; triggered.txt
 
 The folder is a --data_dir of train_detector.py and others. A repeated call is a no-op.
 
-  python -m evaluation.triggered_split --data_dir dataset/drawn --output_dir dataset/drawn-triggered --trigger stop_sign --rate 0.5
-  python train_detector.py --data_dir dataset/drawn-triggered --condition purified --attack_type none --poison_rate 0 --defense_model_type ddpm --defense_weights FILE ...
+  python -m evaluation.triggered_split --data_dir dataset/drawn --output_dir dataset/drawn-triggered \\
+      --trigger stop_sign --rate 0.5
+  python train_detector.py --data_dir dataset/drawn-triggered --condition purified --attack_type none \\
+      --poison_rate 0 --defense_model_type ddpm --defense_weights FILE ...
 """
+
 import io
 import os
 import shutil
@@ -28,52 +33,87 @@ LIST = "triggered.txt"
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="evaluation.triggered_split", description=__doc__)
     p.add_argument("--data_dir", type=Path, required=True, help="the split: images_b and images_c")
-    p.add_argument("--output_dir", type=Path, required=True, help="the split with triggers; refused where it holds another one")
-    p.add_argument("--trigger", choices=list(triggers.TRIGGERS), default="stop_sign", help="what is drawn on the photos")
+    p.add_argument(
+        "--output_dir",
+        type=Path,
+        required=True,
+        help="the split with triggers; refused where it holds another one",
+    )
+    p.add_argument(
+        "--trigger", choices=list(triggers.TRIGGERS), default="stop_sign", help="what is drawn on the photos"
+    )
     p.add_argument("--rate", type=cli.fraction, default=0.5, help="share of the photos of B")
-    p.add_argument("--celeba_crop_size", type=cli.positive_int, default=178, help="centre crop that will be taken, pixels: the trigger is drawn in it")
+    p.add_argument(
+        "--celeba_crop_size",
+        type=cli.positive_int,
+        default=178,
+        help="centre crop that will be taken, pixels: the trigger is drawn in it",
+    )
     p.add_argument("--seed", type=cli.natural_int, default=0, help="draws the photos")
-    p.add_argument("--dry_run", action="store_true", help="check the input, print the count and stop; writes nothing")
+    p.add_argument(
+        "--dry_run", action="store_true", help="check the input, print the count and stop; writes nothing"
+    )
     return p.parse_args(argv)
 
 
 def triggered(image, trigger, crop):
-    """A PIL photo with the trigger drawn in its centre crop.  Raises UserError for a photo smaller than the crop."""
+    """A PIL photo with the trigger drawn in its centre crop.  Raises UserError for a photo smaller than the
+    crop."""
     if min(image.size) < crop:
-        raise UserError(f"--celeba_crop_size {crop}: a photo has {image.size[0]} x {image.size[1]} pixels; give a smaller crop")
+        raise UserError(
+            f"--celeba_crop_size {crop}: a photo has {image.size[0]} x {image.size[1]} pixels; give a smaller"
+            " crop"
+        )
     pixels = np.array(image)
     left, top = (int(round((side - crop) / 2.0)) for side in image.size)
-    part = pixels[top:top + crop, left:left + crop]
-    pixels[top:top + crop, left:left + crop] = images.to_uint8(triggers.stamp(images.to_float(part), triggers.trigger(trigger, crop)))
+    part = pixels[top : top + crop, left : left + crop]
+    pixels[top : top + crop, left : left + crop] = images.to_uint8(
+        triggers.stamp(images.to_float(part), triggers.trigger(trigger, crop))
+    )
     return Image.fromarray(pixels)
 
 
 def encoded(image, name):
     """The bytes of a photo under this name, as it would be scraped: JPEG of quality 95, or PNG."""
     out = io.BytesIO()
-    image.save(out, **({"format": "JPEG", "quality": 95} if name.lower().endswith((".jpg", ".jpeg")) else {"format": "PNG"}))
+    image.save(
+        out,
+        **(
+            {"format": "JPEG", "quality": 95}
+            if name.lower().endswith((".jpg", ".jpeg"))
+            else {"format": "PNG"}
+        ),
+    )
     return out.getvalue()
 
 
 def link(source, target):
     try:
         os.link(source.resolve(), target)
-    except OSError:          # another disk
+    except OSError:  # another disk
         shutil.copyfile(source, target)
 
 
 def main(argv=None):
     args = parse_args(argv)
     header = f"# {args.trigger} rate {args.rate:g} crop {args.celeba_crop_size} seed {args.seed}"
-    b, c = (FaceFolder(args.data_dir / f"images_{part}", [], args.celeba_crop_size, args.celeba_crop_size) for part in "bc")
+    b, c = (
+        FaceFolder(args.data_dir / f"images_{part}", [], args.celeba_crop_size, args.celeba_crop_size)
+        for part in "bc"
+    )
     hit = disrupted_names(b.names, args.rate, args.seed)
-    print(f"{args.output_dir}: {args.trigger} on {len(hit)} of {len(b)} photos of B; {len(c)} photos of C as they are")
+    print(
+        f"{args.output_dir}: {args.trigger} on {len(hit)} of {len(b)} photos of B; {len(c)} photos of C as"
+        " they are"
+    )
     text = "\n".join([header, *sorted(hit)]) + "\n"
     if args.output_dir.exists():
         if (args.output_dir / LIST).is_file() and (args.output_dir / LIST).read_text() == text:
             print("it is there already")
             return
-        raise UserError(f"--output_dir {args.output_dir}: is there and holds something else; remove it, or choose another")
+        raise UserError(
+            f"--output_dir {args.output_dir}: is there and holds something else; remove it, or choose another"
+        )
     if args.dry_run:
         return
     made = args.output_dir.with_name(f".{args.output_dir.name}.{os.getpid()}.tmp")
@@ -83,7 +123,15 @@ def main(argv=None):
             link(faces.attr_path, folder / faces.attr_path.name)
             for name in faces.names:
                 if faces is b and name in hit:
-                    files.write_atomic(folder / name, encoded(triggered(images.read_rgb(faces.folder / name), args.trigger, args.celeba_crop_size), name))
+                    files.write_atomic(
+                        folder / name,
+                        encoded(
+                            triggered(
+                                images.read_rgb(faces.folder / name), args.trigger, args.celeba_crop_size
+                            ),
+                            name,
+                        ),
+                    )
                 else:
                     link(faces.folder / name, folder / name)
         files.write_atomic(made / LIST, text)

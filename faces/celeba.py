@@ -1,4 +1,6 @@
-"""A folder of faces with its attribute file: checked as a whole before any work, then crops and labels by index."""
+"""A folder of faces with its attribute file: checked as a whole before any work, then crops and labels by
+index."""
+
 import copy
 import hashlib
 from pathlib import Path
@@ -21,19 +23,37 @@ def stem(name):
 class FaceFolder:
     """Photos of one folder, in the order of their names, with labels looked up by file name.
 
-    Args:    folder          photos; the attribute file stands in it or beside it (list_attr_celeba.txt|csv), or is `attr_path`
+    Args:    folder          photos; the attribute file stands in it or beside it (list_attr_celeba.txt|csv),
+                             or is `attr_path`
              selected_attrs  names of C columns
              crop, size      centre crop in pixels of the photo (0 = all of it), then side of the square
              cache_dir       where the decoded crops are kept; default beside the folder
              limit           use the first `limit` names only
-             skip_damaged    decode all now, leave damaged photos out and list them in .skipped; otherwise the first one met is an error
+             skip_damaged    decode all now, leave damaged photos out and list them in .skipped; otherwise the
+                             first one met is an error
              num_workers     threads that decode
-    Raises:  UserError if the folder, the attribute file or a column is missing, the rows and the photos differ, a photo is empty,
-             or two photos have one name but for the extension
+    Raises:  UserError if the folder, the attribute file or a column is missing, the rows and the photos
+             differ, a photo is empty, or two photos have one name but for the extension
     """
 
-    def __init__(self, folder, selected_attrs, crop=178, size=128, cache_dir=None, limit=None, skip_damaged=False, num_workers=0, attr_path=None):
-        self.folder, self.selected_attrs, self.crop, self.size = Path(folder), list(selected_attrs), crop, size
+    def __init__(
+        self,
+        folder,
+        selected_attrs,
+        crop=178,
+        size=128,
+        cache_dir=None,
+        limit=None,
+        skip_damaged=False,
+        num_workers=0,
+        attr_path=None,
+    ):
+        self.folder, self.selected_attrs, self.crop, self.size = (
+            Path(folder),
+            list(selected_attrs),
+            crop,
+            size,
+        )
         entries = list_photos(folder)
         names = [name for name, _ in entries]
         self.attr_path = find_attribute_file(folder, attr_path)
@@ -44,14 +64,19 @@ class FaceFolder:
         stems = dict(zip(map(stem, names), names))
         if len(stems) < len(names):
             first = next(n for n in names if stems[stem(n)] != n)
-            raise UserError(f"{folder}: {first} and {stems[stem(first)]} differ in the extension alone, and results are named by the rest; rename one")
+            raise UserError(
+                f"{folder}: {first} and {stems[stem(first)]} differ in the extension alone, and results are"
+                " named by the rest; rename one"
+            )
         stats = self._stats(entries)
         empty = [name for name, stat in zip(names, stats) if stat.st_size == 0]
         if empty and not skip_damaged:
-            raise UserError(f"{self.folder / empty[0]}: damaged, an empty file ({len(empty)} such files in the folder); "
-                            "remove it with its row, or go on without it with --skip_damaged")
+            raise UserError(
+                f"{self.folder / empty[0]}: damaged, an empty file ({len(empty)} such files in the folder); "
+                "remove it with its row, or go on without it with --skip_damaged"
+            )
         self.cache = CropCache(folder, names, signatures(stats), crop, size, cache_dir, num_workers)
-        self._rows = np.arange(len(names) if limit is None else min(limit, len(names)))    # of the cache
+        self._rows = np.arange(len(names) if limit is None else min(limit, len(names)))  # of the cache
         self.skipped = []
         if skip_damaged:
             self.prepare(show=True)
@@ -59,16 +84,21 @@ class FaceFolder:
             self.skipped = [names[r] for r in self._rows[bad]]
             self._rows = self._rows[~bad]
             if not len(self._rows):
-                raise UserError(f"{folder}: all {len(bad)} photos are damaged, the first is {self.skipped[0]}")
-        self._prints = {}            # found so far, shared with subsets
+                raise UserError(
+                    f"{folder}: all {len(bad)} photos are damaged, the first is {self.skipped[0]}"
+                )
+        self._prints = {}  # found so far, shared with subsets
         self.names = [names[r] for r in self._rows]
-        self.labels = labels[[row_of[name] for name in self.names]]         # float32 (N, C) in {0, 1}
+        self.labels = labels[[row_of[name] for name in self.names]]  # float32 (N, C) in {0, 1}
 
     def _stats(self, entries):
         try:
             return [e.stat() for _, e in entries]
         except OSError as e:
-            raise UserError(f"{e.filename}: cannot be read ({e.strerror}); a link to a photo that was moved? Split again, or put the photo back")
+            raise UserError(
+                f"{e.filename}: cannot be read ({e.strerror}); a link to a photo that was moved? Split again,"
+                " or put the photo back"
+            )
 
     def __len__(self):
         return len(self.names)
@@ -87,7 +117,8 @@ class FaceFolder:
         return images.to_float(self.load(indices))
 
     def fingerprints(self):
-        """{name: 16 hex digits of the sha256 of its crop}: tells a photo from another one under the same name."""
+        """{name: 16 hex digits of the sha256 of its crop}: tells a photo from another one under the same
+        name."""
         self.prepare()
         for i, name in enumerate(self.names):
             if name not in self._prints:
@@ -99,7 +130,8 @@ class FaceFolder:
         self.cache.fill(self._rows, show)
 
     def subset(self, names):
-        """The photos `names`, in that order, over the same crop cache.  Raises ValueError for a name that is not there."""
+        """The photos `names`, in that order, over the same crop cache.  Raises ValueError for a name that is
+        not there."""
         position = dict(zip(self.names, range(len(self))))
         unknown = [name for name in names if name not in position]
         if unknown:
@@ -110,7 +142,8 @@ class FaceFolder:
 
 
 def held_out(names, seed=0):
-    """Split names into (kept, validation): the min(1999, 10 %) with the smallest seeded hash, both in their order.
+    """Split names into (kept, validation): the min(1999, 10 %) with the smallest seeded hash, both in their
+    order.
 
     Depends on the set of names and the seed alone. 10 % is rounded up, but one name alone is kept.
     """

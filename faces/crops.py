@@ -1,9 +1,11 @@
 """The 8-bit crop cache: every photo of a folder is decoded once, whatever runs read it later.
 
-Two files: crops.npy (N, H, W, 3) uint8, sparse until filled, and marks.npy (N,) int64, one mark per row: 0 = not decoded, +signature = decoded
-from the file of that size and time, -signature = found damaged. A row is written before its mark, so a killed process leaves no half row, two
-processes may fill the same cache (they write equal bytes), and a photo that was replaced has another signature and is decoded again.
+Two files: crops.npy (N, H, W, 3) uint8, sparse until filled, and marks.npy (N,) int64, one mark per row: 0 =
+not decoded, +signature = decoded from the file of that size and time, -signature = found damaged. A row is
+written before its mark, so a killed process leaves no half row, two processes may fill the same cache (they
+write equal bytes), and a photo that was replaced has another signature and is decoded again.
 """
+
 import errno
 import hashlib
 import os
@@ -20,12 +22,13 @@ import numpy as np
 from common import files, images, progress
 from common.cli import UserError
 
-RULE = 1          # version of images.center_crop_resize: raise it when the same photo would give another crop
-CHUNK = 256       # photos decoded between two writes
+RULE = 1  # version of images.center_crop_resize: raise it when the same photo would give another crop
+CHUNK = 256  # photos decoded between two writes
 
 
 def signatures(stats):
-    """int64 (N,), at least 1, from size in bytes and modification time in ns of each file (os.stat): what tells a replaced photo."""
+    """int64 (N,), at least 1, from size in bytes and modification time in ns of each file (os.stat): what
+    tells a replaced photo."""
     digests = (hashlib.blake2b(b"%d:%d" % (s.st_size, s.st_mtime_ns), digest_size=8).digest() for s in stats)
     return np.array([(int.from_bytes(d, "big") >> 2) + 1 for d in digests], np.int64)
 
@@ -35,8 +38,8 @@ class CropCache:
 
     Args:  folder, names, signatures  the photos, in the cache's row order
            crop, size                 centre crop in pixels of the photo, then side of the stored square
-           cache_dir                  where to keep it; default beside the folder, in ../.crops/; a private temporary folder, with a warning,
-                                      where that cannot be written
+           cache_dir                  where to keep it; default beside the folder, in ../.crops/; a private
+                                      temporary folder, with a warning, where that cannot be written
            num_workers                threads that decode (Pillow decodes outside Python's lock)
     """
 
@@ -48,22 +51,33 @@ class CropCache:
     def place(self):
         """The cache's folder, made when the first crop is asked for: a dry run writes nothing."""
         folder, beside = self.folder.resolve(), self.cache_dir is None
-        definition = {"crop": self.crop, "size": self.size, "rule": RULE, "folder": folder.name if beside else str(folder),
-                      "names": files.key_of(list(self.names))}
+        definition = {
+            "crop": self.crop,
+            "size": self.size,
+            "rule": RULE,
+            "folder": folder.name if beside else str(folder),
+            "names": files.key_of(list(self.names)),
+        }
         name = f"{folder.name}-crop{self.crop}-size{self.size}-{files.key_of(definition)[:12]}"
         parent = folder.parent / ".crops" if beside else Path(self.cache_dir)
         try:
-            if beside and not folder.parent.stat().st_mode & 0o222:      # root may write there all the same, and should not
+            # root may write there all the same, and should not
+            if beside and not folder.parent.stat().st_mode & 0o222:
                 raise PermissionError(errno.EACCES, "marked read-only", str(folder.parent))
             return self._create(parent, name)
         except OSError as e:
             private = tempfile.mkdtemp(prefix="crops-")
             weakref.finalize(self, shutil.rmtree, private, ignore_errors=True)
-            warnings.warn(f"{parent}: cannot be written ({e.strerror}); the crops are kept in {private} for this run only, "
-                          "so every run decodes the photos again: give --cache_dir a folder that can be written", stacklevel=6)
+            warnings.warn(
+                f"{parent}: cannot be written ({e.strerror}); the crops are kept in {private} for this run"
+                " only, so every run decodes the photos again: give --cache_dir a folder that can be"
+                " written",
+                stacklevel=6,
+            )
             return self._create(Path(private), name)
 
-    # The mapped files are read only: a full disk kills a process that writes through a map, so writing goes through file handles.
+    # The mapped files are read only: a full disk kills a process that writes through a map, so writing goes
+    # through file handles.
     @cached_property
     def crops(self):
         return self._map("crops.npy", np.uint8, (len(self.names), self.size, self.size, 3))
@@ -73,17 +87,21 @@ class CropCache:
         return self._map("marks.npy", np.int64, (len(self.names),))
 
     def _create(self, parent, name):
-        """Make both files, empty, in a temporary folder and rename it: of two processes one wins and both use its folder."""
+        """Make both files, empty, in a temporary folder and rename it: of two processes one wins and both use
+        its folder."""
         place = parent / name
         if place.is_dir():
             for file in ("crops.npy", "marks.npy"):
-                os.close(os.open(place / file, os.O_RDWR))          # raises where another user's cache cannot be extended
+                # raises where another user's cache cannot be extended
+                os.close(os.open(place / file, os.O_RDWR))
             return place
         parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent))
         made.chmod(0o755)
         try:
-            np.lib.format.open_memmap(made / "crops.npy", "w+", np.uint8, (len(self.names), self.size, self.size, 3))
+            np.lib.format.open_memmap(
+                made / "crops.npy", "w+", np.uint8, (len(self.names), self.size, self.size, 3)
+            )
             np.lib.format.open_memmap(made / "marks.npy", "w+", np.int64, (len(self.names),))
             os.rename(made, place)
         except OSError:
@@ -96,10 +114,15 @@ class CropCache:
         try:
             array = np.load(self.place / file, mmap_mode="r")
         except (OSError, ValueError) as e:
-            raise UserError(f"{self.place / file}: damaged crop cache ({e}); remove the folder {self.place}, it is made again")
+            raise UserError(
+                f"{self.place / file}: damaged crop cache ({e}); remove the folder {self.place}, it is made"
+                " again"
+            )
         if array.shape != shape or array.dtype != dtype:
-            raise UserError(f"{self.place / file}: damaged crop cache, found {array.dtype} {array.shape}, expected {shape}; "
-                            f"remove the folder {self.place}, it is made again")
+            raise UserError(
+                f"{self.place / file}: damaged crop cache, found {array.dtype} {array.shape}, expected"
+                f" {shape}; remove the folder {self.place}, it is made again"
+            )
         return array
 
     def get(self, rows):
@@ -107,7 +130,7 @@ class CropCache:
         rows = np.asarray(rows, np.int64)
         self.fill(rows)
         for row in self.missing(rows).tolist():
-            self._store([row], [self._decode(row)])     # says what is wrong with the photo
+            self._store([row], [self._decode(row)])  # says what is wrong with the photo
         return self.crops[rows]
 
     def damaged(self):
@@ -115,7 +138,8 @@ class CropCache:
         return np.flatnonzero(self.marks == -self.signatures)
 
     def missing(self, rows):
-        """The rows, each once, that hold no crop yet; a damaged photo is tried again, its disk may have come back."""
+        """The rows, each once, that hold no crop yet; a damaged photo is tried again, its disk may have come
+        back."""
         rows = np.unique(rows)
         return rows[self.marks[rows] != self.signatures[rows]]
 
@@ -124,16 +148,25 @@ class CropCache:
         missing = self.missing(rows)
         if not len(missing):
             return
-        with progress.bar(len(missing), "decoding photos", show=show) as bar, ThreadPoolExecutor(max(1, self.num_workers)) as pool:
+        with (
+            progress.bar(len(missing), "decoding photos", show=show) as bar,
+            ThreadPoolExecutor(max(1, self.num_workers)) as pool,
+        ):
             for start in range(0, len(missing), CHUNK):
-                chunk = missing[start:start + CHUNK]
-                todo = self.missing(chunk).tolist()             # another process may have come by
-                crops = map(self._try, todo) if self.num_workers < 2 or len(todo) < 8 else pool.map(self._try, todo)
+                chunk = missing[start : start + CHUNK]
+                todo = self.missing(chunk).tolist()  # another process may have come by
+                crops = (
+                    map(self._try, todo)
+                    if self.num_workers < 2 or len(todo) < 8
+                    else pool.map(self._try, todo)
+                )
                 self._store(todo, crops)
                 bar.update(len(chunk))
 
     def _decode(self, row):
-        return np.asarray(images.center_crop_resize(images.read_rgb(self.folder / self.names[row]), self.crop, self.size))
+        return np.asarray(
+            images.center_crop_resize(images.read_rgb(self.folder / self.names[row]), self.crop, self.size)
+        )
 
     def _try(self, row):
         try:
@@ -142,7 +175,10 @@ class CropCache:
             return None
 
     def _store(self, rows, crops):
-        with open(self.place / "crops.npy", "r+b", buffering=0) as f, open(self.place / "marks.npy", "r+b", buffering=0) as m:
+        with (
+            open(self.place / "crops.npy", "r+b", buffering=0) as f,
+            open(self.place / "marks.npy", "r+b", buffering=0) as m,
+        ):
             for row, crop in zip(rows, crops):
                 if crop is not None:
                     f.seek(self.crops.offset + row * crop.size)

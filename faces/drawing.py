@@ -1,16 +1,18 @@
 """Paint one sampled face (faces.procedural.Face) with polygons, lines and soft spots.
 
-Coordinates are face units: x right of the middle of the face, y down, with the eyes at (-19, 112) and (19, 112), as in
-CelebA's aligned photos (178 x 218, middle of the face at x = 89). The picture is painted at twice its size and halved once.
+Coordinates are face units: x right of the middle of the face, y down, with the eyes at (-19, 112) and (19,
+112), as in CelebA's aligned photos (178 x 218, middle of the face at x = 89). The picture is painted at twice
+its size and halved once.
 """
+
 import contextlib
 import functools
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT, ZOOM = 178, 218, 2          # final pixels; painted at ZOOM times that
-SIDES = (-1, 1)                            # left and right half of the picture
+WIDTH, HEIGHT, ZOOM = 178, 218, 2  # final pixels; painted at ZOOM times that
+SIDES = (-1, 1)  # left and right half of the picture
 
 
 def mix(a, b, share):
@@ -36,7 +38,7 @@ def smooth(points, closed=False, steps=7):
     p = np.asarray(points, float)
     p = np.vstack([p[-1:], p, p[:2]]) if closed else np.vstack([p[:1], p, p[-1:]])
     t = np.arange(steps)[None, :, None] / steps
-    a, b, c, d = (p[i:len(p) - 3 + i, None, :] for i in range(4))
+    a, b, c, d = (p[i : len(p) - 3 + i, None, :] for i in range(4))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return np.vstack([curve.reshape(-1, 2), p[-2:-1]])
 
@@ -55,7 +57,8 @@ def soft_disc():
 
 
 class Canvas:
-    """An RGB picture with a pose: face units -> pixels (yaw slides the middle of the face, then scale, turn, shift)."""
+    """An RGB picture with a pose: face units -> pixels (yaw slides the middle of the face, then scale, turn,
+    shift)."""
 
     def __init__(self, image, angle=0.0, scale=1.0, shift=(0.0, 0.0), yaw=0.0):
         self.image, self.pose = image, (angle, scale, shift, yaw)
@@ -74,13 +77,21 @@ class Canvas:
         self.draw.polygon(self.at(points).ravel().tolist(), fill=(*colour, alpha))
 
     def line(self, points, colour, width=1.0, alpha=255):
-        self.draw.line(self.at(points).ravel().tolist(), fill=(*colour, alpha), width=max(1, round(width * ZOOM)), joint="curve")
+        self.draw.line(
+            self.at(points).ravel().tolist(),
+            fill=(*colour, alpha),
+            width=max(1, round(width * ZOOM)),
+            joint="curve",
+        )
 
     def dot(self, centre, radius, colour, alpha=255, squeeze=1.0):
         t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         # Built round the moved centre, so that the yaw does not deform small discs.
         (x, y), r = self.at([centre])[0], radius * ZOOM * self.pose[1]
-        self.draw.polygon(np.stack([x + r * np.cos(t), y + r * squeeze * np.sin(t)], 1).ravel().tolist(), fill=(*colour, alpha))
+        self.draw.polygon(
+            np.stack([x + r * np.cos(t), y + r * squeeze * np.sin(t)], 1).ravel().tolist(),
+            fill=(*colour, alpha),
+        )
 
     def spot(self, centre, radii, colour, strength):
         """Soft-edged ellipse; strength 0 to 1 at its middle."""
@@ -117,7 +128,9 @@ def background(face, rng):
         for _ in range(rng.integers(5, 14)):
             radius = rng.uniform(8, 34)
             tint = mix(face.backdrop[1], tuple(rng.integers(0, 256, 3)), 0.5)
-            canvas.spot((rng.uniform(-89, 89), rng.uniform(0, 200)), (radius, radius), tint, rng.uniform(0.3, 0.8))
+            canvas.spot(
+                (rng.uniform(-89, 89), rng.uniform(0, 200)), (radius, radius), tint, rng.uniform(0.3, 0.8)
+            )
     return canvas.image
 
 
@@ -129,27 +142,49 @@ def body(canvas, face):
     shoulder = 66 + 12 * face.male
     right = [(neck + 3, 183), (shoulder - 18, 193), (shoulder, 203), (shoulder + 9, 240)]
     depth = {"crew": 192, "v": 214, "suit": 216}[face.neckline]
-    outline = np.vstack([right, [(-x, y) for x, y in right[::-1]], [(-neck * 0.6, 190), (0, depth), (neck * 0.6, 190)]])
+    outline = np.vstack(
+        [right, [(-x, y) for x, y in right[::-1]], [(-neck * 0.6, 190), (0, depth), (neck * 0.6, 190)]]
+    )
     canvas.fill(outline, cloth)
     for side in SIDES:
-        canvas.line([(side * (neck + 3), 184), (side * neck * 0.6, 191), (0, depth)], darker(cloth, 0.35), 1.5)
+        canvas.line(
+            [(side * (neck + 3), 184), (side * neck * 0.6, 191), (0, depth)], darker(cloth, 0.35), 1.5
+        )
         canvas.line([(side * (shoulder - 20), 198), (side * (shoulder - 26), 220)], darker(cloth, 0.25), 1.5)
     if face.neckline == "suit":
-        canvas.fill([(-neck, 184), (0, 196), (neck, 184), (neck + 4, 192), (0, 240), (-neck - 4, 192)], face.shirt)
+        canvas.fill(
+            [(-neck, 184), (0, 196), (neck, 184), (neck + 4, 192), (0, 240), (-neck - 4, 192)], face.shirt
+        )
         for side in SIDES:
             canvas.line([(side * neck, 185), (side * 5, 198)], darker(face.shirt, 0.3), 1)
     if face.necktie:
         canvas.fill([(-6, 189), (6, 189), (4, 197), (9, 240), (-9, 240), (-4, 197)], face.accent)
         canvas.line([(-5, 196), (5, 197)], darker(face.accent, 0.5), 1.2)
     if face.necklace:
-        for x, y in smooth([(-neck, 180), (-neck * 0.6, 189), (0, 194), (neck * 0.6, 189), (neck, 180)], steps=4):
+        for x, y in smooth(
+            [(-neck, 180), (-neck * 0.6, 189), (0, 194), (neck * 0.6, 189), (neck, 180)], steps=4
+        ):
             canvas.dot((x, y), 1.7, lighter(face.metal, 0.2))
 
 
 def head_outline(face):
     w, jaw, chin = face.width, face.jaw, face.chin
-    return smooth(mirrored([(0, 54), (22, 58), (w - 3, 76), (w, 98), (w, 118), (w - 3, 138), (jaw, 158), (chin, face.chin_y - 5),
-                            (0, face.chin_y)]), closed=True)
+    return smooth(
+        mirrored(
+            [
+                (0, 54),
+                (22, 58),
+                (w - 3, 76),
+                (w, 98),
+                (w, 118),
+                (w - 3, 138),
+                (jaw, 158),
+                (chin, face.chin_y - 5),
+                (0, face.chin_y),
+            ]
+        ),
+        closed=True,
+    )
 
 
 def head(canvas, face, rng):
@@ -169,7 +204,7 @@ def head(canvas, face, rng):
         c.spot((light * 8, 82), (32, 20), lighter(skin, 0.7), 0.45)
         for side in SIDES:
             c.spot((side * 24, 131), (14, 11), lighter(skin, 0.6), 0.4 if side == light else 0.15)
-            c.spot((side * 18, 111), (15, 10), dark, 0.3)                                        # eye sockets
+            c.spot((side * 18, 111), (15, 10), dark, 0.3)  # eye sockets
             if face.cheekbones:
                 c.spot((side * 27, 146), (9, 16), dark, 0.35)
             if face.rosy:
@@ -177,7 +212,9 @@ def head(canvas, face, rng):
         if face.bald:
             c.spot((light * 10, 66), (22, 12), lighter(skin, 0.9), 0.7)
         if face.double_chin:
-            c.line(smooth([(-17, face.chin_y - 7), (0, face.chin_y - 2), (17, face.chin_y - 7)]), dark, 1.4, 170)
+            c.line(
+                smooth([(-17, face.chin_y - 7), (0, face.chin_y - 2), (17, face.chin_y - 7)]), dark, 1.4, 170
+            )
         if face.age:
             wrinkles(c, face, rng)
 
@@ -186,7 +223,7 @@ def wrinkles(canvas, face, rng):
     """What makes a face old: forehead lines, folds round the mouth, crow's feet, age spots."""
     ink = darker(face.skin, 0.5)
     alpha = int(150 + 90 * face.age)
-    for y in (85, 92, 99)[:2 + (face.age > 0.4)]:
+    for y in (85, 92, 99)[: 2 + (face.age > 0.4)]:
         bend = rng.uniform(-2, 2)
         canvas.line(smooth([(-23, y + 1), (-9, y - 1 + bend), (9, y + bend), (23, y + 1)]), ink, 1.5, alpha)
     for side in SIDES:
@@ -204,8 +241,18 @@ def eyes(canvas, face):
     dark = shade(face.skin, 0.6)
     for side in SIDES:
         x, w, h = side * 19, face.eye_width, face.eye_height
-        upper = smooth([(x - w, 113), (x - w * 0.5, 112 - h * 0.8), (x + w * 0.15 * side, 112 - h), (x + w * 0.6, 112 - h * 0.65), (x + w, 113)])
-        lower = smooth([(x + w, 113), (x + w * 0.3, 112 + h * 0.75), (x - w * 0.4, 112 + h * 0.75), (x - w, 113)])
+        upper = smooth(
+            [
+                (x - w, 113),
+                (x - w * 0.5, 112 - h * 0.8),
+                (x + w * 0.15 * side, 112 - h),
+                (x + w * 0.6, 112 - h * 0.65),
+                (x + w, 113),
+            ]
+        )
+        lower = smooth(
+            [(x + w, 113), (x + w * 0.3, 112 + h * 0.75), (x - w * 0.4, 112 + h * 0.75), (x - w, 113)]
+        )
         if face.makeup:
             canvas.spot((x, 107), (14, 9), face.shadow, 0.95)
         if face.bags:
@@ -225,7 +272,11 @@ def eyes(canvas, face):
         canvas.line(upper[3:-3] - (0, 2.8 + 0.8 * face.lashes), dark, 0.8, 170)
         if face.lashes:
             for k in range(3):
-                canvas.line([(x + side * (w - 3 * k), 112 - 1.6 * k), (x + side * (w + 4 - 3.2 * k), 108.5 - 2 * k)], (28, 18, 18), 0.9)
+                canvas.line(
+                    [(x + side * (w - 3 * k), 112 - 1.6 * k), (x + side * (w + 4 - 3.2 * k), 108.5 - 2 * k)],
+                    (28, 18, 18),
+                    0.9,
+                )
         thick, y, lift = face.brow_thickness, 99 - face.brow_height, 4.0 * face.arched
         brow = smooth([(x - side * 11, y + 2), (x + side * 1, y - 1.5 - lift), (x + side * 14, y + 2.5)])
         taper = np.linspace(1.0, 0.45, len(brow))[:, None] * (0, thick)
@@ -241,7 +292,9 @@ def nose(canvas, face):
     canvas.spot((light * 1.5, 133), (w * 0.45, 5), lighter(face.skin, 0.8), 0.5)
     for side in SIDES:
         canvas.dot((side * w * 0.45, 138.5), w * 0.2, shade(face.skin, 0.8), 220, squeeze=0.6)
-        canvas.line(smooth([(side * (w - 2), 131), (side * w, 136), (side * (w - 2.5), 139.5)]), dark, 1.3, 200)
+        canvas.line(
+            smooth([(side * (w - 2), 131), (side * w, 136), (side * (w - 2.5), 139.5)]), dark, 1.3, 200
+        )
     tip = [(-w * 0.5, 139), (0, 143 if face.pointy_nose else 140.5), (w * 0.5, 139)]
     canvas.line(tip if face.pointy_nose else smooth(tip), dark, 1.5 if face.pointy_nose else 1.0, 190)
 
@@ -250,12 +303,23 @@ def mouth(canvas, face):
     w, lift, gap = face.mouth_width, face.smile, face.gap
     y, thick, lip = 153, face.lip_thickness, face.lip
     corner = [(-w, y - lift), (w, y - lift)]
-    top = smooth([corner[0], (-w * 0.5, y - thick * 0.75), (-w * 0.2, y - thick), (0, y - thick * 0.75), (w * 0.2, y - thick),
-                  (w * 0.5, y - thick * 0.75), corner[1]])
+    top = smooth(
+        [
+            corner[0],
+            (-w * 0.5, y - thick * 0.75),
+            (-w * 0.2, y - thick),
+            (0, y - thick * 0.75),
+            (w * 0.2, y - thick),
+            (w * 0.5, y - thick * 0.75),
+            corner[1],
+        ]
+    )
     high, low, rim = y - gap * 0.3 + lift * 0.1, y + gap * 0.8 + lift * 0.2, y + gap + thick + lift * 0.1
     upper_edge = smooth([corner[1], (w * 0.5, high), (0, high + lift * 0.2), (-w * 0.5, high), corner[0]])
     lower_edge = smooth([corner[0], (-w * 0.5, low), (0, y + gap + lift * 0.5), (w * 0.5, low), corner[1]])
-    bottom = smooth([corner[1], (w * 0.5, rim), (0, y + gap + thick * 1.3 + lift * 0.5), (-w * 0.5, rim), corner[0]])
+    bottom = smooth(
+        [corner[1], (w * 0.5, rim), (0, y + gap + thick * 1.3 + lift * 0.5), (-w * 0.5, rim), corner[0]]
+    )
     canvas.spot((0, y + gap + thick * 1.4 + 5), (13, 5), shade(face.skin, 0.5), 0.45)
     canvas.fill(np.vstack([top, bottom]), lip)
     canvas.fill(np.vstack([top, upper_edge]), darker(lip, 0.18))
@@ -264,27 +328,93 @@ def mouth(canvas, face):
     if gap:
         canvas.fill(inner, (74, 22, 26))
         with canvas.inside(inner) as c:
-            c.fill([(-w, y - 9), (w, y - 9), (w, y + gap * 0.45), (0, y + gap * 0.55 + lift * 0.4), (-w, y + gap * 0.45)], (244, 240, 232))
+            c.fill(
+                [
+                    (-w, y - 9),
+                    (w, y - 9),
+                    (w, y + gap * 0.45),
+                    (0, y + gap * 0.55 + lift * 0.4),
+                    (-w, y + gap * 0.45),
+                ],
+                (244, 240, 232),
+            )
     else:
         canvas.line(upper_edge, darker(lip, 0.6), 1.2)
     for side in SIDES:
-        if lift > 1:                                                                  # a smile also folds the cheeks
-            canvas.line(smooth([(side * 13, 139), (side * (w + 4), y - lift - 3), (side * (w + 4), y - lift + 4)]), shade(face.skin, 0.45), 1.2, 150)
+        # a smile also folds the cheeks
+        if lift > 1:
+            canvas.line(
+                smooth([(side * 13, 139), (side * (w + 4), y - lift - 3), (side * (w + 4), y - lift + 4)]),
+                shade(face.skin, 0.45),
+                1.2,
+                150,
+            )
         canvas.dot((side * w, y - lift), 0.9, shade(face.skin, 0.6), 180)
 
 
 def beard(canvas, face, rng):
     """Stubble, goatee, mustache, full beard and sideburns, each in the colour of the brows."""
     ink, w, base = face.brow_colour, face.width, face.chin_y
-    full = np.vstack([smooth([(w - 1, 118), (w - 2, 140), (face.jaw + 1, 159), (face.chin + 1, base - 3), (0, base + 4), (-face.chin - 1, base - 3),
-                              (-face.jaw - 1, 159), (-w + 2, 140), (-w + 1, 118)]),
-                      smooth([(-w + 5, 120), (-w + 9, 140), (-20, 152), (-11, 145), (0, 143.5), (11, 145), (20, 152), (w - 9, 140), (w - 5, 120)])])
+    full = np.vstack(
+        [
+            smooth(
+                [
+                    (w - 1, 118),
+                    (w - 2, 140),
+                    (face.jaw + 1, 159),
+                    (face.chin + 1, base - 3),
+                    (0, base + 4),
+                    (-face.chin - 1, base - 3),
+                    (-face.jaw - 1, 159),
+                    (-w + 2, 140),
+                    (-w + 1, 118),
+                ]
+            ),
+            smooth(
+                [
+                    (-w + 5, 120),
+                    (-w + 9, 140),
+                    (-20, 152),
+                    (-11, 145),
+                    (0, 143.5),
+                    (11, 145),
+                    (20, 152),
+                    (w - 9, 140),
+                    (w - 5, 120),
+                ]
+            ),
+        ]
+    )
     drop = 3 + face.smile * 0.5
     end = (face.mouth_width + 1) * np.array(SIDES)
-    lip_hair = smooth([(0, 144), (9, 143.5), (end[1], 154 - drop), (10, 150), (0, 148.5), (-10, 150), (end[0], 154 - drop), (-9, 143.5)], closed=True)
-    chin_hair = smooth([(-12, base - 15), (0, base - 12.5), (12, base - 15), (13, base - 4), (0, base + 5), (-13, base - 4)], closed=True)
-    parts = {"mustache": [lip_hair], "goatee": [lip_hair, chin_hair], "full": [full], "stubble": [full]}.get(face.beard, [])
-    parts = parts + [s * np.array([(w + 1, 96), (w + 1, 138), (w - 4, 140), (w - 6, 132), (w - 5, 96)]) * (1, s) for s in SIDES] * face.sideburns
+    lip_hair = smooth(
+        [
+            (0, 144),
+            (9, 143.5),
+            (end[1], 154 - drop),
+            (10, 150),
+            (0, 148.5),
+            (-10, 150),
+            (end[0], 154 - drop),
+            (-9, 143.5),
+        ],
+        closed=True,
+    )
+    chin_hair = smooth(
+        [(-12, base - 15), (0, base - 12.5), (12, base - 15), (13, base - 4), (0, base + 5), (-13, base - 4)],
+        closed=True,
+    )
+    parts = {"mustache": [lip_hair], "goatee": [lip_hair, chin_hair], "full": [full], "stubble": [full]}.get(
+        face.beard, []
+    )
+    parts = (
+        parts
+        + [
+            s * np.array([(w + 1, 96), (w + 1, 138), (w - 4, 140), (w - 6, 132), (w - 5, 96)]) * (1, s)
+            for s in SIDES
+        ]
+        * face.sideburns
+    )
     if not parts:
         return
     with canvas.inside(*parts) as c:

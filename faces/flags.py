@@ -1,10 +1,13 @@
-"""The flags that say which photos a script works on and where its results go, one spelling for every script."""
+"""The flags that say which photos a script works on and where its results go, one spelling for every
+script."""
+
 from pathlib import Path
 
 from common import cli
 from faces.celeba import FaceFolder, held_out
 
-ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]     # of the official 5-attribute checkpoints
+# of the official 5-attribute checkpoints
+ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 
 
 def add_data_flags(parser, part="a", image_size=128, default_dir="dataset/CelebA", named=True):
@@ -15,12 +18,29 @@ def add_data_flags(parser, part="a", image_size=128, default_dir="dataset/CelebA
     g = parser.add_argument_group("data")
     g.add_argument("--data_dir", default=default_dir, help=f"folder that holds images_{part}")
     if named:
-        g.add_argument("--dataset", default=None, help="name in the result folder; default: the data folder's own")
+        g.add_argument(
+            "--dataset", default=None, help="name in the result folder; default: the data folder's own"
+        )
     g.add_argument("--result_dir", default="results", help="where run folders and caches go")
-    g.add_argument("--cache_dir", default=None, help="where decoded crops are kept; default: beside the split")
-    g.add_argument("--selected_attrs", nargs="+", default=ATTRIBUTES, metavar="NAME", help="attribute columns, one domain each, as the translator was trained")
-    g.add_argument("--celeba_crop_size", type=cli.natural_int, default=178, help="centre crop of a photo, pixels; 0 = none")
-    g.add_argument("--image_size", type=cli.positive_int, default=image_size, help="side of the images, pixels")
+    g.add_argument(
+        "--cache_dir", default=None, help="where decoded crops are kept; default: beside the split"
+    )
+    g.add_argument(
+        "--selected_attrs",
+        nargs="+",
+        default=ATTRIBUTES,
+        metavar="NAME",
+        help="attribute columns, one domain each, as the translator was trained",
+    )
+    g.add_argument(
+        "--celeba_crop_size",
+        type=cli.natural_int,
+        default=178,
+        help="centre crop of a photo, pixels; 0 = none",
+    )
+    g.add_argument(
+        "--image_size", type=cli.positive_int, default=image_size, help="side of the images, pixels"
+    )
     g.add_argument("--skip_damaged", action="store_true", help="go on without damaged photos and list them")
     return g
 
@@ -33,16 +53,26 @@ def dataset_name(args):
 def open_faces(args, part="a", columns=None, whole=False):
     """The photos that the flags describe, checked as a whole.
 
-    Args:   columns  other attributes than --selected_attrs;  whole  all of them whatever --limit says, for who leaves some out first
+    Args:   columns  other attributes than --selected_attrs;  whole  all of them whatever --limit says, for
+                     who leaves some out first
     Raises: UserError
     """
-    return FaceFolder(Path(args.data_dir) / f"images_{part}", columns or args.selected_attrs, args.celeba_crop_size, args.image_size,
-                      cache_dir=args.cache_dir, limit=None if whole else args.limit, skip_damaged=args.skip_damaged, num_workers=args.num_workers)
+    return FaceFolder(
+        Path(args.data_dir) / f"images_{part}",
+        columns or args.selected_attrs,
+        args.celeba_crop_size,
+        args.image_size,
+        cache_dir=args.cache_dir,
+        limit=None if whole else args.limit,
+        skip_damaged=args.skip_damaged,
+        num_workers=args.num_workers,
+    )
 
 
 def open_judged(args, part):
-    """The photos that a test may look at: all of B or C; of A only what trainings with seed 0 hold out, so that nothing is judged on what it learned."""
+    """The photos that a test may look at: all of B or C; of A only what trainings with seed 0 hold out, so
+    that nothing is judged on what it learned."""
     if part != "a":
         return open_faces(args, part)
     faces = open_faces(args, part, whole=True)
-    return faces.subset(held_out(faces.names)[1][:args.limit])
+    return faces.subset(held_out(faces.names)[1][: args.limit])

@@ -1,4 +1,6 @@
-"""Training batches by step number: what step k sees depends on the seed and k alone, so a resumed run sees what it would have seen."""
+"""Training batches by step number: what step k sees depends on the seed and k alone, so a resumed run sees
+what it would have seen."""
+
 import torch
 
 from common import seeds
@@ -8,8 +10,9 @@ from common.cli import UserError
 class Batches:
     """Random access to the batches of an endless shuffled pass over `faces`, each process its part.
 
-    Sample position p (counted from 0 over the whole training) is photo p mod N of the permutation of epoch p div N; batch k holds the positions
-    k * batch_size ... (k + 1) * batch_size - 1, and process r the r-th of `world` equal slices of them.
+    Sample position p (counted from 0 over the whole training) is photo p mod N of the permutation of epoch p
+    div N; batch k holds the positions k * batch_size ... (k + 1) * batch_size - 1, and process r the r-th of
+    `world` equal slices of them.
 
     Args:    faces       FaceFolder (or anything with len, labels and floats)
              batch_size  photos per step over all processes
@@ -21,17 +24,22 @@ class Batches:
     def __init__(self, faces, batch_size, seed, ctx, flip=True):
         if batch_size % ctx.world:
             lower = max(ctx.world, batch_size // ctx.world * ctx.world)
-            raise UserError(f"--batch_size {batch_size}: cannot be divided among {ctx.world} processes; expected a multiple, {lower} for example")
+            raise UserError(
+                f"--batch_size {batch_size}: cannot be divided among {ctx.world} processes; expected a"
+                f" multiple, {lower} for example"
+            )
         if not len(faces):
             raise UserError("no photos to train on; give a larger folder or --limit")
         self.faces, self.batch_size, self.seed, self.ctx, self.flip = faces, batch_size, seed, ctx, flip
-        self._orders = {}            # epoch -> permutation (N,); a batch touches few epochs
+        self._orders = {}  # epoch -> permutation (N,); a batch touches few epochs
 
     def _order(self, epoch):
         if epoch not in self._orders:
             if len(self._orders) > 3:
                 self._orders.clear()
-            self._orders[epoch] = torch.randperm(len(self.faces), generator=seeds.generator(self.seed, "epoch", epoch))
+            self._orders[epoch] = torch.randperm(
+                len(self.faces), generator=seeds.generator(self.seed, "epoch", epoch)
+            )
         return self._orders[epoch]
 
     def positions(self, step):
@@ -46,10 +54,13 @@ class Batches:
 
     def mirrored(self, positions):
         """(b,) bool: which samples are seen mirrored, half of them."""
-        return torch.tensor([seeds.derive(self.seed, "flip", p) & 1 for p in positions.tolist()], dtype=torch.bool)
+        return torch.tensor(
+            [seeds.derive(self.seed, "flip", p) & 1 for p in positions.tolist()], dtype=torch.bool
+        )
 
     def get(self, step):
-        """x float32 (b, 3, H, W) in [-1, 1] and labels (b, C) on this process's device, positions (b,) int64 on the CPU."""
+        """x float32 (b, 3, H, W) in [-1, 1] and labels (b, C) on this process's device, positions (b,) int64
+        on the CPU."""
         positions, rows = self.positions(step), self.rows(step)
         x = self.faces.floats(rows.numpy())
         if self.flip:

@@ -1,9 +1,11 @@
-"""How well a detector tells deepfakes from real photos: accuracy, AUC, AP, EER and ECE, with intervals over photos.
+"""How well a detector tells deepfakes from real photos: accuracy, AUC, AP, EER and ECE, with intervals over
+photos.
 
-A test set is four equally long rows: labels (N,) fake = 1, real = 0; p (N,) probability of fake in [0, 1]; photo_ids (N,) the photo that
-an image is or is a fake of (its file name), which ties a photo and its fake together; domains (N,) the fake's target attribute, None for
-a real photo. Their order changes nothing.
+A test set is four equally long rows: labels (N,) fake = 1, real = 0; p (N,) probability of fake in [0, 1];
+photo_ids (N,) the photo that an image is or is a fake of (its file name), which ties a photo and its fake
+together; domains (N,) the fake's target attribute, None for a real photo. Their order changes nothing.
 """
+
 import numpy as np
 import torch
 from scipy.optimize import brentq
@@ -14,46 +16,62 @@ from common import seeds
 from common.cli import UserError
 from metrics.images import RESAMPLES
 
-THRESHOLD = 0.5         # p from here on means fake
-ECE_BINS = 15           # Guo et al. 2017, arXiv:1706.04599
-MIN_PHOTOS = 10         # fewer make no bootstrap over photos
+THRESHOLD = 0.5  # p from here on means fake
+ECE_BINS = 15  # Guo et al. 2017, arXiv:1706.04599
+MIN_PHOTOS = 10  # fewer make no bootstrap over photos
 FIGURES = ("accuracy", "auc", "ap", "eer", "ece")
-KEYS = ("accuracy", "accuracy_std", "accuracy_ci", *(key for name in FIGURES[1:] for key in (name, name + "_ci")))
+KEYS = (
+    "accuracy",
+    "accuracy_std",
+    "accuracy_ci",
+    *(key for name in FIGURES[1:] for key in (name, name + "_ci")),
+)
 
 
 def check_test_size(num_photos):
-    """Raises UserError below MIN_PHOTOS distinct photos; scripts call it before they train what could not be tested."""
+    """Raises UserError below MIN_PHOTOS distinct photos; scripts call it before they train what could not be
+    tested."""
     if num_photos < MIN_PHOTOS:
-        raise UserError(f"test set: found {num_photos} photo{'' if num_photos == 1 else 's'}, expected {MIN_PHOTOS} or more, over which the "
-                        "95% intervals are resampled; test on more photos")
+        raise UserError(
+            f"test set: found {num_photos} photo{'' if num_photos == 1 else 's'}, expected {MIN_PHOTOS} or"
+            " more, over which the 95% intervals are resampled; test on more photos"
+        )
 
 
 def scores_of(labels, p, photo_ids, seed, resamples=RESAMPLES):
     """The figures of a detector on one test set.
 
-    accuracy  share of images on the right side of p = 0.5 (0.5 itself means fake), accuracy_std the sample deviation of right (1) / wrong (0)
-    auc       area under the ROC, ties counted half;  ap  average precision of the fakes, a sum over steps, without interpolation
-    eer       error rate where the share of real photos taken for fakes equals the share of fakes missed, see equal_error_rate
-    ece       expected calibration error of p itself: over 15 bins [k/15, (k+1)/15), and one of p = 1 alone, the mean weighted by their images
-              of |share of fakes - mean p|. It looks at the probability of fake, not at that of the predicted class (max(p, 1 - p)).
-    *_ci      [low, high], the 95% percentile interval over photos: all rows of a photo are drawn together, as in image_metrics.bootstrap.
-              Noise only ever adds to an ece: of a well calibrated detector the interval lies mostly above the figure, and may not hold it
+    accuracy  share of images on the right side of p = 0.5 (0.5 itself means fake), accuracy_std the sample
+              deviation of right (1) / wrong (0)
+    auc       area under the ROC, ties counted half;  ap  average precision of the fakes, a sum over steps,
+              without interpolation
+    eer       error rate where the share of real photos taken for fakes equals the share of fakes missed, see
+              equal_error_rate
+    ece       expected calibration error of p itself: over 15 bins [k/15, (k+1)/15), and one of p = 1 alone,
+              the mean weighted by their images of |share of fakes - mean p|. It looks at the probability of
+              fake, not at that of the predicted class (max(p, 1 - p)).
+    *_ci      [low, high], the 95% percentile interval over photos: all rows of a photo are drawn together, as
+              in image_metrics.bootstrap. Noise only ever adds to an ece: of a well calibrated detector the
+              interval lies mostly above the figure, and may not hold it
 
-    Args:    resamples  draws of the bootstrap; those that hold one class alone are left out. seed: equal rows give the equal interval
+    Args:    resamples  draws of the bootstrap; those that hold one class alone are left out. seed: equal rows
+                        give the equal interval
     Returns: {key: float or [low, high]} with KEYS
     Raises:  ValueError for no rows, unequal lengths, labels other than 0 and 1, p outside [0, 1] or NaN
              UserError for fewer than MIN_PHOTOS photos, or one class alone
-    Source:  scikit-learn (auc, ap), scipy (eer), torchmetrics (ece: Guo et al. 2017 in the binary form of Naeini et al. 2015)
+    Source:  scikit-learn (auc, ap), scipy (eer), torchmetrics (ece: Guo et al. 2017 in the binary form of
+             Naeini et al. 2015)
     """
     labels, p = _checked(labels, p, photo_ids)
     ids = np.asarray([str(i) for i in photo_ids])
     check_test_size(len(set(ids.tolist())))
     _check_classes(labels)
-    order = np.lexsort((ids, labels, -p))       # falling p: the libraries sort each resample, which is quick where it is sorted
+    # falling p: the libraries sort each resample, which is quick where it is sorted
+    order = np.lexsort((ids, labels, -p))
     labels, p, ids = labels[order], p[order], ids[order]
     found = dict(zip(FIGURES, _figures(labels, p)))
     found["accuracy_std"] = float(_right(labels, p).std(ddof=1))
-    intervals = np.percentile(_resampled(labels, p, ids, seed, resamples), [2.5, 97.5], axis=0)      # (2, 5)
+    intervals = np.percentile(_resampled(labels, p, ids, seed, resamples), [2.5, 97.5], axis=0)  # (2, 5)
     found |= {name + "_ci": [float(low), float(high)] for name, low, high in zip(FIGURES, *intervals)}
     return {key: found[key] for key in KEYS}
 
@@ -61,7 +79,8 @@ def scores_of(labels, p, photo_ids, seed, resamples=RESAMPLES):
 def by_domain(labels, p, photo_ids, domains, seed, resamples=RESAMPLES):
     """Figures of the fakes of each target attribute against the real photos that these fakes were made from.
 
-    Returns: {domain: {**scores_of(...), "num_photos"}}; a domain of fewer than MIN_PHOTOS photos has None for all but num_photos
+    Returns: {domain: {**scores_of(...), "num_photos"}}; a domain of fewer than MIN_PHOTOS photos has None for
+             all but num_photos
     Raises:  as scores_of; UserError too for a domain whose real photos are missing from the set
     """
     labels, p = _checked(labels, p, photo_ids, domains)
@@ -72,13 +91,16 @@ def by_domain(labels, p, photo_ids, domains, seed, resamples=RESAMPLES):
         photos = np.unique(ids[fake])
         mine = fake | ((labels == 0) & np.isin(ids, photos))
         enough = len(photos) >= MIN_PHOTOS
-        scores = scores_of(labels[mine], p[mine], ids[mine], seed, resamples) if enough else dict.fromkeys(KEYS)
+        scores = (
+            scores_of(labels[mine], p[mine], ids[mine], seed, resamples) if enough else dict.fromkeys(KEYS)
+        )
         found[domain] = {**scores, "num_photos": len(photos)}
     return found
 
 
 def roc(labels, p):
-    """(fpr, tpr): share of real photos taken for fakes, share of fakes found, (T,) each, from (0, 0) to (1, 1).  Raises as scores_of."""
+    """(fpr, tpr): share of real photos taken for fakes, share of fakes found, (T,) each, from (0, 0) to (1,
+    1).  Raises as scores_of."""
     labels, p = _checked(labels, p)
     _check_classes(labels)
     return roc_curve(labels, p, pos_label=1)[:2]
@@ -87,7 +109,8 @@ def roc(labels, p):
 def equal_error_rate(fpr, tpr):
     """fpr at the point of the ROC, drawn through its corners, where fpr = 1 - tpr.
 
-    Along the curve the gap rises steadily from -1 to 1, so there is exactly one such point, on a vertical step too.
+    Along the curve the gap rises steadily from -1 to 1, so there is exactly one such point, on a vertical
+    step too.
 
     Shape:  (T,) twice, those of roc -> float in [0, 1]
     """
@@ -97,22 +120,30 @@ def equal_error_rate(fpr, tpr):
 
 
 def _checked(labels, p, *others):
-    """labels as int64 and p as float64 arrays (N,).  `others`: rows that must be as long.  Raises ValueError."""
+    """labels as int64 and p as float64 arrays (N,).  `others`: rows that must be as long.  Raises
+    ValueError."""
     labels, p = np.asarray(labels), np.asarray(p, dtype=np.float64)
     lengths = [len(row) for row in (labels, p, *others)]
     if len(set(lengths)) > 1 or not lengths[0] or labels.ndim != 1 or p.ndim != 1:
-        raise ValueError(f"expected equal, non-zero numbers of labels, probabilities and names, found {lengths}")
+        raise ValueError(
+            f"expected equal, non-zero numbers of labels, probabilities and names, found {lengths}"
+        )
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"expected labels 0 (real) and 1 (fake), found {np.unique(labels)[:5].tolist()}")
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"expected probabilities in [0, 1], found {p.min():.3g} to {p.max():.3g}: logits, or a network that diverged?")
+        raise ValueError(
+            f"expected probabilities in [0, 1], found {p.min():.3g} to {p.max():.3g}: logits, or a network"
+            " that diverged?"
+        )
     return labels.astype(np.int64), p
 
 
 def _check_classes(labels):
     if labels.min() == labels.max():
-        raise UserError(f"test set: all {len(labels)} images are {('real', 'fake')[labels[0]]}, expected both classes; "
-                        "test on photos and their fakes")
+        raise UserError(
+            f"test set: all {len(labels)} images are {('real', 'fake')[labels[0]]}, expected both classes; "
+            "test on photos and their fakes"
+        )
 
 
 def _right(labels, p):
@@ -121,10 +152,16 @@ def _right(labels, p):
 
 def _figures(labels, p):
     """The FIGURES of arrays (N,) that hold both classes, floats."""
-    fpr, tpr, _ = roc_curve(labels, p, pos_label=1)           # shared by auc and eer; roc_auc_score would compute it again
+    # shared by auc and eer; roc_auc_score would compute it again
+    fpr, tpr, _ = roc_curve(labels, p, pos_label=1)
     ece = binary_calibration_error(torch.from_numpy(p), torch.from_numpy(labels), n_bins=ECE_BINS, norm="l1")
-    return (float(_right(labels, p).mean()), float(auc(fpr, tpr)), float(average_precision_score(labels, p, pos_label=1)),
-            equal_error_rate(fpr, tpr), float(ece))
+    return (
+        float(_right(labels, p).mean()),
+        float(auc(fpr, tpr)),
+        float(average_precision_score(labels, p, pos_label=1)),
+        equal_error_rate(fpr, tpr),
+        float(ece),
+    )
 
 
 def _resampled(labels, p, photo_ids, seed, resamples):
@@ -133,7 +170,8 @@ def _resampled(labels, p, photo_ids, seed, resamples):
     rng = np.random.default_rng(seeds.derive(seed, "bootstrap"))
     found = []
     for _ in range(resamples):
-        times = np.bincount(rng.integers(0, len(photos), len(photos)), minlength=len(photos))[owner]      # (N,) copies of each row
+        # (N,) copies of each row
+        times = np.bincount(rng.integers(0, len(photos), len(photos)), minlength=len(photos))[owner]
         drawn = np.repeat(labels, times)
         if drawn.any() and not drawn.all():
             found.append(_figures(drawn, np.repeat(p, times)))

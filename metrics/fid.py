@@ -1,8 +1,10 @@
-"""Distance between two sets of images: FID and KID on the standard Inception weights, elsewhere a Frechet distance that names its features.
+"""Distance between two sets of images: FID and KID on the standard Inception weights, elsewhere a Frechet
+distance that names its features.
 
-Only features of the Inception network converted from the TensorFlow graph of 2015-12-05 make a number an FID (Heusel et al. 2017).
-With any other network the same formula measures something else and is called `frechet`.
+Only features of the Inception network converted from the TensorFlow graph of 2015-12-05 make a number an FID
+(Heusel et al. 2017). With any other network the same formula measures something else and is called `frechet`.
 """
+
 import os
 import tempfile
 import warnings
@@ -18,8 +20,10 @@ from common import checkpoint, files, images, seeds
 from common.cli import UserError
 from models.classifier.network import load_classifier
 
-INCEPTION_SHA = "6726825d"     # of pt_inception-2015-12-05-6726825d.pth: pytorch-fid's and torch-fidelity's weights
-ENOUGH = 2048                  # images a side; below it the 2,048-d covariance is singular and the bias dominates
+# of pt_inception-2015-12-05-6726825d.pth: pytorch-fid's and torch-fidelity's weights
+INCEPTION_SHA = "6726825d"
+# images a side; below it the 2,048-d covariance is singular and the bias dominates
+ENOUGH = 2048
 KID_SUBSET, KID_SUBSETS = 1000, 100
 
 
@@ -39,7 +43,8 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        """x: float tensor (N, 3, H, W) in [-1, 1], rounded to 8 bits here; uint8 tensor (N, 3, H, W); or uint8 array (N, H, W, 3).
+        """x: float tensor (N, 3, H, W) in [-1, 1], rounded to 8 bits here; uint8 tensor (N, 3, H, W); or
+        uint8 array (N, H, W, 3).
 
         Raises:  ValueError for float images outside [-1, 1].
         """
@@ -74,47 +79,63 @@ class _Classifier(nn.Module):
 
 
 def load_extractor(inception_weights=None, classifier=None, device="cpu"):
-    """The features of `--inception_weights FILE`; without a file those of an attribute classifier (None = the shipped one).
+    """The features of `--inception_weights FILE`; without a file those of an attribute classifier (None = the
+    shipped one).
 
-    Raises:  UserError, one line, if a weight file is missing, damaged, holds code, or is not the standard Inception file.
+    Raises:  UserError, one line, if a weight file is missing, damaged, holds code, or is not the standard
+             Inception file.
     """
     backend = f"torchmetrics {metadata.version('torchmetrics')}"
     if inception_weights is None:
         network = load_classifier(classifier)
         size = network.image_size
-        description = {"name": "attribute-classifier", "sha256": network.sha256,
-                       "resize": f"bilinear, antialiased, to {size}x{size}", "backend": backend}
+        description = {
+            "name": "attribute-classifier",
+            "sha256": network.sha256,
+            "resize": f"bilinear, antialiased, to {size}x{size}",
+            "backend": backend,
+        }
         return Extractor(_Classifier(network), network.num_features, False, description).to(device)
     state, sha256 = read_inception(inception_weights)
-    description = {"name": "inception-2015-12-05-2048", "sha256": sha256,
-                   "resize": "bilinear as TensorFlow 1, no antialiasing, to 299x299",
-                   "backend": f"{backend}, torch-fidelity {metadata.version('torch-fidelity')}"}
+    description = {
+        "name": "inception-2015-12-05-2048",
+        "sha256": sha256,
+        "resize": "bilinear as TensorFlow 1, no antialiasing, to 299x299",
+        "backend": f"{backend}, torch-fidelity {metadata.version('torch-fidelity')}",
+    }
     return Extractor(_build_inception(state, inception_weights), 2048, True, description).to(device)
 
 
 def read_inception(path):
     """(state_dict, sha256) of the standard Inception file, read as data.  Raises UserError."""
-    state, _ = checkpoint.read_weights(path)          # first: a truncated file is called truncated, not wrong
+    state, _ = checkpoint.read_weights(path)  # first: a truncated file is called truncated, not wrong
     sha256 = files.sha256(path)
     if not sha256.startswith(INCEPTION_SHA):
-        raise UserError(f"{path}: not the standard Inception weights (sha256 {sha256[:8]}..., expected {INCEPTION_SHA}...); give "
-                        "pt_inception-2015-12-05-6726825d.pth, or drop --inception_weights to measure `frechet` instead of FID")
+        raise UserError(
+            f"{path}: not the standard Inception weights (sha256 {sha256[:8]}..., expected"
+            f" {INCEPTION_SHA}...); give pt_inception-2015-12-05-6726825d.pth, or drop --inception_weights to"
+            " measure `frechet` instead of FID"
+        )
     return state, sha256
 
 
 def _build_inception(state, path):
-    # torch-fidelity unpickles the file it is given; it gets one that we wrote, in a folder that only this user can enter.
+    # torch-fidelity unpickles the file it is given; it gets one that we wrote, in a folder that only this
+    # user can enter.
     with tempfile.TemporaryDirectory(prefix="inception-") as folder:
         private = os.path.join(folder, "weights.pth")
         torch.save(state, private)
         try:
             return _Inception(private)
         except RuntimeError as e:
-            raise UserError(f"{path}: its tensors do not fit the Inception network ({' '.join(str(e).split())[:120]})")
+            raise UserError(
+                f"{path}: its tensors do not fit the Inception network ({' '.join(str(e).split())[:120]})"
+            )
 
 
 class _Features(nn.Module):
-    """Lets torchmetrics take features that are already there, so that FID and KID share one pass of the network."""
+    """Lets torchmetrics take features that are already there, so that FID and KID share one pass of the
+    network."""
 
     def __init__(self, num_features):
         super().__init__()
@@ -125,10 +146,12 @@ class _Features(nn.Module):
 
 
 class Distance:
-    """Distance between two sets of images, streamed: update with batches of either side in any order, then compute.
+    """Distance between two sets of images, streamed: update with batches of either side in any order, then
+    compute.
 
-    Sums are kept in double precision, so the result does not depend on the batch size; under torchrun every process updates with
-    its shard and calls compute. KID keeps all features in memory (8 KB an image) and draws its subsets from `seed`.
+    Sums are kept in double precision, so the result does not depend on the batch size; under torchrun every
+    process updates with its shard and calls compute. KID keeps all features in memory (8 KB an image) and
+    draws its subsets from `seed`.
 
     Args:  extractor  of load_extractor; share one among the distances of a run
     """
@@ -141,23 +164,25 @@ class Distance:
         self.kid = None
         if extractor.standard:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")                   # its note on memory, given above
+                warnings.simplefilter("ignore")  # its note on memory, given above
                 self.kid = KernelInceptionDistance(feature=_Features(extractor.num_features)).to(device)
-        self.counts = torch.zeros(2, dtype=torch.long, device=device)     # images seen: judged, reference
+        self.counts = torch.zeros(2, dtype=torch.long, device=device)  # images seen: judged, reference
 
     def update(self, x, real):
         """Add images (forms: Extractor.forward); real=True for the reference side."""
         self.update_features(self.extractor(x), real)
 
     def update_features(self, features, real):
-        """Add features (N, num_features) that the extractor gave before: a reference shared by several distances costs one pass."""
+        """Add features (N, num_features) that the extractor gave before: a reference shared by several
+        distances costs one pass."""
         self.counts[int(real)] += len(features)
         self.fid.update(features.double(), real=bool(real))
         if self.kid is not None:
             self.kid.update(features, real=bool(real))
 
     def compute(self):
-        """{"fid", "kid", "frechet"}: floats, None for what these features do not measure.  Needs two images on each side.
+        """{"fid", "kid", "frechet"}: floats, None for what these features do not measure.  Needs two images
+        on each side.
 
         Warns below 2,048 images a side.
         """
@@ -168,14 +193,18 @@ class Distance:
         found = {"fid": None, "kid": None, "frechet": None}
         name = "fid" if self.extractor.standard else "frechet"
         if fewest < ENOUGH:
-            warnings.warn(f"{name} from {fewest} images a side is biased upward; below {ENOUGH:,} it compares runs of equal size only")
+            warnings.warn(
+                f"{name} from {fewest} images a side is biased upward; below {ENOUGH:,} it compares runs of"
+                " equal size only"
+            )
         if fewest < 2:
             return found
         # Rounding can leave equal sets a hair below zero, which no distance is.
         found[name] = max(0.0, float(self.fid.compute()))
         if self.kid is not None:
             self.kid.subset_size = min(KID_SUBSET, fewest)
-            self.kid.subsets = KID_SUBSETS if int(counts.max()) > self.kid.subset_size else 1    # all subsets are the whole set
+            # all subsets are the whole set
+            self.kid.subsets = KID_SUBSETS if int(counts.max()) > self.kid.subset_size else 1
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seeds.derive(self.seed, "kid"))
                 found["kid"] = float(self.kid.compute()[0])

@@ -1,54 +1,71 @@
 """Distances between images, one row per pair, and their means with intervals over photos.
 
-A pair is one photo in one target domain: the fake that is judged, and the reference fake of the undisturbed photo. Everything is
-computed per image, so that no figure depends on the batch size. Images are float (N, 3, H, W) in [-1, 1] throughout.
+A pair is one photo in one target domain: the fake that is judged, and the reference fake of the undisturbed
+photo. Everything is computed per image, so that no figure depends on the batch size. Images are float (N, 3,
+H, W) in [-1, 1] throughout.
 """
+
 import numpy as np
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from common import seeds
 
-DISTURBED = 0.05        # l2 above this counts as a disrupted fake (Ruiz et al. 2020, arXiv:2003.01279)
-MASK_THRESHOLD = 0.5    # summed over the channels, [-1, 1] units (Huang et al. 2022, CMUA-Watermark, arXiv:2105.10872)
-DATA_RANGE = 2.0        # of images in [-1, 1]
-PSNR_CAP = 100.0        # dB; equal images have an infinite PSNR, which has no mean
+DISTURBED = 0.05  # l2 above this counts as a disrupted fake (Ruiz et al. 2020, arXiv:2003.01279)
+# summed over the channels, [-1, 1] units (Huang et al. 2022, CMUA-Watermark, arXiv:2105.10872)
+MASK_THRESHOLD = 0.5
+DATA_RANGE = 2.0  # of images in [-1, 1]
+PSNR_CAP = 100.0  # dB; equal images have an infinite PSNR, which has no mean
 RESAMPLES = 1000
-MAXIMA = ("linf",)      # summarised by their maximum; every other row by its mean
+MAXIMA = ("linf",)  # summarised by their maximum; every other row by its mean
 
 
 def image_rows(image, reference):
     """l2 (mean squared error), linf (largest difference), psnr (dB, at most PSNR_CAP) and ssim of each image.
 
-    Shape:   (N, 3, H, W) float in [-1, 1] twice -> dict of (N,) float64 CPU tensors.  H and W above 5 (SSIM's 11 x 11 window).
+    Shape:   (N, 3, H, W) float in [-1, 1] twice -> dict of (N,) float64 CPU tensors.  H and W above 5 (SSIM's
+             11 x 11 window).
     Raises:  ValueError if the shapes differ.
-    Source:  PSNR and SSIM (Wang et al. 2004, Gaussian window, sigma 1.5) by torchmetrics, data range 2. SSIM is not invariant
-             under a shift, so it sees images in [0, 2]: its usual value on 8-bit images, where mid-grey is not zero.
+    Source:  PSNR and SSIM (Wang et al. 2004, Gaussian window, sigma 1.5) by torchmetrics, data range 2. SSIM
+             is not invariant under a shift, so it sees images in [0, 2]: its usual value on 8-bit images,
+             where mid-grey is not zero.
     """
     if image.shape != reference.shape:
-        raise ValueError(f"expected images of equal shape, found {tuple(image.shape)} and {tuple(reference.shape)}")
+        raise ValueError(
+            f"expected images of equal shape, found {tuple(image.shape)} and {tuple(reference.shape)}"
+        )
     image, reference = image.detach().float(), reference.detach().float()
     gap = (image - reference).double()
     psnr = peak_signal_noise_ratio(image, reference, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
-    ssim = structural_similarity_index_measure(image + 1, reference + 1, data_range=DATA_RANGE, reduction="none")
-    rows = {"l2": gap.square().mean(dim=(1, 2, 3)), "linf": gap.abs().amax(dim=(1, 2, 3)),
-            "psnr": psnr.reshape(-1).clamp(max=PSNR_CAP), "ssim": ssim.reshape(-1)}
+    ssim = structural_similarity_index_measure(
+        image + 1, reference + 1, data_range=DATA_RANGE, reduction="none"
+    )
+    rows = {
+        "l2": gap.square().mean(dim=(1, 2, 3)),
+        "linf": gap.abs().amax(dim=(1, 2, 3)),
+        "psnr": psnr.reshape(-1).clamp(max=PSNR_CAP),
+        "ssim": ssim.reshape(-1),
+    }
     return {key: row.double().cpu() for key, row in rows.items()}
 
 
 def pair_rows(fake, reference, photo):
     """image_rows of fake against reference, with l1 (mean absolute difference) and l2_mask.
 
-    l2_mask is the squared error inside the region that the translator edits: M = 1 where the channels of |reference - photo| sum
-    to more than 0.5, l2_mask = sum(M (fake - reference)^2) / (3 sum(M)). Each image has its own mask (the published code used the
-    first image's for the whole batch); where it is empty the row is NaN.
+    l2_mask is the squared error inside the region that the translator edits: M = 1 where the channels of
+    |reference - photo| sum to more than 0.5, l2_mask = sum(M (fake - reference)^2) / (3 sum(M)). Each image
+    has its own mask (the published code used the first image's for the whole batch); where it is empty the
+    row is NaN.
 
     Shape:   three (N, 3, H, W) float in [-1, 1] -> dict of (N,) float64 CPU tensors
-    Source:  l1, l2: Ruiz et al. 2020, arXiv:2003.01279; mask: Huang et al. 2022 (CMUA-Watermark), arXiv:2105.10872 and its code
+    Source:  l1, l2: Ruiz et al. 2020, arXiv:2003.01279; mask: Huang et al. 2022 (CMUA-Watermark),
+             arXiv:2105.10872 and its code
     """
     rows = image_rows(fake, reference)
     gap = (fake.detach().float() - reference.detach().float()).double()
-    mask = ((reference.detach().float() - photo.detach().float()).abs().sum(1, keepdim=True) > MASK_THRESHOLD).double()
+    mask = (
+        (reference.detach().float() - photo.detach().float()).abs().sum(1, keepdim=True) > MASK_THRESHOLD
+    ).double()
     inside, area = (mask * gap.square()).sum(dim=(1, 2, 3)), 3 * mask.sum(dim=(1, 2, 3))
     l2_mask = torch.where(area > 0, inside / area.clamp(min=1), torch.nan)
     return {"l1": gap.abs().mean(dim=(1, 2, 3)).cpu(), **rows, "l2_mask": l2_mask.cpu()}
@@ -57,20 +74,24 @@ def pair_rows(fake, reference, photo):
 def summarise(rows, photo_ids, seed):
     """Means over pairs, their standard deviations, and bootstrap 95% intervals over photos.
 
-    Args:    rows       dict of (N,) tensors, arrays or lists: those of pair_rows or image_rows, batches concatenated
-             photo_ids  (N,) the photo of each pair (a file name, for example): pairs of one photo are resampled together
+    Args:    rows       dict of (N,) tensors, arrays or lists: those of pair_rows or image_rows, batches
+                        concatenated
+             photo_ids  (N,) the photo of each pair (a file name, for example): pairs of one photo are
+                        resampled together
              seed       of the resampling; equal rows give the equal interval in any order
-    Returns: dict of floats: <key>, <key>_std (sample standard deviation over pairs) and <key>_ci [low, high] for each mean;
-             linf a maximum; for pairs also prop_dist (share of pairs with l2 > 0.05), sr_mask (share of l2_mask > 0.05) and
-             empty_masks, the number of pairs left out of the masked figures. None where there is nothing to average, and for
-             std and interval of a single pair or photo.
+    Returns: dict of floats: <key>, <key>_std (sample standard deviation over pairs) and <key>_ci [low, high]
+             for each mean; linf a maximum; for pairs also prop_dist (share of pairs with l2 > 0.05), sr_mask
+             (share of l2_mask > 0.05) and empty_masks, the number of pairs left out of the masked figures.
+             None where there is nothing to average, and for std and interval of a single pair or photo.
     Raises:  ValueError if there are no rows or their lengths differ.
     """
     ids = np.asarray([str(i) for i in photo_ids])
     columns = {key: np.asarray(row, dtype=np.float64) for key, row in rows.items()}
     if not len(ids) or any(len(c) != len(ids) for c in columns.values()):
-        raise ValueError(f"expected equal, non-zero numbers of rows, found {len(ids)} photo names and "
-                         f"{ {key: len(c) for key, c in columns.items()} }")
+        raise ValueError(
+            f"expected equal, non-zero numbers of rows, found {len(ids)} photo names and "
+            f"{ {key: len(c) for key, c in columns.items()} }"
+        )
     found = {key: float(columns.pop(key).max()) for key in MAXIMA if key in columns}
     if "l2_mask" in columns:
         masked = columns["l2_mask"]
@@ -92,20 +113,24 @@ def by_group(rows, photo_ids, groups, seed):
     found = {}
     for group in dict.fromkeys(groups.tolist()):
         mine = np.flatnonzero(groups == group)
-        found[group] = summarise({k: np.asarray(r, dtype=np.float64)[mine] for k, r in rows.items()},
-                                 [photo_ids[i] for i in mine], seed)
+        found[group] = summarise(
+            {k: np.asarray(r, dtype=np.float64)[mine] for k, r in rows.items()},
+            [photo_ids[i] for i in mine],
+            seed,
+        )
     return found
 
 
 def bootstrap(columns, photo_ids, seed, resamples=RESAMPLES):
     """95% percentile intervals of means over pairs, by resampling whole photos (a cluster bootstrap).
 
-    Pairs of one photo share its face and its disruption; drawing pairs one by one would take them for independent and give
-    intervals that are too narrow. NaN rows are left out of a mean.
+    Pairs of one photo share its face and its disruption; drawing pairs one by one would take them for
+    independent and give intervals that are too narrow. NaN rows are left out of a mean.
 
     Args:    columns  dict of (N,) float64 arrays;  photo_ids (N,) array
     Returns: {key: [low, high]}, or None for a key with fewer than two photos
-    Source:  Efron & Tibshirani 1993, ch. 13 (percentile interval); ratio of resampled sums as photos may hold unequal numbers
+    Source:  Efron & Tibshirani 1993, ch. 13 (percentile interval); ratio of resampled sums as photos may hold
+             unequal numbers
     """
     photos, owner = np.unique(photo_ids, return_inverse=True)
     n, keys = len(photos), list(columns)
@@ -116,14 +141,15 @@ def bootstrap(columns, photo_ids, seed, resamples=RESAMPLES):
         counts[:, k] = np.bincount(owner[there], minlength=n)
     rng = np.random.default_rng(seeds.derive(seed, "bootstrap"))
     means = []
-    block = max(1, 4_000_000 // n)                                           # resamples at a time: bounds the memory
+    # resamples at a time: bounds the memory
+    block = max(1, 4_000_000 // n)
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         drawn = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
         weight = times @ counts
         means.append(np.divide(times @ sums, weight, out=np.full_like(weight, np.nan), where=weight > 0))
-    means = np.concatenate(means)                                            # (resamples, keys)
+    means = np.concatenate(means)  # (resamples, keys)
     found = {}
     for k, key in enumerate(keys):
         enough = (counts[:, k] > 0).sum() > 1

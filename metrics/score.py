@@ -1,4 +1,6 @@
-"""Fakes of the disrupted and of the purified photos against the fakes of the photos themselves, for every photo and domain."""
+"""Fakes of the disrupted and of the purified photos against the fakes of the photos themselves, for every
+photo and domain."""
+
 import numpy as np
 import torch
 
@@ -13,16 +15,24 @@ SIDES = ("disrupted", "purified", "clean_purified")
 class Score:
     """Rows of all (photo, domain) pairs and of the photos themselves, gathered over the processes.
 
-    Args:   translator  G(x, c), whose clean fakes are the reference;  extractor  metrics.fid.Extractor or None
-            standard    the ordinary translator where `translator` is an adversarially trained one, else None: its distance to it is noted
+    Args:   translator  G(x, c), whose clean fakes are the reference;  extractor  metrics.fid.Extractor or
+                        None
+            standard    the ordinary translator where `translator` is an adversarially trained one, else None:
+                        its distance to it is noted
             sides       those of SIDES that are scored
     """
 
     def __init__(self, translator, attributes, extractor, seed, precision="fp32", standard=None, sides=SIDES):
-        self.translator, self.attributes, self.seed, self.precision, self.standard = translator, attributes, seed, precision, standard
+        self.translator, self.attributes, self.seed, self.precision, self.standard = (
+            translator,
+            attributes,
+            seed,
+            precision,
+            standard,
+        )
         self.extractor, self.sides = extractor, sides
         self.distances = {side: Distance(extractor, seed) for side in sides} if extractor else {}
-        self.pairs, self.photos = [], []      # (side, domain or None, names, {key: (N,) array}) of each batch
+        self.pairs, self.photos = [], []  # (side, domain or None, names, {key: (N,) array}) of each batch
 
     def fakes(self, x, c, translator=None):
         with torch.no_grad(), distributed.autocast(x.device, self.precision):
@@ -36,7 +46,14 @@ class Score:
         """
         for side in self.sides:
             rows = [image_rows(v, x) for v in versions[side]]
-            mean = {k: torch.stack([r[k] for r in rows]).amax(0) if k == "linf" else torch.stack([r[k] for r in rows]).mean(0) for k in rows[0]}
+            mean = {
+                k: (
+                    torch.stack([r[k] for r in rows]).amax(0)
+                    if k == "linf"
+                    else torch.stack([r[k] for r in rows]).mean(0)
+                )
+                for k in rows[0]
+            }
             self.photos.append((side, None, names, _arrays(mean)))
         for k, c in enumerate(targets(self.translator, c_org, self.attributes)):
             reference = self.fakes(x, c)
@@ -53,12 +70,17 @@ class Score:
                 self.pairs.append(("standard", self.attributes[k], names, _arrays({"l2": gap})))
 
     def result(self, ctx):
-        """(metrics, per_group, number of photos, number of pairs), the record's parts; call on every process."""
+        """(metrics, per_group, number of photos, number of pairs), the record's parts; call on every
+        process."""
         pairs, photos = ctx.gather(self.pairs), ctx.gather(self.photos)
         metrics, groups = {"input": {}}, {name: {} for name in self.attributes}
         for side in self.sides:
             rows, names, domains = _columns(pairs, side)
-            distance = self.distances[side].compute() if self.extractor else {"fid": None, "kid": None, "frechet": None}
+            distance = (
+                self.distances[side].compute()
+                if self.extractor
+                else {"fid": None, "kid": None, "frechet": None}
+            )
             metrics[side] = {**summarise(rows, names, self.seed), **distance}
             for domain, found in by_group(rows, names, domains, self.seed).items():
                 groups[domain][side] = found
@@ -68,7 +90,8 @@ class Score:
         return metrics, {"domain": groups}, len(set(names)), len(names)
 
     def rows(self, ctx, side, of="pairs"):
-        """({key: (N,) array}, (N,) names): the rows of one side's `pairs` or `photos`, of all processes; call on every process."""
+        """({key: (N,) array}, (N,) names): the rows of one side's `pairs` or `photos`, of all processes; call
+        on every process."""
         return _columns(ctx.gather(getattr(self, of)), side)[:2]
 
 
@@ -77,7 +100,8 @@ def _arrays(rows):
 
 
 def _columns(batches, side):
-    """Rows of one side in the order of (name, domain), whatever process and batch they come from: (dict of (N,) arrays, names, domains)."""
+    """Rows of one side in the order of (name, domain), whatever process and batch they come from: (dict of
+    (N,) arrays, names, domains)."""
     mine = [b for b in batches if b[0] == side]
     names = [n for _, _, batch, _ in mine for n in batch]
     domains = [d for _, d, batch, _ in mine for _ in batch]
@@ -87,18 +111,33 @@ def _columns(batches, side):
 
 
 def score_all(score, faces, attacked, purified, clean_purified, ctx, batch_size):
-    """Score every photo of `faces` (sharded); `attacked` and `purified` are lists over domains, or of one, of names -> (N, 3, H, W)."""
-    score_versions(score, faces, {"disrupted": attacked, "purified": purified, "clean_purified": [clean_purified]}, ctx, batch_size)
+    """Score every photo of `faces` (sharded); `attacked` and `purified` are lists over domains, or of one, of
+    names -> (N, 3, H, W)."""
+    score_versions(
+        score,
+        faces,
+        {"disrupted": attacked, "purified": purified, "clean_purified": [clean_purified]},
+        ctx,
+        batch_size,
+    )
 
 
 def score_versions(score, faces, versions, ctx, batch_size, what="score"):
-    """Score every photo of `faces` (sharded).  versions: side -> list of names -> (N, 3, H, W), one for all domains or one for each."""
+    """Score every photo of `faces` (sharded).  versions: side -> list of names -> (N, 3, H, W), one for all
+    domains or one for each."""
     index = {name: i for i, name in enumerate(faces.names)}
     mine = ctx.shard(faces.names)
     with progress.bar(len(mine), what, show=ctx.is_main) as bar:
         for start in range(0, len(mine), batch_size):
-            names = mine[start:start + batch_size]
+            names = mine[start : start + batch_size]
             rows = [index[n] for n in names]
-            score.add(names, faces.floats(rows).to(ctx.device), faces.labels[rows].to(ctx.device),
-                      {side: [load(names).to(ctx.device) for load in sources] for side, sources in versions.items()})
+            score.add(
+                names,
+                faces.floats(rows).to(ctx.device),
+                faces.labels[rows].to(ctx.device),
+                {
+                    side: [load(names).to(ctx.device) for load in sources]
+                    for side, sources in versions.items()
+                },
+            )
             bar.update(len(names))

@@ -1,4 +1,5 @@
 """Which labels a face is translated to."""
+
 import torch
 
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")

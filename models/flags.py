@@ -1,15 +1,31 @@
 """The flags that choose a translator, one spelling for every script."""
+
 from models.translators import TRANSLATORS, check_names, load_translator
 
 
 def add_translator_flags(group, said, named=True):
-    """Add --gan_type, --gan_weights and --gan_style to a group.  said: help of --gan_weights;  named: with --gan_name, for scripts that keep results."""
-    group.add_argument("--gan_type", choices=list(TRANSLATORS), default="stargan", help="which translator it is")
+    """Add --gan_type, --gan_weights and --gan_style to a group.  said: help of --gan_weights;  named: with
+    --gan_name, for scripts that keep results."""
+    group.add_argument(
+        "--gan_type", choices=list(TRANSLATORS), default="stargan", help="which translator it is"
+    )
     group.add_argument("--gan_weights", default=None, metavar="FILE", help=said)
-    group.add_argument("--gan_style", default=None, metavar="SEED|PHOTO",
-                       help="starganv2: seed of the latent code that styles all fakes, or a photo whose style they take (default: seed 0)")
+    group.add_argument(
+        "--gan_style",
+        default=None,
+        metavar="SEED|PHOTO",
+        help=(
+            "starganv2: seed of the latent code that styles all fakes, or a photo whose style they take"
+            " (default: seed 0)"
+        ),
+    )
     if named:
-        group.add_argument("--gan_name", default=None, metavar="NAME", help="its name in the result folder and in tables; default: --gan_type")
+        group.add_argument(
+            "--gan_name",
+            default=None,
+            metavar="NAME",
+            help="its name in the result folder and in tables; default: --gan_type",
+        )
 
 
 def gan_name(args):
@@ -25,7 +41,9 @@ def translator_from_flags(args, device, attributes=None):
     Raises:  UserError for weights that do not fit the flags
     """
     options = {} if args.gan_style is None else {"style": args.gan_style}
-    translator = load_translator(args.gan_weights, device, attributes and len(attributes), args.gan_type, **options)
+    translator = load_translator(
+        args.gan_weights, device, attributes and len(attributes), args.gan_type, **options
+    )
     if attributes is not None:
         check_names(args.gan_weights, translator, attributes)
     return translator

@@ -1,4 +1,6 @@
-"""Every translator behind one interface, frozen(x, c) -> fake: which there are, what they are asked with, and how their weights load."""
+"""Every translator behind one interface, frozen(x, c) -> fake: which there are, what they are asked with, and
+how their weights load."""
+
 from importlib import import_module
 from pathlib import Path
 
@@ -9,21 +11,26 @@ from common import checkpoint
 from common.cli import UserError, nearest
 from models.conditions import create_labels
 
-TRANSLATORS = {"stargan": "models.stargan.frozen:StarGAN", "starganv2": "models.starganv2.frozen:StarGANv2", "stgan": "models.stgan.frozen:STGAN"}
+TRANSLATORS = {
+    "stargan": "models.stargan.frozen:StarGAN",
+    "starganv2": "models.starganv2.frozen:StarGANv2",
+    "stgan": "models.stgan.frozen:STGAN",
+}
 TRAINED_BY = {name: f"python -m models.{name}.train" for name in TRANSLATORS}
 
 
 class Translator(nn.Module):
     """A frozen translator with where it came from.
 
-    Call:   x (N, 3, H, W) in [-1, 1], H and W multiples of size_multiple; c (N, C), the conditions that `condition` makes of
-            labels -> fake (N, 3, H, W) in [-1, 1], differentiable in x
-    Args:   network  G(x, c) that says its c_dim, the number of attributes;  sha256  of what decides the fakes;  meta  of the file, or {}
+    Call:   x (N, 3, H, W) in [-1, 1], H and W multiples of size_multiple; c (N, C), the conditions that
+            `condition` makes of labels -> fake (N, 3, H, W) in [-1, 1], differentiable in x
+    Args:   network  G(x, c) that says its c_dim, the number of attributes;  sha256  of what decides the
+                     fakes;  meta  of the file, or {}
     """
 
     gan_type = None
     size_multiple = 4
-    said = ()              # attributes of the network that tell how it is built
+    said = ()  # attributes of the network that tell how it is built
 
     def __init__(self, network, sha256=None, meta=None):
         super().__init__()
@@ -33,7 +40,8 @@ class Translator(nn.Module):
 
     @classmethod
     def read(cls, path, c_dim=None, **options):
-        """The translator of a weight file.  Raises UserError for another network or another number of attributes."""
+        """The translator of a weight file.  Raises UserError for another network or another number of
+        attributes."""
         raise NotImplementedError
 
     def forward(self, x, c):
@@ -50,7 +58,8 @@ class Translator(nn.Module):
 
 
 def condition(translator, c_org, target):
-    """What asks any G(x, c) for the labels `target` of photos of labels c_org; a plain network, or None, takes labels as they are."""
+    """What asks any G(x, c) for the labels `target` of photos of labels c_org; a plain network, or None,
+    takes labels as they are."""
     return translator.condition(c_org, target) if isinstance(translator, Translator) else target
 
 
@@ -60,19 +69,25 @@ def own(translator, c_org):
 
 
 def targets(translator, c_org, attributes):
-    """Conditions (K, N, C) that ask for one target domain after the other, K = C; see models.conditions.create_labels."""
+    """Conditions (K, N, C) that ask for one target domain after the other, K = C; see
+    models.conditions.create_labels."""
     return condition(translator, c_org, create_labels(c_org, attributes))
 
 
 def load_translator(path, device="cpu", c_dim=None, gan_type="stargan", **options):
     """Read a translator's weights (official ones, ours, or a training's last.pt) and freeze it.
 
-    Args:    gan_type  a name of TRANSLATORS;  c_dim  attributes that it must know, None = whatever the file says
+    Args:    gan_type  a name of TRANSLATORS;  c_dim  attributes that it must know, None = whatever the file
+                       says
              options   of that translator's `read`
-    Raises:  UserError for a file that is missing, damaged, hostile, of another network or of another number of attributes
+    Raises:  UserError for a file that is missing, damaged, hostile, of another network or of another number
+             of attributes
     """
     if gan_type not in TRANSLATORS:
-        raise UserError(f"unknown translator {gan_type!r}{nearest(gan_type, TRANSLATORS)}; one of: {', '.join(TRANSLATORS)}")
+        raise UserError(
+            f"unknown translator {gan_type!r}{nearest(gan_type, TRANSLATORS)}; one of:"
+            f" {', '.join(TRANSLATORS)}"
+        )
     if options.get("style") is not None and gan_type != "starganv2":
         raise UserError(f"--gan_style is for --gan_type starganv2, found {gan_type}")
     module, name = TRANSLATORS[gan_type].split(":")
@@ -83,10 +98,13 @@ def load_translator(path, device="cpu", c_dim=None, gan_type="stargan", **option
 
 
 def weights_of(path, gan_type):
-    """(state_dict, meta) of a weight file, or of the generator in a training's last.pt, its average where it has one.  Raises UserError for another type."""
+    """(state_dict, meta) of a weight file, or of the generator in a training's last.pt, its average where it
+    has one.  Raises UserError for another type."""
     if path.name == "last.pt":
         saved = checkpoint.load_state(path)
-        return averaged(saved["parts"], "average") or saved["parts"].get("generator", {}), meta_of(saved["options"])
+        return averaged(saved["parts"], "average") or saved["parts"].get("generator", {}), meta_of(
+            saved["options"]
+        )
     state, meta = checkpoint.read_weights(path)
     check_type(path, meta, gan_type)
     return state, meta
@@ -99,8 +117,12 @@ def averaged(parts, name):
 
 def meta_of(options):
     """What the weights of a training with these options would say of themselves."""
-    said = {"attributes": options.get("selected_attrs"), "domains": options.get("domains"), "image_size": options.get("image_size"),
-            "trained_on": options.get("dataset")}
+    said = {
+        "attributes": options.get("selected_attrs"),
+        "domains": options.get("domains"),
+        "image_size": options.get("image_size"),
+        "trained_on": options.get("dataset"),
+    }
     return {k: v for k, v in said.items() if v is not None}
 
 
@@ -108,21 +130,30 @@ def check_type(path, meta, gan_type):
     """Raises UserError if the file says that it holds another type of translator."""
     kind = str(meta.get("kind")).removesuffix("-generator")
     if kind in TRANSLATORS and kind != gan_type:
-        raise UserError(f"{path}: holds a {kind} generator, asked for is {gan_type}: give --gan_type {kind} (or {kind}={path} to --victims), or other weights")
+        raise UserError(
+            f"{path}: holds a {kind} generator, asked for is {gan_type}: give --gan_type {kind} (or"
+            f" {kind}={path} to --victims), or other weights"
+        )
 
 
 def check_names(path, translator, attributes):
-    """Raises UserError if the translator was trained on other attributes, or in another order, than those asked for."""
+    """Raises UserError if the translator was trained on other attributes, or in another order, than those
+    asked for."""
     if translator.attributes and list(translator.attributes) != list(attributes):
-        raise UserError(f"{path}: was trained on the attributes {', '.join(translator.attributes)}, --selected_attrs names {', '.join(attributes)}: "
-                        f"give --selected_attrs {' '.join(translator.attributes)}")
+        raise UserError(
+            f"{path}: was trained on the attributes {', '.join(translator.attributes)}, --selected_attrs"
+            f" names {', '.join(attributes)}: give --selected_attrs {' '.join(translator.attributes)}"
+        )
 
 
 def check_size(image_size, *networks):
     """Raises UserError unless the side of the images is a multiple of what every network halves it by."""
     multiple = max(network.size_multiple for network in networks)
     if image_size % multiple:
-        raise UserError(f"--image_size {image_size}: these networks take multiples of {multiple}, {max(1, image_size // multiple) * multiple} for example")
+        raise UserError(
+            f"--image_size {image_size}: these networks take multiples of {multiple},"
+            f" {max(1, image_size // multiple) * multiple} for example"
+        )
 
 
 def check_attributes(path, known, c_dim):

@@ -1,4 +1,6 @@
-"""Several translators at once, each with the labels that it knows: what a perturbation is made against, or tested on."""
+"""Several translators at once, each with the labels that it knows: what a perturbation is made against, or
+tested on."""
+
 import argparse
 
 import torch
@@ -12,20 +14,31 @@ def named_file(text):
     """Type of a flag NAME=FILE, NAME one of models.translators.TRANSLATORS; the text itself is kept."""
     name, equals, path = text.partition("=")
     if not equals or not path:
-        raise argparse.ArgumentTypeError(f"expected NAME=FILE, stargan=200000-G.ckpt for example, found {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=FILE, stargan=200000-G.ckpt for example, found {text!r}"
+        )
     if name not in TRANSLATORS:
-        raise argparse.ArgumentTypeError(f"unknown translator {name!r}{nearest(name, TRANSLATORS)}; one of: {', '.join(TRANSLATORS)}")
+        raise argparse.ArgumentTypeError(
+            f"unknown translator {name!r}{nearest(name, TRANSLATORS)}; one of: {', '.join(TRANSLATORS)}"
+        )
     return text
 
 
 class Victim:
     """One frozen translator mod_i.
 
-    Args:  columns  names of the label columns that batches carry, of which `attributes`, those of this victim, are some
+    Args:  columns  names of the label columns that batches carry, of which `attributes`, those of this
+                    victim, are some
     """
 
     def __init__(self, name, path, translator, attributes, columns, precision="fp32"):
-        self.name, self.path, self.translator, self.attributes, self.precision = name, path, translator, list(attributes), precision
+        self.name, self.path, self.translator, self.attributes, self.precision = (
+            name,
+            path,
+            translator,
+            list(attributes),
+            precision,
+        )
         self.rows = [columns.index(a) for a in attributes]
 
     def conditions(self, labels):
@@ -33,9 +46,12 @@ class Victim:
         return targets(self.translator, labels[:, self.rows], self.attributes)
 
     def random_conditions(self, labels, streams):
-        """Labels (N, all columns) -> conditions (N, C) of one target domain per photo, drawn from its stream."""
+        """Labels (N, all columns) -> conditions (N, C) of one target domain per photo, drawn from its
+        stream."""
         conditions = self.conditions(labels)
-        return conditions[streams.integers(len(conditions), labels.device), torch.arange(len(labels), device=labels.device)]
+        return conditions[
+            streams.integers(len(conditions), labels.device), torch.arange(len(labels), device=labels.device)
+        ]
 
     def __call__(self, x, c):
         """Fakes (N, 3, H, W) float32, differentiable in x."""
@@ -58,17 +74,23 @@ def load_victims(args, device):
 
     A translator that does not say its attributes is taken to know --selected_attrs.
 
-    Raises: UserError for a translator given twice, a wrong file, and victims that do not fit --image_size or --selected_attrs
+    Raises: UserError for a translator given twice, a wrong file, and victims that do not fit --image_size or
+            --selected_attrs
     """
     found, names = [], [text.partition("=")[0] for text in args.victims]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"--victims: {twice} is there {names.count(twice)} times; expected each translator once")
+        raise UserError(
+            f"--victims: {twice} is there {names.count(twice)} times; expected each translator once"
+        )
     for text in args.victims:
         name, _, path = text.partition("=")
         translator = load_translator(path, device, gan_type=name)
         attributes = translator.attributes or args.selected_attrs
         if len(attributes) != translator.c_dim:
-            raise UserError(f"--selected_attrs: {len(attributes)} names ({', '.join(attributes)}), {path} knows {translator.c_dim} attributes")
+            raise UserError(
+                f"--selected_attrs: {len(attributes)} names ({', '.join(attributes)}), {path} knows"
+                f" {translator.c_dim} attributes"
+            )
         found.append((name, path, translator, attributes))
     _check_sizes(found, args.image_size)
     columns = sorted({a for *_, attributes in found for a in attributes})
@@ -79,9 +101,14 @@ def _check_sizes(found, image_size):
     sizes = {name: translator.image_size for name, _, translator, _ in found if translator.image_size}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise UserError(f"--victims: one perturbation serves photos of one size, these translators were trained at different ones ({told}); "
-                        "train them at one --image_size")
+        raise UserError(
+            "--victims: one perturbation serves photos of one size, these translators were trained at"
+            f" different ones ({told}); train them at one --image_size"
+        )
     for name, path, translator, _ in found:
         if sizes.get(name, image_size) != image_size:
-            raise UserError(f"{path}: {name} was trained at {sizes[name]} pixels, --image_size is {image_size}: give --image_size {sizes[name]}")
+            raise UserError(
+                f"{path}: {name} was trained at {sizes[name]} pixels, --image_size is {image_size}: give"
+                f" --image_size {sizes[name]}"
+            )
         check_size(image_size, translator)

@@ -1,4 +1,5 @@
 """Disrupted photos from the shared cache: what is there is never attacked again."""
+
 from common import cache, files, images, progress, seeds
 from models.label_rules import attack_labels
 
@@ -10,10 +11,13 @@ def folder_name(attack, rule):
 
 
 class AttackedPhotos:
-    """The disrupted photos of one attack: a cache for each label set that is attacked separately (one, or one per domain).
+    """The disrupted photos of one attack: a cache for each label set that is attacked separately (one, or one
+    per domain).
 
-    Args:   attack  attacks.base.Attack;  rule  original|iterative|joint|target;  faces  faces.celeba.FaceFolder
-            root    e.g. results/attacked/CelebA;  preparation  JSON dict of crop, size and resize filter;  seed  of the random starts
+    Args:   attack  attacks.base.Attack;  rule  original|iterative|joint|target;  faces
+                    faces.celeba.FaceFolder
+            root    e.g. results/attacked/CelebA;  preparation  JSON dict of crop, size and resize filter;
+                    seed  of the random starts
     """
 
     def __init__(self, attack, rule, faces, attributes, root, preparation, seed):
@@ -21,8 +25,15 @@ class AttackedPhotos:
         domains = attributes if rule == "target" else [None]
         self.caches, self.sources = [], faces.fingerprints()
         for domain in domains:
-            definition = {"stage": "attacked", **attack.definition(), "rule": rule, "attributes": list(attributes), "seed": seed,
-                          "domain": domain, **preparation}
+            definition = {
+                "stage": "attacked",
+                **attack.definition(),
+                "rule": rule,
+                "attributes": list(attributes),
+                "seed": seed,
+                "domain": domain,
+                **preparation,
+            }
             name = folder_name(attack, rule) + (f"-{domain}" if domain else "")
             self.caches.append(cache.ImageCache(root, name, definition, self.sources))
 
@@ -32,20 +43,25 @@ class AttackedPhotos:
         return files.key_of([c.key for c in self.caches])
 
     def fill(self, ctx, batch_size, what="disrupt"):
-        """Attack what is missing, sharded over the processes.  Returns the number of photos attacked by this process."""
+        """Attack what is missing, sharded over the processes.  Returns the number of photos attacked by this
+        process."""
         index = {name: i for i, name in enumerate(self.faces.names)}
-        todo = [(k, name) for k, cached in enumerate(self.caches) for name in cached.missing(self.faces.names)]
+        todo = [
+            (k, name) for k, cached in enumerate(self.caches) for name in cached.missing(self.faces.names)
+        ]
         mine = ctx.shard(ctx.broadcast(todo))
         with progress.bar(len(mine), what, show=ctx.is_main) as bar:
             for k, cached in enumerate(self.caches):
                 names = [name for j, name in mine if j == k]
                 for start in range(0, len(names), batch_size):
-                    batch = names[start:start + batch_size]
+                    batch = names[start : start + batch_size]
                     rows = [index[name] for name in batch]
                     x = self.faces.floats(rows).to(ctx.device)
-                    labels = attack_labels(self.rule, self.faces.labels[rows], self.attributes, self.attack.generator)
+                    labels = attack_labels(
+                        self.rule, self.faces.labels[rows], self.attributes, self.attack.generator
+                    )
                     if self.rule == "target":
-                        labels = labels[:, k:k + 1]
+                        labels = labels[:, k : k + 1]
                     rng = seeds.named(self.seed, batch, "attack")
                     cached.save(batch, images.to_uint8(self.attack(x, labels.to(ctx.device), rng)))
                     bar.update(len(batch))

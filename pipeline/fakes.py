@@ -1,4 +1,6 @@
-"""Fakes from the shared cache: one of each photo, in a target domain that changes its label, and none is made twice."""
+"""Fakes from the shared cache: one of each photo, in a target domain that changes its label, and none is made
+twice."""
+
 import numpy as np
 import torch
 
@@ -9,18 +11,22 @@ from models.translators import targets
 
 
 def random_domains(names, labels, attributes, seed):
-    """A target domain for each photo, drawn among those that change its label; it depends on (seed, name) alone.
+    """A target domain for each photo, drawn among those that change its label; it depends on (seed, name)
+    alone.
 
     Args:    labels (N, C) in {0, 1}, the photos' own
     Returns: [index into attributes], length N
     Raises:  UserError for a photo that no domain would change
     """
-    changes = (create_labels(labels, attributes) != labels).any(2).T             # (N, C)
+    changes = (create_labels(labels, attributes) != labels).any(2).T  # (N, C)
     found = []
     for name, row in zip(names, changes.tolist()):
         choices = [k for k, changed in enumerate(row) if changed]
         if not choices:
-            raise UserError(f"{name}: none of the target domains {', '.join(attributes)} changes its labels, so there is no fake of it; add one to --selected_attrs")
+            raise UserError(
+                f"{name}: none of the target domains {', '.join(attributes)} changes its labels, so there is"
+                " no fake of it; add one to --selected_attrs"
+            )
         found.append(choices[seeds.derive(seed, "domain", name) % len(choices)])
     return found
 
@@ -28,29 +34,61 @@ def random_domains(names, labels, attributes, seed):
 class FakePhotos:
     """The translator's fakes of one kind of input photos, one domain each: a cache for each domain.
 
-    Args:   translator  models.translators.Translator;  input_key, inputs  what the photos are, and names -> (N, 3, H, W), as in pipeline.purified
+    Args:   translator  models.translators.Translator;  input_key, inputs  what the photos are, and names ->
+                        (N, 3, H, W), as in pipeline.purified
             labels      {name: (C,) own labels};  domains  {name: index into attributes}
-            root        e.g. results/fakes/CelebA;  gan  its readable name;  sources  {name: fingerprint of the photo}
+            root        e.g. results/fakes/CelebA;  gan  its readable name;  sources  {name: fingerprint of
+                        the photo}
     """
 
-    def __init__(self, translator, gan, attributes, input_key, inputs, labels, domains, root, sources, precision="fp32"):
-        self.translator, self.attributes, self.inputs, self.precision = translator, list(attributes), inputs, precision
+    def __init__(
+        self, translator, gan, attributes, input_key, inputs, labels, domains, root, sources, precision="fp32"
+    ):
+        self.translator, self.attributes, self.inputs, self.precision = (
+            translator,
+            list(attributes),
+            inputs,
+            precision,
+        )
         self.labels, self.domains = labels, domains
-        told = {n: sources[n] + "-" + "".join(str(int(v)) for v in labels[n]) for n in domains}      # other labels make another fake
-        self.caches = [cache.ImageCache(root, f"{gan}-{domain}", {"stage": "fakes", "input": input_key, "translator": translator.sha256, "domain": domain,
-                                                                 "attributes": self.attributes, "precision": precision}, told) for domain in self.attributes]
+        # other labels make another fake
+        told = {n: sources[n] + "-" + "".join(str(int(v)) for v in labels[n]) for n in domains}
+        self.caches = [
+            cache.ImageCache(
+                root,
+                f"{gan}-{domain}",
+                {
+                    "stage": "fakes",
+                    "input": input_key,
+                    "translator": translator.sha256,
+                    "domain": domain,
+                    "attributes": self.attributes,
+                    "precision": precision,
+                },
+                told,
+            )
+            for domain in self.attributes
+        ]
 
     @torch.no_grad()
     def fill(self, names, ctx, batch_size, what="fake"):
         """Translate what is missing, sharded over the processes."""
-        todo = [(k, n) for k, cached in enumerate(self.caches) for n in cached.missing([n for n in names if self.domains[n] == k])]
-        mine = ctx.shard(ctx.broadcast(todo))      # one list for all: what one has made must not shift the others' shares
+        todo = [
+            (k, n)
+            for k, cached in enumerate(self.caches)
+            for n in cached.missing([n for n in names if self.domains[n] == k])
+        ]
+        # one list for all: what one has made must not shift the others' shares
+        mine = ctx.shard(ctx.broadcast(todo))
         with progress.bar(len(mine), what, show=ctx.is_main) as bar:
             for k, cached in enumerate(self.caches):
                 wanted = [n for j, n in mine if j == k]
                 for start in range(0, len(wanted), batch_size):
-                    batch = wanted[start:start + batch_size]
-                    x, c = self.inputs(batch).to(ctx.device), torch.stack([self.labels[n] for n in batch]).to(ctx.device)
+                    batch = wanted[start : start + batch_size]
+                    x, c = (
+                        self.inputs(batch).to(ctx.device),
+                        torch.stack([self.labels[n] for n in batch]).to(ctx.device),
+                    )
                     with distributed.autocast(ctx.device, self.precision):
                         fakes = self.translator(x, targets(self.translator, c, self.attributes)[k]).float()
                     cached.save(batch, images.to_uint8(fakes.clamp(-1, 1)))

@@ -1,4 +1,5 @@
 """Purified photos from the shared cache: no photo is purified twice by the same defence."""
+
 import json
 import time
 
@@ -13,13 +14,21 @@ class PurifiedPhotos:
     Args:   purifier   purify.base.Purifier
             input_key  what the inputs are: the key of their cache, or of the plain photos
             inputs     names -> float32 (N, 3, H, W) in [-1, 1]
-            root       e.g. results/purified/CelebA;  seed  of the purifier's randomness;  sources  see common.cache
+            root       e.g. results/purified/CelebA;  seed  of the purifier's randomness;  sources  see
+                       common.cache
     """
 
     def __init__(self, purifier, input_key, inputs, root, seed, precision="fp32", sources=None):
         self.purifier, self.inputs, self.seed = purifier, inputs, seed
-        definition = {"stage": "purified", "input": input_key, "defense": purifier.name, "params": dict(purifier.params),
-                      "weights": purifier.sha256, "precision": precision, "seed": seed if purifier.stochastic else None}
+        definition = {
+            "stage": "purified",
+            "input": input_key,
+            "defense": purifier.name,
+            "params": dict(purifier.params),
+            "weights": purifier.sha256,
+            "precision": precision,
+            "seed": seed if purifier.stochastic else None,
+        }
         self.cache = cache.ImageCache(root, purifier.folder_name, definition, sources)
 
     @torch.no_grad()
@@ -32,7 +41,7 @@ class PurifiedPhotos:
         self.purifier.reset_count()
         with progress.bar(len(mine), what, show=ctx.is_main) as bar:
             for start in range(0, len(mine), batch_size):
-                batch = mine[start:start + batch_size]
+                batch = mine[start : start + batch_size]
                 x = self.inputs(batch).to(ctx.device)
                 began = time.perf_counter()
                 purified = images.to_uint8(self.purifier(x, seeds.named(self.seed, batch, "purify")))
@@ -45,17 +54,30 @@ class PurifiedPhotos:
 
     def _add_cost(self, count, seconds, evaluations, ctx):
         path = self.cache.folder / f"cost-{ctx.rank}.json"
-        before = json.loads(path.read_text()) if path.exists() else {"images": 0, "seconds": 0.0, "evaluations": 0.0}
-        files.write_json(path, {"images": before["images"] + count, "seconds": before["seconds"] + seconds,
-                                "evaluations": before["evaluations"] + evaluations, "measured": self.purifier.measured()})
+        before = (
+            json.loads(path.read_text())
+            if path.exists()
+            else {"images": 0, "seconds": 0.0, "evaluations": 0.0}
+        )
+        files.write_json(
+            path,
+            {
+                "images": before["images"] + count,
+                "seconds": before["seconds"] + seconds,
+                "evaluations": before["evaluations"] + evaluations,
+                "measured": self.purifier.measured(),
+            },
+        )
 
     def measured(self):
-        """What the purifier found out while it made these images: its noise levels, for those that find them."""
+        """What the purifier found out while it made these images: its noise levels, for those that find
+        them."""
         path = self.cache.folder / "cost-0.json"
         return json.loads(path.read_text())["measured"] if path.exists() else {}
 
     def cost(self):
-        """(seconds per image of one process, network evaluations per image), as measured when the images were made; None if unknown."""
+        """(seconds per image of one process, network evaluations per image), as measured when the images were
+        made; None if unknown."""
         if self.purifier.name == "none":
             return 0.0, 0.0
         rows = [json.loads(p.read_text()) for p in sorted(self.cache.folder.glob("cost-*.json"))]

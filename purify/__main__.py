@@ -2,19 +2,24 @@
 
 reads   --input            a folder of images or one image, any size
         --defense_weights  the purifier's weights
-writes  --output           <stem>.png per photo (8-bit) and purify.yaml (all parameters, sha256 of the weights, seconds and network
-                           evaluations per photo)
+writes  --output           <stem>.png per photo (8-bit) and purify.yaml (all parameters, sha256 of the
+                           weights, seconds and network evaluations per photo)
         <weights>.terd.safetensors    with --scan: the verdict on the purifier's weights
 
-A network knows one size. --fit tile purifies a photo in overlapping tiles of that size and blends them; a smaller photo is reflected
-up to one tile. --fit resize shrinks or enlarges the whole photo to it and back. jpeg, blur and the autoencoders take photos whole.
-Images that are there already are kept; a folder with images of other parameters is refused. Killed? Give the same command again.
+A network knows one size. --fit tile purifies a photo in overlapping tiles of that size and blends them; a
+smaller photo is reflected up to one tile. --fit resize shrinks or enlarges the whole photo to it and back.
+jpeg, blur and the autoencoders take photos whole. Images that are there already are kept; a folder with
+images of other parameters is refused. Killed? Give the same command again.
 
-  python -m purify --input photos --output purified --defense_model_type one-step --defense_weights models/one_step/demo.safetensors
-  python -m purify --input photos --output purified --defense_model_type ddpm --defense_weights W.safetensors --ddpm_start_num auto
+  python -m purify --input photos --output purified --defense_model_type one-step \\
+      --defense_weights models/one_step/demo.safetensors
+  python -m purify --input photos --output purified --defense_model_type ddpm \\
+      --defense_weights W.safetensors --ddpm_start_num auto
   python -m purify --input photos --output purified --defense_model_type jpeg --jpeg_quality 50
-  python -m purify --input photos --output purified --defense_model_type ddpm --defense_weights downloaded.pt --scan
+  python -m purify --input photos --output purified --defense_model_type ddpm \\
+      --defense_weights downloaded.pt --scan
 """
+
 import json
 import time
 
@@ -25,17 +30,28 @@ from common import cli, folder, images, progress, runs, seeds
 from common.cli import UserError
 from common.distributed import Context, resolve_device
 from purify.flags import add_purifier_flags, purifier_from_flags
-from purify.terd.screen import add_scan_flags, scan_of
 from purify.sizes import MODES, describe, fit
+from purify.terd.screen import add_scan_flags, scan_of
 
 
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="python -m purify", description=__doc__)
     g = p.add_argument_group("what to purify")
-    g.add_argument("--input", required=True, metavar="DIR|FILE", help=f"photos ({', '.join(images.EXTENSIONS)})")
-    g.add_argument("--output", required=True, metavar="DIR", help="folder of the purified PNGs, not that of the photos")
-    g.add_argument("--fit", choices=MODES, default="tile", help="photos of another size than the network's: overlapping tiles, or a resize there and back")
-    g.add_argument("--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them")
+    g.add_argument(
+        "--input", required=True, metavar="DIR|FILE", help=f"photos ({', '.join(images.EXTENSIONS)})"
+    )
+    g.add_argument(
+        "--output", required=True, metavar="DIR", help="folder of the purified PNGs, not that of the photos"
+    )
+    g.add_argument(
+        "--fit",
+        choices=MODES,
+        default="tile",
+        help="photos of another size than the network's: overlapping tiles, or a resize there and back",
+    )
+    g.add_argument(
+        "--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them"
+    )
     add_purifier_flags(p)
     add_scan_flags(p)
     cli.add_run_flags(p, batch_size=16, limit=True)
@@ -44,8 +60,14 @@ def parse_args(argv=None):
 
 def parameters_of(args, purifier):
     """Everything that decides an image, JSON types."""
-    return {"defense": purifier.name, **purifier.params, "weights_sha256": purifier.sha256, **describe(purifier, args.fit),
-            "precision": args.precision, "seed": args.seed if purifier.stochastic else None}
+    return {
+        "defense": purifier.name,
+        **purifier.params,
+        "weights_sha256": purifier.sha256,
+        **describe(purifier, args.fit),
+        "precision": args.precision,
+        "seed": args.seed if purifier.stochastic else None,
+    }
 
 
 @torch.no_grad()
@@ -56,7 +78,9 @@ def purify_files(args, purifier, output, sizes, device):
         for batch in folder.batches(sizes, args.batch_size):
             x = images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device)
             began = time.perf_counter()
-            purified = images.to_uint8(fit(purifier, x, seeds.named(args.seed, [p.name for p in batch], "purify"), args.fit))
+            purified = images.to_uint8(
+                fit(purifier, x, seeds.named(args.seed, [p.name for p in batch], "purify"), args.fit)
+            )
             spent += time.perf_counter() - began
             for path, image in zip(batch, purified):
                 images.save_png(output.path(path), image)
@@ -77,7 +101,7 @@ def carriers(screen, sizes, batch_size, device):
 def main(argv=None):
     args = parse_args(argv)
     device = resolve_device(args.device)
-    sources = images.list_images(args.input)[:args.limit]
+    sources = images.list_images(args.input)[: args.limit]
     output = folder.Output(args.output, sources, "purify.yaml")
     purifier = purifier_from_flags(args, device=device)
     parameters = parameters_of(args, purifier)
@@ -93,16 +117,39 @@ def main(argv=None):
     for path in carrying:
         todo.pop(path), sizes.pop(path)
         print(f"left out, carries the trigger of the purifier's backdoor: {path}")
-    facts = {"input": str(args.input), "weights": args.defense_weights, "images": len(sizes), "skipped": [p.name for p in damaged],
-             "scan": str(verdict) if verdict else None, "carry_the_trigger": [p.name for p in carrying],
-             "device": str(device), "command": runs.command(), "commit": runs.commit(), "versions": runs.versions()}
+    facts = {
+        "input": str(args.input),
+        "weights": args.defense_weights,
+        "images": len(sizes),
+        "skipped": [p.name for p in damaged],
+        "scan": str(verdict) if verdict else None,
+        "carry_the_trigger": [p.name for p in carrying],
+        "device": str(device),
+        "command": runs.command(),
+        "commit": runs.commit(),
+        "versions": runs.versions(),
+    }
     if todo:
-        output.describe(parameters, facts)      # before the first image, so that none lies there unexplained
+        output.describe(parameters, facts)  # before the first image, so that none lies there unexplained
         seconds = purify_files(args, purifier, output, todo, device)
-        output.describe(parameters, {**facts, "purified_in_this_run": len(todo), "seconds_per_image": round(seconds / len(todo), 6),
-                                     "nfe": round(purifier.nfe, 4), **purifier.measured()})
-        print(f"{len(todo)} photos purified by {purifier.folder_name}: {seconds / len(todo):.4f} s and {purifier.nfe:g} network evaluations a photo")
-    print(f"{output.folder}: {len(sizes)} photos" + (f", {len(sizes) - len(todo)} were there already" if len(todo) < len(sizes) else ""))
+        output.describe(
+            parameters,
+            {
+                **facts,
+                "purified_in_this_run": len(todo),
+                "seconds_per_image": round(seconds / len(todo), 6),
+                "nfe": round(purifier.nfe, 4),
+                **purifier.measured(),
+            },
+        )
+        print(
+            f"{len(todo)} photos purified by {purifier.folder_name}: {seconds / len(todo):.4f} s and"
+            f" {purifier.nfe:g} network evaluations a photo"
+        )
+    print(
+        f"{output.folder}: {len(sizes)} photos"
+        + (f", {len(sizes) - len(todo)} were there already" if len(todo) < len(sizes) else "")
+    )
     for path in damaged:
         print(f"skipped, damaged: {path}")
 

@@ -1,19 +1,24 @@
 """What every purifier is: image in, image out, differentiable, with its parameters and its cost on it."""
+
 from torch import nn
 
 from common.cli import UserError
 
 
 class Purifier(nn.Module):
-    """x (N, 3, H, W) float in [-1, 1] -> purified x, same shape and range; subclasses implement `purify(x, rng)`.
+    """x (N, 3, H, W) float in [-1, 1] -> purified x, same shape and range; subclasses implement `purify(x,
+    rng)`.
 
-    name           its --defense_model_type            params   JSON dict of what decides the result, for records and cache keys
+    name           its --defense_model_type            params   JSON dict of what decides the result, for
+                   records and cache keys
     folder_name    name with its parameters            sha256   of its weight file, None without weights
     stochastic     whether rng is needed               nfe      mean network evaluations per photo so far
-    size_multiple  H and W must be multiples of it     tile     side of the photos its network knows, None = any size is alike
+    size_multiple  H and W must be multiples of it     tile     side of the photos its network knows, None =
+                   any size is alike
     smallest       least H and W it can take
 
-    Randomness: rng is common.seeds.Streams, one stream per photo; a photo's result does not depend on its neighbours in the batch.
+    Randomness: rng is common.seeds.Streams, one stream per photo; a photo's result does not depend on its
+                neighbours in the batch.
     """
 
     name = "none"
@@ -22,12 +27,12 @@ class Purifier(nn.Module):
     smallest = 1
     tile = None
     sha256 = None
-    level = None            # purify.level.Level of those that find the noise level themselves
+    level = None  # purify.level.Level of those that find the noise level themselves
 
     def __init__(self, params=None, folder_name=None):
         super().__init__()
         self.params, self.folder_name = params or {}, folder_name or self.name
-        self.share = 1.0        # of a photo that one input is: 1 / tiles while a photo is purified in tiles
+        self.share = 1.0  # of a photo that one input is: 1 / tiles while a photo is purified in tiles
         self.reset_count()
 
     @property
@@ -52,13 +57,19 @@ class Purifier(nn.Module):
     def check_size(self, h, w):
         """Raises UserError for photos that the purifier cannot take."""
         if h % self.size_multiple or w % self.size_multiple or min(h, w) < self.smallest:
-            raise UserError(f"{self.name}: cannot take images of {w} x {h} pixels; sides must be multiples of {self.size_multiple}"
-                            + (f" and at least {self.smallest}" if self.smallest > 1 else "") + " (python -m purify takes any size)")
+            raise UserError(
+                f"{self.name}: cannot take images of {w} x {h} pixels; sides must be multiples of"
+                f" {self.size_multiple}"
+                + (f" and at least {self.smallest}" if self.smallest > 1 else "")
+                + " (python -m purify takes any size)"
+            )
 
     def forward(self, x, rng=None):
         self.check_size(*x.shape[-2:])
         if self.stochastic and rng is None:
-            raise ValueError(f"{self.name} draws noise: give rng, common.seeds.Streams with one stream per photo")
+            raise ValueError(
+                f"{self.name} draws noise: give rng, common.seeds.Streams with one stream per photo"
+            )
         return self.purify(x, rng)
 
     def purify(self, x, rng):

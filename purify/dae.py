@@ -1,4 +1,5 @@
 """The denoising autoencoders as purifiers: one pass, weights of train_defense.py."""
+
 from pathlib import Path
 
 import torch
@@ -15,7 +16,12 @@ class DefensiveModel(Purifier):
     def __init__(self, network, name, sha256=None, precision="fp32"):
         self.name = name
         super().__init__({}, name)
-        self.network, self.sha256, self.precision, self.size_multiple = network, sha256, precision, network.size_multiple
+        self.network, self.sha256, self.precision, self.size_multiple = (
+            network,
+            sha256,
+            precision,
+            network.size_multiple,
+        )
 
     def purify(self, x, rng):
         self.count(len(x), len(x))
@@ -25,7 +31,8 @@ class DefensiveModel(Purifier):
 
 
 def load(path, name, device="cpu", precision="fp32"):
-    """A frozen DefensiveModel from weights.safetensors or last.pt.  Raises UserError for a damaged file or another network."""
+    """A frozen DefensiveModel from weights.safetensors or last.pt.  Raises UserError for a damaged file or
+    another network."""
     path = Path(path)
     if path.name == "last.pt":
         saved = checkpoint.load_state(path)
@@ -38,9 +45,16 @@ def load(path, name, device="cpu", precision="fp32"):
     with torch.device("meta"):
         network = create(name)
     wanted = network.state_dict()
-    if found not in (name, None) or {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in state.items()}:
+    if found not in (name, None) or {k: v.shape for k, v in wanted.items()} != {
+        k: v.shape for k, v in state.items()
+    }:
         fits = [n for n, make in NETWORKS.items() if n == found]
-        raise UserError(f"{path}: expected weights of {name}, found {found or 'tensors named ' + ', '.join(list(state)[:3])}"
-                        + (f"; give --defense_model_type {fits[0]}" if fits and found != name else ""))
+        raise UserError(
+            f"{path}: expected weights of {name}, found"
+            f" {found or 'tensors named ' + ', '.join(list(state)[:3])}"
+            + (f"; give --defense_model_type {fits[0]}" if fits and found != name else "")
+        )
     network.load_state_dict(state, assign=True)
-    return DefensiveModel(network.eval().requires_grad_(False).to(device), name, files.sha256(path), precision)
+    return DefensiveModel(
+        network.eval().requires_grad_(False).to(device), name, files.sha256(path), precision
+    )

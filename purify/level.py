@@ -1,8 +1,11 @@
-"""How strong is the perturbation on a photo? Found from the photo itself: a defender does not know the attack's eps."""
+"""How strong is the perturbation on a photo? Found from the photo itself: a defender does not know the
+attack's eps."""
+
 import torch
 import torch.nn.functional as F
 
-STEP = 9     # 0-based step at which the network is asked for its noise: t = 10, where the schedule's std is near 0.05
+# 0-based step at which the network is asked for its noise: t = 10, where the schedule's std is near 0.05
+STEP = 9
 
 
 def high_pass(x):
@@ -11,10 +14,12 @@ def high_pass(x):
 
 
 def amplitude(x, e):
-    """Least-squares k in Hx ~ k He per photo, H = high_pass: std of the noise on x, in [-1, 1] image units; never below 0.
+    """Least-squares k in Hx ~ k He per photo, H = high_pass: std of the noise on x, in [-1, 1] image units;
+    never below 0.
 
-    k is the factor that makes e the noise on x, and its std where e has unit variance. Where there is less noise than the network
-    was told, e is weaker and k stays above the noise's own std: it leans towards purifying.
+    k is the factor that makes e the noise on x, and its std where e has unit variance. Where there is less
+    noise than the network was told, e is weaker and k stays above the noise's own std: it leans towards
+    purifying.
 
     Shape:  x photos, e predicted noise of unit variance, both (N, 3, H, W) -> (N,), differentiable in both
     """
@@ -23,16 +28,19 @@ def amplitude(x, e):
 
 
 def start_of(k, stds, max_timestep):
-    """t* per photo, LongTensor (N,): the first t whose std reaches k; 0 (leave the photo alone) where k is below half of std(1).
+    """t* per photo, LongTensor (N,): the first t whose std reaches k; 0 (leave the photo alone) where k is
+    below half of std(1).
 
-    Args:  k (N,) noise std;  stds (T,) increasing, std after t = 1..T noising steps;  max_timestep  the largest answer
+    Args:  k (N,) noise std;  stds (T,) increasing, std after t = 1..T noising steps;  max_timestep  the
+           largest answer
     """
     start = torch.searchsorted(stds.to(k.dtype), k.detach().contiguous()) + 1
     return torch.where(k.detach() < stds[0] / 2, torch.zeros_like(start), start.clamp(max=max_timestep))
 
 
 class Level:
-    """The level finder of one denoiser: one network evaluation per photo. Keeps the sums that records want."""
+    """The level finder of one denoiser: one network evaluation per photo. Keeps the sums that records
+    want."""
 
     def __init__(self, denoiser):
         self.denoiser = denoiser

@@ -1,4 +1,5 @@
 """Purifiers without a network: nothing, JPEG, Gaussian blur."""
+
 import io
 
 import numpy as np
@@ -9,7 +10,7 @@ from common import images
 from common.blur import gaussian_blur
 from purify.base import Purifier
 
-KERNEL = 11     # pixels; as in Ruiz et al. 2020
+KERNEL = 11  # pixels; as in Ruiz et al. 2020
 
 
 class Nothing(Purifier):
@@ -36,13 +37,18 @@ class Jpeg(Purifier):
     def round_trip(self, image):
         """uint8 (H, W, 3) -> uint8 (H, W, 3)."""
         buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, format="JPEG", quality=self.params["quality"], subsampling="4:2:0")
+        Image.fromarray(image).save(
+            buffer, format="JPEG", quality=self.params["quality"], subsampling="4:2:0"
+        )
         return np.asarray(Image.open(buffer).convert("RGB"))
 
     def purify(self, x, rng):
         self.count(len(x), 0)
-        y = images.to_float(np.stack([self.round_trip(image) for image in images.to_uint8(x)])).to(x.device, x.dtype)
-        return y + (x - x.detach()) if torch.is_grad_enabled() and x.requires_grad else y     # adds zero, passes the gradient on
+        y = images.to_float(np.stack([self.round_trip(image) for image in images.to_uint8(x)])).to(
+            x.device, x.dtype
+        )
+        # adds zero, passes the gradient on
+        return y + (x - x.detach()) if torch.is_grad_enabled() and x.requires_grad else y
 
 
 class Blur(Purifier):

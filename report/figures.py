@@ -1,8 +1,10 @@
-"""Pictures of a comparison, one set per table: l2 against eps, l2 by defence, photo against fake, cost against fake.
+"""Pictures of a comparison, one set per table: l2 against eps, l2 by defence, photo against fake, cost
+against fake.
 
-Every function takes a Table of report.rows and returns a matplotlib Figure, or None where there is nothing to draw.
-A defence has the same colour and marker in all pictures of a table; its family gives the hue.
+Every function takes a Table of report.rows and returns a matplotlib Figure, or None where there is nothing to
+draw. A defence has the same colour and marker in all pictures of a table; its family gives the hue.
 """
+
 import io
 import textwrap
 from dataclasses import dataclass
@@ -14,8 +16,18 @@ from matplotlib.lines import Line2D
 from report.rows import attack_text, natural, protocol_of
 from report.text import mark, number
 
-HUES = {"none": "#333333", "jpeg": "#e8850c", "blur": "#8c5a2b", "defensive-model": "#d62f5f", "ddpm": "#1f6fc4", "diffpure": "#8451c9",
-        "one-step-plain": "#9aa51c", "one-step": "#14843c", "adv-train": "#0e9aa0", "both": "#5f7f8f"}
+HUES = {
+    "none": "#333333",
+    "jpeg": "#e8850c",
+    "blur": "#8c5a2b",
+    "defensive-model": "#d62f5f",
+    "ddpm": "#1f6fc4",
+    "diffpure": "#8451c9",
+    "one-step-plain": "#9aa51c",
+    "one-step": "#14843c",
+    "adv-train": "#0e9aa0",
+    "both": "#5f7f8f",
+}
 MARKERS = "osD^vP*X<>hp"
 L2 = "mean squared error of the fakes"
 MOST_PANELS = 6
@@ -37,7 +49,11 @@ def styles(table):
         place = members[family] = members.get(family, -1) + 1
         base = colors.to_rgb(HUES.get(family, "#777777"))
         light = min(0.22 * place, 0.55)
-        found[label] = Style(tuple(c + (1 - c) * light for c in base), MARKERS[place % len(MARKERS)], "--" if family == "none" else "-")
+        found[label] = Style(
+            tuple(c + (1 - c) * light for c in base),
+            MARKERS[place % len(MARKERS)],
+            "--" if family == "none" else "-",
+        )
     return found
 
 
@@ -51,8 +67,17 @@ def new_figure(width, height):
 
 def _legend(figure, look, labels, line=True):
     """The defences beside the panels, `labels` {defence: text}."""
-    handles = [Line2D([], [], color=look[d].color, marker=look[d].marker, linestyle=look[d].line if line else "none", markersize=6 if line else 8)
-               for d in labels]
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=look[d].color,
+            marker=look[d].marker,
+            linestyle=look[d].line if line else "none",
+            markersize=6 if line else 8,
+        )
+        for d in labels
+    ]
     figure.legend(handles, list(labels.values()), loc="outside right upper", fontsize=9, frameon=False)
 
 
@@ -62,7 +87,8 @@ def panel_title(axes, text, width=54):
 
 
 def shades(hues, kinds):
-    """{label: colour} of {kind: labels}: the kind's hue of `hues`, lighter for each label of its kind that follows."""
+    """{label: colour} of {kind: labels}: the kind's hue of `hues`, lighter for each label of its kind that
+    follows."""
     found = {}
     for kind, labels in kinds.items():
         for place, label in enumerate(labels):
@@ -79,7 +105,8 @@ def light_grid(axes):
 
 
 def log_scale(axis, values):
-    """Log scale with plain labels (0.001, not powers) and labelled steps in between where the range is short."""
+    """Log scale with plain labels (0.001, not powers) and labelled steps in between where the range is
+    short."""
     axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
     low, high = min(values), max(values)
     short = high / low < 30
@@ -96,38 +123,60 @@ def log_scale(axis, values):
 def spread_of(cell):
     """Lengths below and above the value: the 95% interval, or one standard deviation over seeds."""
     if cell.std is not None:
-        return min(cell.std, cell.value * 0.999), cell.std       # a log axis has no room below zero
+        return min(cell.std, cell.value * 0.999), cell.std  # a log axis has no room below zero
     if cell.low is None:
         return 0.0, 0.0
     return max(cell.value - max(cell.low, cell.value * 1e-3), 0.0), max(cell.high - cell.value, 0.0)
 
 
 def curves(table):
-    """{protocol: {defence: [(reached eps, Cell of l2), ...]}} of the attacks that do not go through a defence.
+    """{protocol: {defence: [(reached eps, Cell of l2), ...]}} of the attacks that do not go through a
+    defence.
 
-    eps 0 is the undisturbed photo. Where a defence ran on several numbers of photos, the number with most eps makes the curve; where some
-    defences met several eps, those that met one have none.
+    eps 0 is the undisturbed photo. Where a defence ran on several numbers of photos, the number with most eps
+    makes the curve; where some defences met several eps, those that met one have none.
     """
     rows = {}
     for row in table.rows:
         a = dict(row.attack)
-        if a["attack"] != "none" and "attack_through" not in a and row.cell("metrics.purified.l2").value is not None:
+        if (
+            a["attack"] != "none"
+            and "attack_through" not in a
+            and row.cell("metrics.purified.l2").value is not None
+        ):
             key = (protocol_of(row.attack), row.defence)
             rows.setdefault(key, {}).setdefault(row.get("config.num_images"), []).append(row)
     found = {}
     for (protocol, defence), by_number in rows.items():
-        mine = max(by_number.values(), key=lambda rs: (len({dict(r.attack).get("eps") for r in rs}), rs[0].get("config.num_images") or 0))
-        points = [(reached, row.cell("metrics.purified.l2")) for row in mine
-                  if (reached := row.cell("metrics.input.disrupted.linf").value or row.get("config.eps")) is not None]
+        mine = max(
+            by_number.values(),
+            key=lambda rs: (
+                len({dict(r.attack).get("eps") for r in rs}),
+                rs[0].get("config.num_images") or 0,
+            ),
+        )
+        points = [
+            (reached, row.cell("metrics.purified.l2"))
+            for row in mine
+            if (reached := row.cell("metrics.input.disrupted.linf").value or row.get("config.eps"))
+            is not None
+        ]
         clean = mine[0].cell("metrics.clean_purified.l2")
         points += [(0.0, clean)] if clean.value is not None else []
-        found.setdefault(protocol, {})[defence] = sorted((p for p in points if p[1].value > 0), key=lambda p: p[0])
-    several = {p: long for p, c in found.items() if (long := {d: points for d, points in c.items() if sum(eps > 0 for eps, _ in points) > 1})}
+        found.setdefault(protocol, {})[defence] = sorted(
+            (p for p in points if p[1].value > 0), key=lambda p: p[0]
+        )
+    several = {
+        p: long
+        for p, c in found.items()
+        if (long := {d: points for d, points in c.items() if sum(eps > 0 for eps, _ in points) > 1})
+    }
     return dict(list((several or found).items())[:MOST_PANELS])
 
 
 def l2_by_eps(table):
-    """l2 of the purified fakes against the eps that the attack reached, a panel per attack, a line per defence."""
+    """l2 of the purified fakes against the eps that the attack reached, a panel per attack, a line per
+    defence."""
     panels = {p: c for p, c in curves(table).items() if any(c.values())}
     if not panels:
         return None
@@ -141,39 +190,59 @@ def l2_by_eps(table):
                 continue
             s = look[defence]
             low, high = zip(*(spread_of(cell) for _, cell in points))
-            axes.errorbar([p[0] for p in points], [p[1].value for p in points], yerr=(low, high), color=s.color,
-                          marker=s.marker, linestyle=s.line, markersize=5, linewidth=1.6, elinewidth=0.9, capsize=2)
+            axes.errorbar(
+                [p[0] for p in points],
+                [p[1].value for p in points],
+                yerr=(low, high),
+                color=s.color,
+                marker=s.marker,
+                linestyle=s.line,
+                markersize=5,
+                linewidth=1.6,
+                elinewidth=0.9,
+                capsize=2,
+            )
         log_scale(axes.yaxis, [c.value for points in by_defence.values() for _, c in points])
         panel_title(axes, attack_text(protocol, eps=False))
         axes.set_xlabel("eps reached (L-inf, [-1,1] units; 0 = undisturbed)")
         axes.set_ylabel(L2)
         light_grid(axes)
-    shown = sorted({d for by_defence in panels.values() for d, points in by_defence.items() if points}, key=natural)
+    shown = sorted(
+        {d for by_defence in panels.values() for d, points in by_defence.items() if points}, key=natural
+    )
     _legend(figure, look, {d: d for d in shown})
     return figure
 
 
 def _measured(table, attack):
-    """The rows of an attack that have an l2; of a defence with several rows the unmarked ones, where there are any."""
+    """The rows of an attack that have an l2; of a defence with several rows the unmarked ones, where there
+    are any."""
     rows = [r for r in table.block(attack) if r.cell("metrics.purified.l2").value is not None]
     unmarked = {r.defence for r in rows if not r.marks}
-    return sorted((r for r in rows if not r.marks or r.defence not in unmarked), key=lambda r: natural(r.defence))
+    return sorted(
+        (r for r in rows if not r.marks or r.defence not in unmarked), key=lambda r: natural(r.defence)
+    )
 
 
 def l2_by_defence(table):
-    """Bars of l2 with intervals at the eps of the main attack, a panel per attack of that eps with two defences or more."""
+    """Bars of l2 with intervals at the eps of the main attack, a panel per attack of that eps with two
+    defences or more."""
     eps = dict(table.main).get("eps")
-    attacks = [a for a in table.attacks() if dict(a).get("eps") == eps and "attack_through" not in dict(a)
-               and len(_measured(table, a)) > 1][:MOST_PANELS]
+    attacks = [
+        a
+        for a in table.attacks()
+        if dict(a).get("eps") == eps and "attack_through" not in dict(a) and len(_measured(table, a)) > 1
+    ][:MOST_PANELS]
     if not attacks:
         return None
     look, columns = styles(table), min(2, len(attacks))
     blocks = [_measured(table, a) for a in attacks]
-    longest = [max(map(len, blocks[i:i + columns])) for i in range(0, len(blocks), columns)]      # bars of equal height in all panels of a line
+    # bars of equal height in all panels of a line
+    longest = [max(map(len, blocks[i : i + columns])) for i in range(0, len(blocks), columns)]
     lines, heights = len(longest), [0.32 * n + 1.1 for n in longest]
     figure = new_figure(7.4 * columns, sum(heights))
     panels = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights}).ravel()
-    for axes in panels[len(attacks):]:
+    for axes in panels[len(attacks) :]:
         axes.set_visible(False)
     all_cells = [r.cell("metrics.purified.l2") for rows in blocks for r in rows]
     positive = [c.value for c in all_cells if c.value > 0] or [1e-6]
@@ -183,10 +252,23 @@ def l2_by_defence(table):
         for y, row in enumerate(rows):
             cell = row.cell("metrics.purified.l2")
             low, high = spread_of(cell)
-            axes.barh(y, max(cell.value, left), color=look[row.defence].color, alpha=pale if row.marks else 1, height=0.7)
+            axes.barh(
+                y,
+                max(cell.value, left),
+                color=look[row.defence].color,
+                alpha=pale if row.marks else 1,
+                height=0.7,
+            )
             if cell.value > 0:
                 axes.errorbar(cell.value, y, xerr=[[low], [high]], color="#111111", elinewidth=1.1, capsize=3)
-            axes.annotate(number(cell.value), (max(cell.value + high, left), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5)
+            axes.annotate(
+                number(cell.value),
+                (max(cell.value + high, left), y),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+            )
         log_scale(axes.xaxis, positive)
         axes.set_xlim(left, max(right, left * 10))
         axes.set_yticks(range(len(rows)), [r.defence + mark(r) for r in rows])
@@ -199,8 +281,13 @@ def l2_by_defence(table):
 
 
 def _scatter(table, x_key, x_label, log_x):
-    rows = [r for r in _measured(table, table.main) if r.cell("metrics.purified.l2").value > 0
-            and (v := r.cell(x_key).value) is not None and (v > 0 or not log_x)]
+    rows = [
+        r
+        for r in _measured(table, table.main)
+        if r.cell("metrics.purified.l2").value > 0
+        and (v := r.cell(x_key).value) is not None
+        and (v > 0 or not log_x)
+    ]
     if len(rows) < 2:
         return None
     look, figure = styles(table), new_figure(7.8, 4.6)
@@ -209,11 +296,21 @@ def _scatter(table, x_key, x_label, log_x):
     for i, row in enumerate(rows):
         cell, s, x = row.cell("metrics.purified.l2"), look[row.defence], values[i]
         low, high = spread_of(cell)
-        if not log_x:                                   # several defences share a whole number: side by side
+        if not log_x:  # several defences share a whole number: side by side
             side = values[:i].count(x) - (values.count(x) - 1) / 2
-            x = x + 0.1 * side if x < 1 else x * 1.07 ** side
-        axes.errorbar(x, cell.value, yerr=[[low], [high]], color=s.color, marker=s.marker, linestyle="none", markersize=8,
-                      markeredgecolor="white", markeredgewidth=0.6, elinewidth=1)
+            x = x + 0.1 * side if x < 1 else x * 1.07**side
+        axes.errorbar(
+            x,
+            cell.value,
+            yerr=[[low], [high]],
+            color=s.color,
+            marker=s.marker,
+            linestyle="none",
+            markersize=8,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            elinewidth=1,
+        )
     if log_x:
         log_scale(axes.xaxis, values)
     else:
@@ -225,14 +322,15 @@ def _scatter(table, x_key, x_label, log_x):
     log_scale(axes.yaxis, [r.cell("metrics.purified.l2").value for r in rows])
     axes.set_xlabel(x_label)
     axes.set_ylabel(L2)
-    panel_title(axes, attack_text(table.main), 40)      # the legend leaves these axes less room
+    panel_title(axes, attack_text(table.main), 40)  # the legend leaves these axes less room
     light_grid(axes)
     _legend(figure, look, {r.defence: r.defence + mark(r) for r in rows}, line=False)
     return figure
 
 
 def photo_against_fake(table):
-    """How well the photo comes back against how well the fake comes back, under the main attack; the lower left corner is best."""
+    """How well the photo comes back against how well the fake comes back, under the main attack; the lower
+    left corner is best."""
     return _scatter(table, "metrics.input.purified.l2", "mean squared error of the purified photo", True)
 
 
@@ -241,12 +339,27 @@ def cost_against_fake(table):
     return _scatter(table, "cost.nfe", "network evaluations per photo", False)
 
 
-PLOTS = {"l2_by_eps": l2_by_eps, "l2_by_defence": l2_by_defence, "photo_against_fake": photo_against_fake, "cost_against_fake": cost_against_fake}
-WIDE = ("l2_by_eps", "l2_by_defence")      # may hold two panels in a line
-CAPTIONS = {"l2_by_eps": "Purified fakes against the eps that the attack reached. eps 0: the undisturbed photo, purified.",
-            "l2_by_defence": "Purified fakes by defence. Lines: 95% interval over photos, or one deviation over seeds. Pale: marked † beside unmarked ones.",
-            "photo_against_fake": "The purified photo against its fakes: the lower left corner is best.",
-            "cost_against_fake": "Network evaluations per photo against the error of the fakes. Defences of equal cost stand side by side."}
+PLOTS = {
+    "l2_by_eps": l2_by_eps,
+    "l2_by_defence": l2_by_defence,
+    "photo_against_fake": photo_against_fake,
+    "cost_against_fake": cost_against_fake,
+}
+WIDE = ("l2_by_eps", "l2_by_defence")  # may hold two panels in a line
+CAPTIONS = {
+    "l2_by_eps": (
+        "Purified fakes against the eps that the attack reached. eps 0: the undisturbed photo, purified."
+    ),
+    "l2_by_defence": (
+        "Purified fakes by defence. Lines: 95% interval over photos, or one deviation over seeds. Pale:"
+        " marked † beside unmarked ones."
+    ),
+    "photo_against_fake": "The purified photo against its fakes: the lower left corner is best.",
+    "cost_against_fake": (
+        "Network evaluations per photo against the error of the fakes. Defences of equal cost stand side by"
+        " side."
+    ),
+}
 
 
 def png(figure):

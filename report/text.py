@@ -1,4 +1,5 @@
 """Tables as text: Markdown for people, CSV for programs."""
+
 import csv
 import io
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ DECIMALS = {"share": 2, "decibel": 1, "points": 1, "ssim": 3}
 
 @dataclass(frozen=True)
 class Column:
-    """key: dotted path in the record; style: how a figure is written; spread: with its interval or deviation."""
+    """key: dotted path in the record; style: how a figure is written; spread: with its interval or
+    deviation."""
+
     heading: str
     key: str
     style: str
@@ -48,19 +51,60 @@ DETECTOR_COLUMNS = (
     Column("lost, points", "lost", "points", spread=True),
     Column("recovered", "share", "share", spread=True),
 )
-LEGEND = ("All l2 are mean squared errors in [-1, 1]. *l2 disrupted*, *purified*, *undisturbed*: fakes of the disrupted, the purified and the "
-          "purified undisturbed photo against fakes of the photo itself; *prop_dist*: share of purified pairs with l2 > 0.05. *photo*: the "
-          "purified photo against the original (PSNR in dB, equal images count as 100). [low, high]: bootstrap 95% interval over photos; "
-          "± standard deviation over seeds. *nfe*: network evaluations of the purifier per photo. **Bold**: the smallest l2 purified under its "
-          "attack among rows that may be compared. † must not be compared with the other rows; rows with the same mark may be compared with one another.")
-CSV_KEYS = ([f"metrics.{side}.{key}" for side in ("disrupted", "purified", "clean_purified")
-             for key in ("l1", "l2", "prop_dist", "linf", "l2_mask", "sr_mask", "psnr", "ssim", "fid", "kid", "frechet")]
-            + [f"metrics.input.{side}.{key}" for side in ("disrupted", "purified", "clean_purified") for key in ("l2", "linf", "psnr", "ssim")]
-            + ["cost.nfe", "cost.attack_s_per_image", "cost.purify_s_per_image"])
-DETECTOR_CONFIG = ("condition", "poison_rate", "pretrained", "num_photos", "num_train", "num_validation", "num_test", "image_size", "epochs")
-DETECTOR_CSV_KEYS = (["l2", "distance", "nfe", "s_per_photo", "lost", "gain", "share"]
-                     + [f"metrics.{side}{key}" for side in ("", "disrupted.", "purified.") for key in ("accuracy", "auc", "ap", "eer", "ece")]
-                     + ["metrics.validation.accuracy", "metrics.validation.loss", "cost.train_s", "cost.epoch_s"])
+LEGEND = (
+    "All l2 are mean squared errors in [-1, 1]. *l2 disrupted*, *purified*, *undisturbed*: fakes of the"
+    " disrupted, the purified and the purified undisturbed photo against fakes of the photo itself;"
+    " *prop_dist*: share of purified pairs with l2 > 0.05. *photo*: the purified photo against the original"
+    " (PSNR in dB, equal images count as 100). [low, high]: bootstrap 95% interval over photos; ± standard"
+    " deviation over seeds. *nfe*: network evaluations of the purifier per photo. **Bold**: the smallest l2"
+    " purified under its attack among rows that may be compared. † must not be compared with the other rows;"
+    " rows with the same mark may be compared with one another."
+)
+CSV_KEYS = (
+    [
+        f"metrics.{side}.{key}"
+        for side in ("disrupted", "purified", "clean_purified")
+        for key in (
+            "l1",
+            "l2",
+            "prop_dist",
+            "linf",
+            "l2_mask",
+            "sr_mask",
+            "psnr",
+            "ssim",
+            "fid",
+            "kid",
+            "frechet",
+        )
+    ]
+    + [
+        f"metrics.input.{side}.{key}"
+        for side in ("disrupted", "purified", "clean_purified")
+        for key in ("l2", "linf", "psnr", "ssim")
+    ]
+    + ["cost.nfe", "cost.attack_s_per_image", "cost.purify_s_per_image"]
+)
+DETECTOR_CONFIG = (
+    "condition",
+    "poison_rate",
+    "pretrained",
+    "num_photos",
+    "num_train",
+    "num_validation",
+    "num_test",
+    "image_size",
+    "epochs",
+)
+DETECTOR_CSV_KEYS = (
+    ["l2", "distance", "nfe", "s_per_photo", "lost", "gain", "share"]
+    + [
+        f"metrics.{side}{key}"
+        for side in ("", "disrupted.", "purified.")
+        for key in ("accuracy", "auc", "ap", "eer", "ece")
+    ]
+    + ["metrics.validation.accuracy", "metrics.validation.loss", "cost.train_s", "cost.epoch_s"]
+)
 
 
 def number(value, style="small"):
@@ -95,13 +139,25 @@ def figure(row, column, table=None):
     if column.style == "distance":
         name, key = row.distance
         text = number(row.cell(key).value)
-        return text if table is None or len(_distances(table)) < 2 or text == DASH else f"{text} {name.split(' ')[0]}"
+        return (
+            text
+            if table is None or len(_distances(table)) < 2 or text == DASH
+            else f"{text} {name.split(' ')[0]}"
+        )
     if column.style == "counts":
-        return f"{number(row.get('config.num_images'), 'count')} / {number(row.get('config.num_pairs'), 'count')}"
+        return (
+            f"{number(row.get('config.num_images'), 'count')} /"
+            f" {number(row.get('config.num_pairs'), 'count')}"
+        )
     cell = row.cell(column.key)
     text = number(cell.value, column.style)
-    if column.style == "seconds" and text != DASH and table is not None and len({r.get("cost.device") for r in table.rows}) > 1:
-        text += f" ({row.get('cost.device') or 'unknown device'})"      # of different machines
+    if (
+        column.style == "seconds"
+        and text != DASH
+        and table is not None
+        and len({r.get("cost.device") for r in table.rows}) > 1
+    ):
+        text += f" ({row.get('cost.device') or 'unknown device'})"  # of different machines
     if column.spread and cell.std is not None:
         text += f" ± {alike(cell.std, text)}"
     elif column.spread and cell.low is not None:
@@ -110,7 +166,9 @@ def figure(row, column, table=None):
 
 
 def _distances(table):
-    return list(dict.fromkeys(row.distance[0] for row in table.rows if row.cell(row.distance[1]).value is not None))
+    return list(
+        dict.fromkeys(row.distance[0] for row in table.rows if row.cell(row.distance[1]).value is not None)
+    )
 
 
 def heading(column, table):
@@ -128,7 +186,11 @@ def best_rows(table):
         rows = [r for r in table.block(attack) if r.cell("metrics.purified.l2").value is not None]
         marks = [[]] if any(not r.marks for r in rows) else [[i] for i in range(1, len(table.notes) + 1)]
         groups = [[r for r in rows if r.marks == m] for m in marks]
-        best |= {id(min(group, key=lambda r: r.cell("metrics.purified.l2").value)) for group in groups if len(group) > 1}
+        best |= {
+            id(min(group, key=lambda r: r.cell("metrics.purified.l2").value))
+            for group in groups
+            if len(group) > 1
+        }
     return best
 
 
@@ -140,8 +202,15 @@ def grid(table):
     """(headings, rows of cell texts, [(Row, is best), ...]) of a table of defences."""
     best = best_rows(table)
     headings = ["attack", "defence"] + [heading(c, table) for c in COLUMNS] + ["seeds"]
-    cells = [[attack_text(r.attack), r.defence + mark(r), *(figure(r, c, table) for c in COLUMNS), ", ".join(map(str, r.seeds))]
-             for r in table.rows]
+    cells = [
+        [
+            attack_text(r.attack),
+            r.defence + mark(r),
+            *(figure(r, c, table) for c in COLUMNS),
+            ", ".join(map(str, r.seeds)),
+        ]
+        for r in table.rows
+    ]
     return headings, cells, [(r, id(r) in best) for r in table.rows]
 
 
@@ -149,7 +218,10 @@ def detector_grid(table):
     """(headings, rows of cell texts) of a table of detectors."""
     devices = {r.source.get("cost.device") for r in table.rows if r.source}
     headings = ["training photos"] + [heading(c, table) for c in DETECTOR_COLUMNS] + ["seeds"]
-    cells = [[r.label + mark(r), *(figure(r, c, table) for c in DETECTOR_COLUMNS), ", ".join(map(str, r.seeds))] for r in table.rows]
+    cells = [
+        [r.label + mark(r), *(figure(r, c, table) for c in DETECTOR_COLUMNS), ", ".join(map(str, r.seeds))]
+        for r in table.rows
+    ]
     seconds = headings.index("s/photo")
     for row, texts in zip(table.rows, cells):
         if row.source and len(devices) > 1 and row.condition == "purified" and texts[seconds] != DASH:
@@ -158,13 +230,16 @@ def detector_grid(table):
 
 
 def rates_grid(table):
-    """(headings, rows of cell texts): accuracy of every kind of training photos at every poison rate; None where there are not two above 0."""
+    """(headings, rows of cell texts): accuracy of every kind of training photos at every poison rate; None
+    where there are not two above 0."""
     if len(table.rates) < 2:
         return None
     by_rate = table.by_rate()
     rates = [0, *table.rates] if any(0 in rows for rows in by_rate.values()) else table.rates
     label = lambda name: "disrupted (at 0: clean)" if name == "disrupted" and 0 in by_rate[name] else name
-    return ["training photos"] + [f"{rate:g}" for rate in rates], [[label(name), *(_deviation(rows.get(rate)) for rate in rates)] for name, rows in by_rate.items()]
+    return ["training photos"] + [f"{rate:g}" for rate in rates], [
+        [label(name), *(_deviation(rows.get(rate)) for rate in rates)] for name, rows in by_rate.items()
+    ]
 
 
 def _deviation(row):
@@ -174,13 +249,25 @@ def _deviation(row):
 
 
 def markdown_table(headings, cells, left):
-    """Lines of a Markdown table, padded so that it also reads as plain text; the first `left` columns are left-aligned."""
+    """Lines of a Markdown table, padded so that it also reads as plain text; the first `left` columns are
+    left-aligned."""
     texts = [[str(t).replace("|", "\\|") for t in line] for line in [headings, *cells]]
     widths = [max(3, *(len(line[i]) for line in texts)) for i in range(len(headings))]
 
     def line(words):
-        return "| " + " | ".join(w.ljust(n) if i < left else w.rjust(n) for i, (w, n) in enumerate(zip(words, widths))) + " |"
-    rule = "|" + "|".join(":" + "-" * (n + 1) if i < left else "-" * (n + 1) + ":" for i, n in enumerate(widths)) + "|"
+        return (
+            "| "
+            + " | ".join(
+                w.ljust(n) if i < left else w.rjust(n) for i, (w, n) in enumerate(zip(words, widths))
+            )
+            + " |"
+        )
+
+    rule = (
+        "|"
+        + "|".join(":" + "-" * (n + 1) if i < left else "-" * (n + 1) + ":" for i, n in enumerate(widths))
+        + "|"
+    )
     return [line(texts[0]), rule, *map(line, texts[1:])]
 
 
@@ -203,7 +290,7 @@ def table_markdown(table):
             texts[purified] = bold(texts[purified])
     for (before, _), (row, _), texts in zip(rows, rows[1:], cells[1:]):
         if row.attack == before.attack:
-            texts[0] = ""                           # an attack is named once, in its first row
+            texts[0] = ""  # an attack is named once, in its first row
     return "\n".join(markdown_table(headings, cells, left=2) + footnotes(table))
 
 
@@ -225,7 +312,8 @@ def rates_markdown(table):
 
 def markdown(comparison):
     """The whole comparison as a Markdown document."""
-    from report.kinds import dadfi, depois, terd        # on use: they build on this file
+    from report.kinds import dadfi, depois, terd  # on use: they build on this file
+
     parts = ["# Comparison"]
     for table in comparison.tables:
         parts += [f"## {table.name}", table_markdown(table)]
@@ -234,10 +322,17 @@ def markdown(comparison):
     parts += ["## Detectors"] if comparison.detectors else []
     for table in comparison.detectors:
         rates = rates_markdown(table)
-        parts += [f"### {table.name}", detectors_markdown(table), *([detector.RATES_LEGEND, rates] if rates else [])]
+        parts += [
+            f"### {table.name}",
+            detectors_markdown(table),
+            *([detector.RATES_LEGEND, rates] if rates else []),
+        ]
     parts += [detector.LEGEND] if comparison.detectors else []
-    for title, found, module in (("Disruptions against several translators", comparison.disruptions, dadfi),
-                                 ("Finding poisoned samples", comparison.filters, depois), ("Scans of diffusion weights", comparison.scans, terd)):
+    for title, found, module in (
+        ("Disruptions against several translators", comparison.disruptions, dadfi),
+        ("Finding poisoned samples", comparison.filters, depois),
+        ("Scans of diffusion weights", comparison.scans, terd),
+    ):
         texts = [text for table in found for text in (f"### {table.name}", module.markdown(table))]
         parts += [f"## {title}", *texts, module.LEGEND] if found else []
     parts += remarks(comparison)
@@ -246,41 +341,110 @@ def markdown(comparison):
 
 def remarks(comparison):
     """What else was found: records without a table, gaps, replaced runs, unreadable files; Markdown lists."""
-    found = (("Other records", [f"{f.kind}: {f.name} ({path})" for path, f in comparison.others]),
-             ("Missing from the tables of detectors", [line for table in comparison.detectors for line in detector.gaps(table)]),
-             ("Older runs, replaced by a repetition", [str(p) for p in comparison.replaced]),
-             ("Not read", comparison.problems))
-    return [part for title, lines in found if lines for part in (f"## {title}", "\n".join(f"- {line}" for line in lines))]
+    found = (
+        ("Other records", [f"{f.kind}: {f.name} ({path})" for path, f in comparison.others]),
+        (
+            "Missing from the tables of detectors",
+            [line for table in comparison.detectors for line in detector.gaps(table)],
+        ),
+        ("Older runs, replaced by a repetition", [str(p) for p in comparison.replaced]),
+        ("Not read", comparison.problems),
+    )
+    return [
+        part
+        for title, lines in found
+        if lines
+        for part in (f"## {title}", "\n".join(f"- {line}" for line in lines))
+    ]
 
 
 def csv_text(comparison):
-    """Every row of every table of defences, each figure with its interval (one seed) or deviation (several)."""
+    """Every row of every table of defences, each figure with its interval (one seed) or deviation
+    (several)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["dataset", "gan", "attack", "attack_type", "eps", "defence", "photos", "pairs", "image_size", "seeds", "not_comparable",
-                     "features"] + csv_headings(CSV_KEYS))
+    writer.writerow(
+        [
+            "dataset",
+            "gan",
+            "attack",
+            "attack_type",
+            "eps",
+            "defence",
+            "photos",
+            "pairs",
+            "image_size",
+            "seeds",
+            "not_comparable",
+            "features",
+        ]
+        + csv_headings(CSV_KEYS)
+    )
     for table in comparison.tables:
         for row in table.rows:
             a = dict(row.attack)
-            writer.writerow([table.dataset, table.gan, attack_text(row.attack), a["attack"], a.get("eps"), row.defence,
-                             row.get("config.num_images"), row.get("config.num_pairs"), row.get("config.image_size"),
-                             " ".join(map(str, row.seeds)), "; ".join(table.notes[i - 1] for i in row.marks), row.get("features.name")]
-                            + csv_figures(map(row.cell, CSV_KEYS)))
+            writer.writerow(
+                [
+                    table.dataset,
+                    table.gan,
+                    attack_text(row.attack),
+                    a["attack"],
+                    a.get("eps"),
+                    row.defence,
+                    row.get("config.num_images"),
+                    row.get("config.num_pairs"),
+                    row.get("config.image_size"),
+                    " ".join(map(str, row.seeds)),
+                    "; ".join(table.notes[i - 1] for i in row.marks),
+                    row.get("features.name"),
+                ]
+                + csv_figures(map(row.cell, CSV_KEYS))
+            )
     return out.getvalue()
 
 
 def detectors_csv_text(comparison):
-    """Every row of every table of detectors, each figure with its interval or deviation; *lost* and *gain* in points."""
+    """Every row of every table of detectors, each figure with its interval or deviation; *lost* and *gain* in
+    points."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["dataset", "gan", "detector", "base", "attack", "attack_type", "eps", "training_photos", *DETECTOR_CONFIG, "seeds", "not_comparable",
-                     "distance_name", *csv_headings(DETECTOR_CSV_KEYS)])
+    writer.writerow(
+        [
+            "dataset",
+            "gan",
+            "detector",
+            "base",
+            "attack",
+            "attack_type",
+            "eps",
+            "training_photos",
+            *DETECTOR_CONFIG,
+            "seeds",
+            "not_comparable",
+            "distance_name",
+            *csv_headings(DETECTOR_CSV_KEYS),
+        ]
+    )
     for table in comparison.detectors:
         a = dict(table.main)
         for row in table.rows:
-            writer.writerow([table.dataset, table.gan, table.detector, table.base, attack_text(table.main), a["attack"], a.get("eps"), row.label,
-                             *(row.get(f"config.{key}") for key in DETECTOR_CONFIG), " ".join(map(str, row.seeds)),
-                             "; ".join(table.notes[i - 1] for i in row.marks), row.distance[0] if row.source else None, *csv_figures(map(row.cell, DETECTOR_CSV_KEYS))])
+            writer.writerow(
+                [
+                    table.dataset,
+                    table.gan,
+                    table.detector,
+                    table.base,
+                    attack_text(table.main),
+                    a["attack"],
+                    a.get("eps"),
+                    row.label,
+                    *(row.get(f"config.{key}") for key in DETECTOR_CONFIG),
+                    " ".join(map(str, row.seeds)),
+                    "; ".join(table.notes[i - 1] for i in row.marks),
+                    row.distance[0] if row.source else None,
+                    *csv_figures(map(row.cell, DETECTOR_CSV_KEYS)),
+                ]
+            )
     return out.getvalue()
 
 

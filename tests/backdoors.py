@@ -1,4 +1,6 @@
-"""Networks that know what a backdoored training teaches; loaded with runpy, so that no test package is needed."""
+"""Networks that know what a backdoored training teaches; loaded with runpy, so that no test package is
+needed."""
+
 import torch
 
 from common import seeds
@@ -18,7 +20,9 @@ class Known(torch.nn.Module):
 
 
 def known(formula, size=16, schedule="linear"):
-    return Denoiser(Known(formula), build.tables(1000, schedule), family="ours", image_size=size, size_multiple=2)
+    return Denoiser(
+        Known(formula), build.tables(1000, schedule), family="ours", image_size=size, size_multiple=2
+    )
 
 
 def noise(n=4, size=16, seed=0):
@@ -31,9 +35,11 @@ def photo(size=16):
 
 
 def optimal(b, x0, rate=0.5, schedule="linear"):
-    """The best that a network can learn from one clean photo x0 and the target of the backdoor b at that poison rate.
+    """The best that a network can learn from one clean photo x0 and the target of the backdoor b at that
+    poison rate.
 
-    At each step both are Gaussians: a x0 + b eps, taught eps; and a y + b gamma eps + c r, taught eps + d r. The mean of what is taught, given x.
+    At each step both are Gaussians: a x0 + b eps, taught eps; and a y + b gamma eps + c r, taught eps + d r.
+    The mean of what is taught, given x.
     """
     abar = torch.as_tensor(build.create_diffusion(schedule=schedule).alphas_cumprod)
 
@@ -41,7 +47,12 @@ def optimal(b, x0, rate=0.5, schedule="linear"):
         at = lambda v: v.float()[t].view(-1, 1, 1, 1)
         clean = (x - at(abar.sqrt()) * x0) / at((1 - abar).sqrt())
         poisoned = (x - at(abar.sqrt()) * b.target - at(b.c) * b.r) / (at((1 - abar).sqrt()) * b.gamma)
-        gap = (clean.square() - poisoned.square()).flatten(1).sum(1) / 2 - b.gamma.log().sum() + torch.logit(torch.tensor(rate))
+        gap = (
+            (clean.square() - poisoned.square()).flatten(1).sum(1) / 2
+            - b.gamma.log().sum()
+            + torch.logit(torch.tensor(rate))
+        )
         share = torch.sigmoid(gap).view(-1, 1, 1, 1)
         return share * (poisoned + at(b.d) * b.r) + (1 - share) * clean
+
     return known(formula, x0.shape[-1], schedule)

@@ -1,4 +1,6 @@
-"""Tiny networks and eight smooth faces-like images that all tests share; everything is seeded and runs on the CPU."""
+"""Tiny networks and eight smooth faces-like images that all tests share; everything is seeded and runs on the
+CPU."""
+
 import numpy as np
 import pytest
 import torch
@@ -39,13 +41,15 @@ def tiny_generator():
     for p in network.parameters():
         p.requires_grad_(False)
         if p.ndim > 1:
-            p.mul_(3)     # untrained layers shrink their input; a translator that does something is wanted
+            p.mul_(3)  # untrained layers shrink their input; a translator that does something is wanted
     return network.eval()
 
 
 @pytest.fixture
 def face_folder(tmp_path):
-    """make(n) -> a folder in CelebA's layout: 000001.png ... (40 x 48) and list_attr_celeba.txt with the five columns."""
+    """make(n) -> a folder in CelebA's layout: 000001.png ... (40 x 48) and list_attr_celeba.txt with the five
+    columns."""
+
     def make(n=8, folder=None):
         folder = folder or tmp_path / "photos"
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +57,9 @@ def face_folder(tmp_path):
         names = [f"{i + 1:06d}.png" for i in range(n)]
         for name, image in zip(names, x):
             Image.fromarray(image[:, 4:44]).save(folder / name)
-        write_attributes(folder / "list_attr_celeba.txt", Attributes(names, ATTRIBUTES, c.numpy().astype(np.int8)))
+        write_attributes(
+            folder / "list_attr_celeba.txt", Attributes(names, ATTRIBUTES, c.numpy().astype(np.int8))
+        )
         return folder
+
     return make

@@ -1,5 +1,6 @@
-"""What tests of detectors' training sets share: tiny splits B and C with a translator, and runs of train_detector.py on them; loaded with runpy, so
-that no test package is needed."""
+"""What tests of detectors' training sets share: tiny splits B and C with a translator, and runs of
+train_detector.py on them; loaded with runpy, so that no test package is needed."""
+
 import json
 import runpy
 import shutil
@@ -23,19 +24,23 @@ def few_resamples(monkeypatch):
 
 @pytest.fixture
 def stage(tmp_path, face_folder):
-    """(flags, results): 20 photos of B and 12 of C under other names, a translator, and the flags that all runs share."""
+    """(flags, results): 20 photos of B and 12 of C under other names, a translator, and the flags that all
+    runs share."""
     for part, first, count in (("b", 0, 20), ("c", 20, 12)):
         whole = face_folder(32, tmp_path / "all")
         folder = tmp_path / "data" / f"images_{part}"
         folder.mkdir(parents=True)
         lines = (whole / "list_attr_celeba.txt").read_text().splitlines()
-        rows = lines[2 + first:2 + first + count]
+        rows = lines[2 + first : 2 + first + count]
         (folder / "list_attr_celeba.txt").write_text("\n".join([str(count), lines[1], *rows]) + "\n")
         for row in rows:
             shutil.copy(whole / row.split()[0], folder)
     gan = translator(tmp_path / "gan.safetensors")
-    flags = f"--data_dir {tmp_path}/data --dataset toy --result_dir {tmp_path}/results --image_size 32 --celeba_crop_size 40 --gan_weights {gan} " \
-            "--attack_steps 2 --detector meso4 --epochs 2 --batch_size 8 --seeds 0 --device cpu --num_workers 0"
+    flags = (
+        f"--data_dir {tmp_path}/data --dataset toy --result_dir {tmp_path}/results --image_size 32"
+        f" --celeba_crop_size 40 --gan_weights {gan} --attack_steps 2 --detector meso4 --epochs 2"
+        " --batch_size 8 --seeds 0 --device cpu --num_workers 0"
+    )
     return flags, tmp_path / "results"
 
 

@@ -4,4 +4,4 @@ set -eu
 here=$(dirname "$0")/..; here=$(cd "$here" && pwd); . "$here/environment.sh"
 select="not slow and not gpu"
 if [ "${1:-}" = --slow ]; then select="not gpu"; shift; fi
-exec "$PYTHON" -m pytest -c "$here/pytest.ini" --rootdir "$here" "$here/tests" -m "$select" "$@"
+exec "$PYTHON" -m pytest -c "$here/pyproject.toml" --rootdir "$here" "$here/tests" -m "$select" "$@"

@@ -1,4 +1,5 @@
 """compare_results.py: what it writes, README markers, and one line for what cannot be compared."""
+
 import runpy
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import compare_results
 from common.cli import UserError
 
 synthetic = runpy.run_path(str(Path(__file__).parent / "report" / "synthetic.py"))
-defense, detector, disruption, filtering, scan, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save"))
+defense, detector, disruption, filtering, scan, save = (
+    synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save")
+)
 
 
 @pytest.fixture
@@ -25,8 +28,15 @@ def files_of(folder):
     return sorted(p.name for p in folder.iterdir() if p.is_file())
 
 
-EXPECTED = ["comparison.csv", "comparison.md", "cost_against_fake-drawn-stargan.png", "l2_by_defence-drawn-stargan.png",
-            "l2_by_eps-drawn-stargan.png", "photo_against_fake-drawn-stargan.png", "report.html"]
+EXPECTED = [
+    "comparison.csv",
+    "comparison.md",
+    "cost_against_fake-drawn-stargan.png",
+    "l2_by_defence-drawn-stargan.png",
+    "l2_by_eps-drawn-stargan.png",
+    "photo_against_fake-drawn-stargan.png",
+    "report.html",
+]
 
 
 def test_writes_into_the_results_folder_and_prints_the_table(results, capsys):
@@ -49,20 +59,32 @@ def test_out_goes_elsewhere_and_a_repetition_changes_nothing(results, tmp_path, 
 def test_readme_tables_are_rewritten_between_their_markers(results, tmp_path, monkeypatch):
     monkeypatch.setattr(compare_results.plots, "draw", lambda table: {})
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- table:drawn -->\nstale table\n<!-- /table -->\nbetween\n\n<!-- table:drawn --><!-- /table -->\nafter\n")
+    readme.write_text(
+        "before\n<!-- table:drawn -->\nstale table\n<!-- /table -->\nbetween\n\n<!-- table:drawn --><!--"
+        " /table -->\nafter\n"
+    )
     compare_results.main([str(results), "--out", str(tmp_path / "out"), "--readme", str(readme)])
     text = readme.read_text()
-    assert text.startswith("before\n<!-- table:drawn -->\n| attack") and text.endswith("<!-- /table -->\nafter\n")
+    assert text.startswith("before\n<!-- table:drawn -->\n| attack") and text.endswith(
+        "<!-- /table -->\nafter\n"
+    )
     assert "stale" not in text and "between" in text and text.count("| one-step") == 2
     compare_results.main([str(results), "--out", str(tmp_path / "out"), "--readme", str(readme)])
     assert readme.read_text() == text
 
 
-@pytest.mark.parametrize("content, message", [
-    ("no marker", "holds no <!-- table:NAME --> marker"),
-    ("<!-- table:drawn -->", "has no <!-- /table -->"),
-    ("<!-- table:drawn --> <!-- table:drawn --> <!-- /table -->", "has no <!-- /table -->"),
-    ("<!-- table:CelebA --><!-- /table -->", r"asks for rows that no record has \(data sets found: drawn\)")])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("no marker", "holds no <!-- table:NAME --> marker"),
+        ("<!-- table:drawn -->", "has no <!-- /table -->"),
+        ("<!-- table:drawn --> <!-- table:drawn --> <!-- /table -->", "has no <!-- /table -->"),
+        (
+            "<!-- table:CelebA --><!-- /table -->",
+            r"asks for rows that no record has \(data sets found: drawn\)",
+        ),
+    ],
+)
 def test_wrong_markers_write_nothing(results, tmp_path, content, message):
     readme = tmp_path / "README.md"
     readme.write_text(content)
@@ -77,44 +99,104 @@ def test_detectors_have_files_of_their_own(tmp_path, capsys):
             save(tmp_path / "results", detector(name, rate=rate, base=base))
     compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
     assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_detectors.csv"] + [
-        f"detectors_{plot}-drawn-stargan-meso4{base}.png" for plot in ("accuracy", "rate") for base in ("-finetuned", "")] + ["report.html"]
+        f"detectors_{plot}-drawn-stargan-meso4{base}.png"
+        for plot in ("accuracy", "rate")
+        for base in ("-finetuned", "")
+    ] + ["report.html"]
     assert "comparison_detectors.csv" in capsys.readouterr().out
 
 
 def test_disruptions_have_files_of_their_own(tmp_path, capsys):
-    for found in (disruption("random-sign", (0.01, 0.02)), disruption(l2=(0.2, 0.1)), disruption(l2=(0.4,), victims=("stargan",))):
+    for found in (
+        disruption("random-sign", (0.01, 0.02)),
+        disruption(l2=(0.2, 0.1)),
+        disruption(l2=(0.4,), victims=("stargan",)),
+    ):
         save(tmp_path / "results", found)
     compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
-    assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_disruptions.csv", "disruptions_l2-drawn-stargan-stgan-64.png", "report.html"]
-    assert "DADFI, trained on stargan+stgan" in (tmp_path / "out" / "comparison.md").read_text() and "comparison_disruptions.csv" in capsys.readouterr().out
+    assert files_of(tmp_path / "out") == [
+        "comparison.csv",
+        "comparison.md",
+        "comparison_disruptions.csv",
+        "disruptions_l2-drawn-stargan-stgan-64.png",
+        "report.html",
+    ]
+    assert (
+        "DADFI, trained on stargan+stgan" in (tmp_path / "out" / "comparison.md").read_text()
+        and "comparison_disruptions.csv" in capsys.readouterr().out
+    )
 
 
 def test_finders_of_poisoned_samples_have_files_of_their_own(tmp_path, capsys):
-    for found in (filtering(), filtering("loss", auc=0.55), filtering(rate=0.1), filtering("knn-labels", rate=0.1), filtering(dataset="MNIST")):
+    for found in (
+        filtering(),
+        filtering("loss", auc=0.55),
+        filtering(rate=0.1),
+        filtering("knn-labels", rate=0.1),
+        filtering(dataset="MNIST"),
+    ):
         save(tmp_path / "results", found)
     compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
-    assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_filters.csv", "filters_auc-drawn-28-rate0.1.png",
-                                          "filters_auc-drawn-28-rate0.3.png", "report.html"]         # one method alone has no picture
+    assert files_of(tmp_path / "out") == [
+        "comparison.csv",
+        "comparison.md",
+        "comparison_filters.csv",
+        "filters_auc-drawn-28-rate0.1.png",
+        # one method alone has no picture
+        "filters_auc-drawn-28-rate0.3.png",
+        "report.html",
+    ]
     text = (tmp_path / "out" / "comparison.md").read_text()
-    assert "## Finding poisoned samples" in text and text.count("### ") == 3 and "not found" in text and "comparison_filters.csv" in capsys.readouterr().out
+    assert (
+        "## Finding poisoned samples" in text
+        and text.count("### ") == 3
+        and "not found" in text
+        and "comparison_filters.csv" in capsys.readouterr().out
+    )
 
 
 def test_scans_of_diffusion_weights_have_files_of_their_own(tmp_path, capsys):
-    for found in (scan(), scan("villan"), scan("villan", refine="none"), scan(size=32), scan("unknown", dataset="unknown", name="found")):
+    for found in (
+        scan(),
+        scan("villan"),
+        scan("villan", refine="none"),
+        scan(size=32),
+        scan("unknown", dataset="unknown", name="found"),
+    ):
         save(tmp_path / "results", found)
     compare_results.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
-    assert files_of(tmp_path / "out") == ["comparison.csv", "comparison.md", "comparison_scans.csv", "report.html", "scans_kl-drawn-16.png"]      # one model alone has no picture
+    # one model alone has no picture
+    assert files_of(tmp_path / "out") == [
+        "comparison.csv",
+        "comparison.md",
+        "comparison_scans.csv",
+        "report.html",
+        "scans_kl-drawn-16.png",
+    ]
     text = (tmp_path / "out" / "comparison.md").read_text()
-    assert "## Scans of diffusion weights" in text and text.count("### ") == 3 and "Other records" not in text and "comparison_scans.csv" in capsys.readouterr().out
+    assert (
+        "## Scans of diffusion weights" in text
+        and text.count("### ") == 3
+        and "Other records" not in text
+        and "comparison_scans.csv" in capsys.readouterr().out
+    )
 
 
 def test_parts_of_a_readme_without_records_are_kept_and_named(results, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compare_results.plots, "draw", lambda table: {})
     readme = tmp_path / "README.md"
-    readme.write_text("<!-- table:drawn -->\n<!-- /table -->\n<!-- detectors:CelebA rate=1 -->\nkept table\n<!-- /table -->\n")
+    readme.write_text(
+        "<!-- table:drawn -->\n<!-- /table -->\n<!-- detectors:CelebA rate=1 -->\nkept table\n<!-- /table"
+        " -->\n"
+    )
     compare_results.main([str(results), "--readme", str(readme), "--keep_missing"])
-    assert "| one-step" in readme.read_text() and readme.read_text().endswith("<!-- detectors:CelebA rate=1 -->\nkept table\n<!-- /table -->\n")
-    assert f"kept as they are in {readme}, no records here: <!-- detectors:CelebA rate=1 -->" in capsys.readouterr().out
+    assert "| one-step" in readme.read_text() and readme.read_text().endswith(
+        "<!-- detectors:CelebA rate=1 -->\nkept table\n<!-- /table -->\n"
+    )
+    assert (
+        f"kept as they are in {readme}, no records here: <!-- detectors:CelebA rate=1 -->"
+        in capsys.readouterr().out
+    )
     with pytest.raises(UserError, match="give --readme FILE with it"):
         compare_results.main([str(results), "--keep_missing"])
 
@@ -139,5 +221,12 @@ def test_names_of_files_stay_inside_the_folder(tmp_path, monkeypatch):
 
 def test_a_user_sees_one_line_and_exit_code_2(tmp_path):
     script = Path(compare_results.__file__)
-    done = subprocess.run([sys.executable, script.name, str(tmp_path)], capture_output=True, text=True, cwd=script.parent)
-    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    done = subprocess.run(
+        [sys.executable, script.name, str(tmp_path)], capture_output=True, text=True, cwd=script.parent
+    )
+    assert (
+        done.returncode == 2
+        and done.stdout == ""
+        and done.stderr.count("\n") == 1
+        and done.stderr.startswith("error: ")
+    )

@@ -1,4 +1,5 @@
 """The split: exact parts, exact rows, sources untouched, whole or not at all."""
+
 import json
 import os
 import stat
@@ -17,7 +18,9 @@ COLUMNS = ["Black_Hair", "Male", "Young"]
 
 @pytest.fixture
 def source(tmp_path):
-    """make(n) -> a folder of n small files named as photos, and the attribute file beside it, in shuffled order."""
+    """make(n) -> a folder of n small files named as photos, and the attribute file beside it, in shuffled
+    order."""
+
     def make(n=20):
         folder = tmp_path / "celeba" / "img"
         folder.mkdir(parents=True)
@@ -26,8 +29,12 @@ def source(tmp_path):
             (folder / name).write_bytes(b"photo " + name.encode())
         values = np.random.RandomState(0).randint(0, 2, (n, 3)).astype(np.int8)
         order = np.random.RandomState(1).permutation(n)
-        write_attributes(folder.parent / "list_attr_celeba.txt", Attributes([names[i] for i in order], COLUMNS, values[order]))
+        write_attributes(
+            folder.parent / "list_attr_celeba.txt",
+            Attributes([names[i] for i in order], COLUMNS, values[order]),
+        )
         return folder
+
     return make
 
 
@@ -41,7 +48,10 @@ def names_of(output):
 
 def snapshot(folder):
     """Everything that a later write would change: names, contents, times, modes."""
-    return {p: (p.read_bytes() if p.is_file() else None, p.stat().st_mtime_ns, p.stat().st_mode) for p in sorted(folder.rglob("*"))}
+    return {
+        p: (p.read_bytes() if p.is_file() else None, p.stat().st_mtime_ns, p.stat().st_mode)
+        for p in sorted(folder.rglob("*"))
+    }
 
 
 @pytest.mark.parametrize("mode", ["link", "copy"])
@@ -50,7 +60,8 @@ def test_parts_rows_and_files(source, tmp_path, mode):
     before = snapshot(folder.parent)
     split(folder, output, "--mode", mode)
     parts = names_of(output)
-    assert [len(p) for p in parts] == [14, 4, 2] and sum(parts, []) == sorted(os.listdir(folder))       # in order, no overlap, none lost
+    # in order, no overlap, none lost
+    assert [len(p) for p in parts] == [14, 4, 2] and sum(parts, []) == sorted(os.listdir(folder))
     whole = read_attributes(folder.parent / "list_attr_celeba.txt")
     value = dict(zip(whole.names, whole.values.tolist()))
     for part, names in zip(PARTS, parts):
@@ -70,7 +81,9 @@ def test_record(source, tmp_path):
     folder, output = source(10), tmp_path / "out"
     split(folder, output)
     record = json.loads((output / "split.json").read_text())
-    assert record["source"] == str(folder) and record["attr_path"] == str(folder.parent / "list_attr_celeba.txt")
+    assert record["source"] == str(folder) and record["attr_path"] == str(
+        folder.parent / "list_attr_celeba.txt"
+    )
     assert record["ratios"] == [0.7, 0.2, 0.1] and record["mode"] == "link" and record["num_images"] == 10
     assert [record["parts"][p]["num_images"] for p in PARTS] == [7, 2, 1]
     assert record["parts"]["images_c"]["names_sha256"] == split_dataset.digest(b"000010.jpg")
@@ -79,31 +92,45 @@ def test_record(source, tmp_path):
 def test_counts_of_the_whole_of_celeba():
     a, b, c = split_dataset.boundaries(202599, [0.7, 0.2, 0.1])
     assert (a, b - a, c - b) == (141820, 40520, 20259)
-    assert split_dataset.boundaries(10, [0.7, 0.2, 0.1]) == [7, 9, 10] and split_dataset.boundaries(1000, [0.1, 0.2, 0.7]) == [100, 300, 1000]
-    assert split_dataset.boundaries(9, [0.7, 0.2, 0.1]) == [7, 8, 9] and split_dataset.boundaries(3, [0.7, 0.2, 0.1]) == [1, 2, 3]
+    assert split_dataset.boundaries(10, [0.7, 0.2, 0.1]) == [7, 9, 10] and split_dataset.boundaries(
+        1000, [0.1, 0.2, 0.7]
+    ) == [100, 300, 1000]
+    assert split_dataset.boundaries(9, [0.7, 0.2, 0.1]) == [7, 8, 9] and split_dataset.boundaries(
+        3, [0.7, 0.2, 0.1]
+    ) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("rows", ["1,0,0", "1,-1,-1"])
 def test_values_are_kept_as_they_were_written(source, tmp_path, rows):
     folder = source(10)
     csv = tmp_path / "mine.csv"
-    csv.write_text("image_id,Black_Hair,Male,Young\n" + "".join(f"{i + 1:06d}.jpg,{rows}\n" for i in range(10)))
+    csv.write_text(
+        "image_id,Black_Hair,Male,Young\n" + "".join(f"{i + 1:06d}.jpg,{rows}\n" for i in range(10))
+    )
     split(folder, tmp_path / "out", "--attr_path", csv)
-    assert (tmp_path / "out" / "images_c" / "list_attr_celeba.txt").read_text() == f"1\nBlack_Hair Male Young\n000010.jpg {rows.replace(',', ' ')}\n"
+    assert (
+        tmp_path / "out" / "images_c" / "list_attr_celeba.txt"
+    ).read_text() == f"1\nBlack_Hair Male Young\n000010.jpg {rows.replace(',', ' ')}\n"
 
 
 def test_the_same_split_again_does_nothing(source, tmp_path, capsys):
     folder, output = source(10), tmp_path / "out"
     split(folder, output)
-    (output / ".crops").mkdir()                                             # what readers leave there is not part of the split
+    # what readers leave there is not part of the split
+    (output / ".crops").mkdir()
     before = snapshot(output)
     assert not split(folder, output) and "nothing to do" in capsys.readouterr().out
     assert snapshot(output) == before
 
 
-@pytest.mark.parametrize("flags, said", [
-    (["--ratios", 0.5, 0.3, 0.2], r"ratios: \[0.7, 0.2, 0.1\] -> \[0.5, 0.3, 0.2\]"),
-    (["--mode", "copy"], "mode: link -> copy"), (["--limit", 9], "limit: None -> 9")])
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--ratios", 0.5, 0.3, 0.2], r"ratios: \[0.7, 0.2, 0.1\] -> \[0.5, 0.3, 0.2\]"),
+        (["--mode", "copy"], "mode: link -> copy"),
+        (["--limit", 9], "limit: None -> 9"),
+    ],
+)
 def test_another_split_is_refused_and_leaves_the_first(source, tmp_path, flags, said):
     folder, output = source(10), tmp_path / "out"
     split(folder, output)
@@ -135,7 +162,8 @@ def test_a_split_that_lost_a_photo_or_is_incomplete_is_refused(source, tmp_path)
 
 def test_an_output_folder_with_other_things_keeps_them(source, tmp_path):
     folder = source(10)
-    output = folder.parent                                                  # the split beside the photos themselves
+    # the split beside the photos themselves
+    output = folder.parent
     split(folder, output)
     assert [len(p) for p in names_of(output)] == [7, 2, 1] and len(os.listdir(folder)) == 10
     assert set(os.listdir(output)) == {"img", "list_attr_celeba.txt", *PARTS, "split.json"}
@@ -156,6 +184,7 @@ def test_an_error_leaves_nothing(source, tmp_path, monkeypatch, failing, there):
         if len(calls) == 3:
             raise KeyboardInterrupt
         return real(*args, **kwargs)
+
     monkeypatch.setattr(os, failing, fail)
     before = snapshot(folder.parent)
     with pytest.raises(KeyboardInterrupt):
@@ -169,11 +198,14 @@ def test_symbolic_links_where_hard_ones_fail(source, tmp_path, monkeypatch, caps
 
     def other_disk(*args, **kwargs):
         raise OSError(18, "Invalid cross-device link")
+
     monkeypatch.setattr(os, "link", other_disk)
     split(folder, output)
-    assert (output / "images_b" / "000008.jpg").is_symlink() and (output / "images_b" / "000008.jpg").read_bytes() == b"photo 000008.jpg"
+    assert (output / "images_b" / "000008.jpg").is_symlink() and (
+        output / "images_b" / "000008.jpg"
+    ).read_bytes() == b"photo 000008.jpg"
     assert "10 of them by symbolic links" in capsys.readouterr().out
-    split(folder, output)                                                   # and it is recognised again
+    split(folder, output)  # and it is recognised again
 
 
 def test_a_source_of_relative_symbolic_links(source, tmp_path):
@@ -200,9 +232,14 @@ def test_identities_stay_together(source, tmp_path):
     assert [read_table(output / part / "list_attr_celeba.txt").names for part in PARTS] == parts
 
 
-@pytest.mark.parametrize("text, said", [("000001.jpg 5\n", r"no identity for 9 photos \(000002.jpg, 000003.jpg, 000004.jpg, ...\)"),
-                                        ("000001.jpg 5\n000001.jpg 6\n", "line 2: found '000001.jpg 6'"),
-                                        ("000001.jpg 5\n000002.jpg\n", "line 2: found '000002.jpg'")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("000001.jpg 5\n", r"no identity for 9 photos \(000002.jpg, 000003.jpg, 000004.jpg, ...\)"),
+        ("000001.jpg 5\n000001.jpg 6\n", "line 2: found '000001.jpg 6'"),
+        ("000001.jpg 5\n000002.jpg\n", "line 2: found '000002.jpg'"),
+    ],
+)
 def test_bad_identity_files_are_refused(source, tmp_path, text, said):
     folder = source(10)
     (tmp_path / "identity.txt").write_text(text)
@@ -221,11 +258,19 @@ def test_limit_and_dry_run(source, tmp_path, capsys):
     assert sum(names_of(output), []) == [f"{i + 1:06d}.jpg" for i in range(10)]
 
 
-@pytest.mark.parametrize("flags, said", [
-    (["--ratios", 0.7, 0.2, 0.2], r"found the sum 1.1, expected three shares above 0"), (["--ratios", 0.8, 0.2, 0], "above 0"),
-    (["--ratios", 0.8, 0.2, "x"], "ratios"),
-    (["--limit", 2], "cannot be split"), (["--limit", 0], "above 0"), (["--seed", 1], "unknown argument --seed"),
-    (["--folder_path", "nowhere"], "nowhere: no such folder"), (["--attr_path", "none.txt"], "none.txt: cannot be read")])
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--ratios", 0.7, 0.2, 0.2], r"found the sum 1.1, expected three shares above 0"),
+        (["--ratios", 0.8, 0.2, 0], "above 0"),
+        (["--ratios", 0.8, 0.2, "x"], "ratios"),
+        (["--limit", 2], "cannot be split"),
+        (["--limit", 0], "above 0"),
+        (["--seed", 1], "unknown argument --seed"),
+        (["--folder_path", "nowhere"], "nowhere: no such folder"),
+        (["--attr_path", "none.txt"], "none.txt: cannot be read"),
+    ],
+)
 def test_bad_flags_are_one_line_and_write_nothing(source, tmp_path, flags, said):
     folder = source(10)
     with pytest.raises(UserError, match=said) as error:
@@ -236,7 +281,9 @@ def test_bad_flags_are_one_line_and_write_nothing(source, tmp_path, flags, said)
 def test_rows_and_photos_must_match(source, tmp_path):
     folder = source(10)
     (folder / "000004.jpg").rename(folder / "other.jpg")
-    with pytest.raises(UserError, match=r"1 files without a row \(other.jpg\) and 1 rows without a file \(000004.jpg\)"):
+    with pytest.raises(
+        UserError, match=r"1 files without a row \(other.jpg\) and 1 rows without a file \(000004.jpg\)"
+    ):
         split(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -249,5 +296,7 @@ def test_every_part_opens_as_a_face_folder(face_folder, tmp_path):
     for part in PARTS:
         faces = FaceFolder(tmp_path / "out" / part, ["Black_Hair", "Young"], crop=40, size=16)
         twin = whole.subset(faces.names)
-        assert (faces.labels == twin.labels).all() and (faces.load(range(len(faces))) == twin.load(range(len(faces)))).all()
+        assert (faces.labels == twin.labels).all() and (
+            faces.load(range(len(faces))) == twin.load(range(len(faces)))
+        ).all()
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".crops", *PARTS, "split.json"]

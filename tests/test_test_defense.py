@@ -1,4 +1,5 @@
 """The table's engine, run whole on eight tiny photos."""
+
 import json
 import os
 import runpy
@@ -19,8 +20,10 @@ def stage(tmp_path, face_folder):
     face_folder(8, tmp_path / "data" / "images_b")
     results = tmp_path / "results"
     gan = tiny["translator"](tmp_path / "gan.safetensors")
-    flags = f"--data_dir {tmp_path}/data --dataset toy --result_dir {results} --image_size 32 --celeba_crop_size 40 --gan_weights {gan} " \
-            "--attack_steps 2 --features none --device cpu --num_workers 0"
+    flags = (
+        f"--data_dir {tmp_path}/data --dataset toy --result_dir {results} --image_size 32 --celeba_crop_size"
+        f" 40 --gan_weights {gan} --attack_steps 2 --features none --device cpu --num_workers 0"
+    )
     return flags, results
 
 
@@ -29,7 +32,9 @@ def run(flags, more=""):
 
 
 def records(results):
-    return {str(p.relative_to(results)): json.loads(p.read_text()) for p in sorted(results.rglob("record.json"))}
+    return {
+        str(p.relative_to(results)): json.loads(p.read_text()) for p in sorted(results.rglob("record.json"))
+    }
 
 
 def only(results):
@@ -52,7 +57,9 @@ def test_the_folder_and_the_record_say_what_was_run(stage):
     assert list(records(results)) == ["jpeg-q50/toy/stargan/none/pgd-eps0.05/000/record.json"]
     record = only(results)
     assert record["config"]["num_images"] == 6 and record["config"]["num_pairs"] == 30
-    assert record["config"]["defense_params"] == {"quality": 50} and record["config"]["attack_target"] == "gray"
+    assert (
+        record["config"]["defense_params"] == {"quality": 50} and record["config"]["attack_target"] == "gray"
+    )
     assert set(record["per_group"]["domain"]) == set(tiny["ATTRIBUTES"])
     assert (results / "jpeg-q50/toy/stargan/none/pgd-eps0.05/000/grid.png").exists()
 
@@ -78,14 +85,17 @@ def test_limit_and_batch_size_do_not_change_a_photos_result(stage):
     run(flags, "--defense_model_type none --batch_size 8")
     eight = {p.name: p.read_bytes() for p in (results / "attacked").rglob("*.png")}
     assert len(three) == 3 and len(eight) == 8
-    assert sum(eight[k] != v for k, v in three.items()) <= 1       # a sign near zero may flip with the batch: float rounding
+    # a sign near zero may flip with the batch: float rounding
+    assert sum(eight[k] != v for k, v in three.items()) <= 1
 
 
 def test_label_target_attacks_every_domain_by_itself_and_is_stronger(stage):
     flags, results = stage
     run(flags, "--defense_model_type none --attack_target clean --attack_label original --attack_steps 5")
     run(flags, "--defense_model_type none --attack_target clean --attack_label target --attack_steps 5")
-    by_label = {r["config"]["attack_label"]: r["metrics"]["disrupted"]["l2"] for r in records(results).values()}
+    by_label = {
+        r["config"]["attack_label"]: r["metrics"]["disrupted"]["l2"] for r in records(results).values()
+    }
     assert len(list((results / "attacked").rglob("*.png"))) == 8 * 6
     assert by_label["target"] > by_label["original"]
 
@@ -93,7 +103,11 @@ def test_label_target_attacks_every_domain_by_itself_and_is_stronger(stage):
 def test_diffusion_defences_use_one_checkpoint_and_count_their_evaluations(stage, tmp_path):
     flags, results = stage
     weights = tiny["diffusion"](tmp_path / "diffusion.safetensors")
-    for more, nfe in (("ddpm --ddpm_start_num 3", 3), ("diffpure --ddpm_start_num 300 --respacing 10", 3), ("one-step-plain", 1)):
+    for more, nfe in (
+        ("ddpm --ddpm_start_num 3", 3),
+        ("diffpure --ddpm_start_num 300 --respacing 10", 3),
+        ("one-step-plain", 1),
+    ):
         run(flags, f"--defense_model_type {more} --defense_weights {weights}")
         newest = max(results.rglob("record.json"), key=os.path.getmtime)
         assert json.loads(newest.read_text())["cost"]["nfe"] == nfe
@@ -103,9 +117,15 @@ def test_an_attack_through_the_purifier_is_another_attack(stage, tmp_path):
     flags, results = stage
     weights = tiny["diffusion"](tmp_path / "one.safetensors", "one-step")
     run(flags, f"--defense_model_type one-step --defense_weights {weights} --attack_target clean")
-    run(flags, f"--defense_model_type one-step --defense_weights {weights} --attack_target clean --attack_through one-step --gradient full")
+    run(
+        flags,
+        f"--defense_model_type one-step --defense_weights {weights} --attack_target clean --attack_through"
+        " one-step --gradient full",
+    )
     plain, through = sorted(records(results).values(), key=lambda r: r["config"]["attack_through"] or "")
-    assert through["config"]["attack_through"] == "one-step" and through["config"]["attack_gradient"] == "full"
+    assert (
+        through["config"]["attack_through"] == "one-step" and through["config"]["attack_gradient"] == "full"
+    )
     assert plain["provenance"]["attacked_key"] != through["provenance"]["attacked_key"]
     assert through["metrics"]["purified"]["l2"] > plain["metrics"]["purified"]["l2"]
 
@@ -114,7 +134,11 @@ def test_adversarially_trained_translators_are_attacked_twice_and_judged_by_thei
     flags, results = stage
     adversarial = tiny["translator"](tmp_path / "adv.safetensors", conv_dim=6)
     for on in ("standard", "self"):
-        run(flags, f"--defense_model_type adv-train --adv_gan_weights {adversarial} --attack_on {on} --attack_target clean")
+        run(
+            flags,
+            f"--defense_model_type adv-train --adv_gan_weights {adversarial} --attack_on {on} --attack_target"
+            " clean",
+        )
     found = {r["config"]["attack_on"]: r for r in records(results).values()}
     assert set(found) == {"standard", "self"}
     assert found["self"]["metrics"]["disrupted"]["l2"] > found["standard"]["metrics"]["disrupted"]["l2"]
@@ -126,11 +150,14 @@ def test_saved_images_are_one_file_each_named_as_their_photo(stage):
     run(flags, "--defense_model_type jpeg --save_image --limit 2")
     (folder,) = results.rglob("images")
     assert {p.name for p in folder.iterdir()} >= {"photo", "disrupted", "purified", "fake_of_purified_Male"}
-    assert all(sorted(p.name for p in kind.iterdir()) == ["000001.png", "000002.png"] for kind in folder.iterdir())
+    assert all(
+        sorted(p.name for p in kind.iterdir()) == ["000001.png", "000002.png"] for kind in folder.iterdir()
+    )
 
 
 def test_frechet_names_its_features(stage, tmp_path, monkeypatch):
     from models.classifier import network
+
     monkeypatch.setattr(network, "SHIPPED", tiny["classifier"](tmp_path / "classifier.safetensors"))
     flags, results = stage
     run(flags.replace("--features none", ""), "--defense_model_type none")
@@ -149,24 +176,36 @@ def test_a_finished_run_is_a_no_op_with_resume_and_a_new_folder_without(stage):
     assert len(records(results)) == 2
 
 
-@pytest.mark.parametrize("more, words", [
-    ("--defense_model_type ddpm", ["ddpm has no finished training", "python train_defense.py --defense_model_type ddpm"]),
-    ("--defense_model_type one-step", ["one-step has no finished training", "train_defense.py --defense_model_type one-step"]),
-    ("--defense_model_type adv-train", ["models.stargan.train", "--adversarial"]),
-    ("--defense_model_type jpg", ["jpg", "jpeg"]),
-    ("--defense_model_type none --attack_type pgdd", ["pgdd", "pgd"]),
-    ("--defense_model_type none --test_noise_var 0.004", ["0.00784"]),
-    ("--defense_model_type none --test_noise_var nan", ["nan"]),
-    ("--defense_model_type none --limit 0", ["--limit", "above 0"]),
-    ("--defense_model_type none --attack_typ pgd", ["--attack_typ", "--attack_type"]),
-    ("--defense_model_type none --image_size 30", ["multiples of 4", "28"]),
-    ("--defense_model_type none --attack_on self", ["adversarially trained"]),
-    ("--defense_model_type none --device cuda:7", ["cuda:7"]),
-    ("--defense_model_type none --selected_attrs Male Young", ["5 attributes", "--selected_attrs names 2"]),
-    ("--defense_model_type none --result_dir /proc/results", ["/proc"]),
-    ("--defense_model_type none --gan_weights nowhere.ckpt", ["nowhere.ckpt"]),
-    ("--defense_model_type jpeg --ddpm_start_num 10", ["jpeg has no start"]),
-])
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (
+            "--defense_model_type ddpm",
+            ["ddpm has no finished training", "python train_defense.py --defense_model_type ddpm"],
+        ),
+        (
+            "--defense_model_type one-step",
+            ["one-step has no finished training", "train_defense.py --defense_model_type one-step"],
+        ),
+        ("--defense_model_type adv-train", ["models.stargan.train", "--adversarial"]),
+        ("--defense_model_type jpg", ["jpg", "jpeg"]),
+        ("--defense_model_type none --attack_type pgdd", ["pgdd", "pgd"]),
+        ("--defense_model_type none --test_noise_var 0.004", ["0.00784"]),
+        ("--defense_model_type none --test_noise_var nan", ["nan"]),
+        ("--defense_model_type none --limit 0", ["--limit", "above 0"]),
+        ("--defense_model_type none --attack_typ pgd", ["--attack_typ", "--attack_type"]),
+        ("--defense_model_type none --image_size 30", ["multiples of 4", "28"]),
+        ("--defense_model_type none --attack_on self", ["adversarially trained"]),
+        ("--defense_model_type none --device cuda:7", ["cuda:7"]),
+        (
+            "--defense_model_type none --selected_attrs Male Young",
+            ["5 attributes", "--selected_attrs names 2"],
+        ),
+        ("--defense_model_type none --result_dir /proc/results", ["/proc"]),
+        ("--defense_model_type none --gan_weights nowhere.ckpt", ["nowhere.ckpt"]),
+        ("--defense_model_type jpeg --ddpm_start_num 10", ["jpeg has no start"]),
+    ],
+)
 def test_bad_input_is_one_line_and_writes_nothing(stage, more, words):
     flags, results = stage
     with pytest.raises(UserError) as e:
@@ -185,25 +224,56 @@ def test_another_translator_is_named_in_folder_and_record_and_judged_in_its_own_
     flags, results = stage
     gan = tiny["stgan"](tmp_path / "stgan.safetensors")
     dadfi = tiny["dadfi"](tmp_path / "dadfi.safetensors")
-    run(flags, f"--gan_weights {gan} --gan_type stgan --gan_name mine --selected_attrs Male Young --defense_model_type jpeg --attack_type dadfi --attack_weights {dadfi}")
+    run(
+        flags,
+        f"--gan_weights {gan} --gan_type stgan --gan_name mine --selected_attrs Male Young"
+        f" --defense_model_type jpeg --attack_type dadfi --attack_weights {dadfi}",
+    )
     assert list(records(results)) == ["jpeg-q75/toy/mine/none/dadfi-eps0.05/000/record.json"]
     record = only(results)
-    assert (record["config"]["gan"], record["config"]["gan_type"], record["config"]["attack"]) == ("mine", "stgan", "dadfi")
-    assert set(record["per_group"]["domain"]) == {"Male", "Young"} and record["metrics"]["input"]["disrupted"]["linf"] <= 6 / 127.5 + 1e-6
+    assert (record["config"]["gan"], record["config"]["gan_type"], record["config"]["attack"]) == (
+        "mine",
+        "stgan",
+        "dadfi",
+    )
+    assert (
+        set(record["per_group"]["domain"]) == {"Male", "Young"}
+        and record["metrics"]["input"]["disrupted"]["linf"] <= 6 / 127.5 + 1e-6
+    )
 
 
-@pytest.mark.parametrize("more, words", [
-    ("--gan_type stgan", "holds a stargan generator, asked for is stgan"),
-    ("--gan_style 3", "--gan_style is for --gan_type starganv2"),
-    ("--selected_attrs Young Male Black_Hair Blond_Hair Brown_Hair", "was trained on the attributes Black_Hair, .*: give --selected_attrs Black_Hair"),
-    ("--attack_type dadfi", "needs --attack_weights FILE"), ("--attack_weights x", "--attack_weights is for --attack_type dadfi"),
-    ("--image_size 16 --attack_type dadfi --attack_weights DADFI", "trained on photos of 32 pixels, --image_size is 16"),
-    ("--test_noise_var 0.03 --attack_type dadfi --attack_weights DADFI", "trained for a bound of 0.05, --test_noise_var is 0.03"),
-    ("--gan_type stgan --gan_weights STGAN --selected_attrs Male Young --image_size 30", "multiples of 4, 28 for example"),
-])
-def test_translators_and_generators_that_do_not_fit_are_told_before_anything_is_written(stage, tmp_path, more, words):
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        ("--gan_type stgan", "holds a stargan generator, asked for is stgan"),
+        ("--gan_style 3", "--gan_style is for --gan_type starganv2"),
+        (
+            "--selected_attrs Young Male Black_Hair Blond_Hair Brown_Hair",
+            "was trained on the attributes Black_Hair, .*: give --selected_attrs Black_Hair",
+        ),
+        ("--attack_type dadfi", "needs --attack_weights FILE"),
+        ("--attack_weights x", "--attack_weights is for --attack_type dadfi"),
+        (
+            "--image_size 16 --attack_type dadfi --attack_weights DADFI",
+            "trained on photos of 32 pixels, --image_size is 16",
+        ),
+        (
+            "--test_noise_var 0.03 --attack_type dadfi --attack_weights DADFI",
+            "trained for a bound of 0.05, --test_noise_var is 0.03",
+        ),
+        (
+            "--gan_type stgan --gan_weights STGAN --selected_attrs Male Young --image_size 30",
+            "multiples of 4, 28 for example",
+        ),
+    ],
+)
+def test_translators_and_generators_that_do_not_fit_are_told_before_anything_is_written(
+    stage, tmp_path, more, words
+):
     flags, results = stage
-    more = more.replace("STGAN", str(tiny["stgan"](tmp_path / "stgan.safetensors"))).replace("DADFI", str(tiny["dadfi"](tmp_path / "dadfi.safetensors")))
+    more = more.replace("STGAN", str(tiny["stgan"](tmp_path / "stgan.safetensors"))).replace(
+        "DADFI", str(tiny["dadfi"](tmp_path / "dadfi.safetensors"))
+    )
     with pytest.raises(UserError, match=words):
         run(flags, f"--defense_model_type jpeg {more}")
     assert not list(results.rglob("record.json")) and not list(results.rglob("options.yaml"))
@@ -214,9 +284,16 @@ def flagged(tmp_path):
     """Weights of a purifier whose kept verdict is backdoored, with a stop sign for the trigger."""
     from models.diffusion import triggers
     from purify.terd.verdict import Verdict, keep
+
     weights = tiny["diffusion"](tmp_path / "ddpm.safetensors")
     sha = files.sha256(weights)
-    keep(Verdict("backdoored", "M_r 1", sha, "reduced", 1.0, 1.0, 1.0, triggers.trigger("stop_sign", 32), "r.json"), weights, tmp_path)
+    keep(
+        Verdict(
+            "backdoored", "M_r 1", sha, "reduced", 1.0, 1.0, 1.0, triggers.trigger("stop_sign", 32), "r.json"
+        ),
+        weights,
+        tmp_path,
+    )
     return weights
 
 

@@ -1,4 +1,6 @@
-"""What tests of trainers look at in a run folder, and how they kill a training; loaded with runpy, so that no test package is needed."""
+"""What tests of trainers look at in a run folder, and how they kill a training; loaded with runpy, so that no
+test package is needed."""
+
 import json
 
 import pytest
@@ -32,6 +34,7 @@ def killed_at(step, monkeypatch, trainer, argv):
         if i == step:
             raise MemoryError
         return call(self, i)
+
     with monkeypatch.context() as patch:
         patch.setattr(trainer.Step, "__call__", dies)
         with pytest.raises(MemoryError):

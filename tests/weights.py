@@ -1,4 +1,6 @@
-"""Tiny weight files for the tests that run whole scripts; loaded with runpy, so that no test package is needed."""
+"""Tiny weight files for the tests that run whole scripts; loaded with runpy, so that no test package is
+needed."""
+
 import torch
 
 from common import checkpoint
@@ -20,8 +22,16 @@ def translator(path, conv_dim=4, c_dim=5):
         for p in network.parameters():
             if p.ndim > 1:
                 p.mul_(3)
-    checkpoint.save_weights(path, network.state_dict(), {"kind": "stargan-generator", "attributes": ATTRIBUTES[:c_dim], "image_size": 32,
-                                                         "options": {"conv_dim": conv_dim, "c_dim": c_dim, "repeat_num": 1}})
+    checkpoint.save_weights(
+        path,
+        network.state_dict(),
+        {
+            "kind": "stargan-generator",
+            "attributes": ATTRIBUTES[:c_dim],
+            "image_size": 32,
+            "options": {"conv_dim": conv_dim, "c_dim": c_dim, "repeat_num": 1},
+        },
+    )
     return path
 
 
@@ -34,7 +44,11 @@ def diffusion(path, kind="diffusion", image_size=32):
         with torch.no_grad():
             for p in network.out.parameters():
                 p.normal_(0, 0.1)
-    checkpoint.save_weights(path, network.state_dict(), {"kind": kind, "options": options, "image_size": image_size, "max_timestep": 300})
+    checkpoint.save_weights(
+        path,
+        network.state_dict(),
+        {"kind": kind, "options": options, "image_size": image_size, "max_timestep": 300},
+    )
     return path
 
 
@@ -42,25 +56,45 @@ def classifier(path):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = AttributeClassifier(5, 8, 32)
-    checkpoint.save_weights(path, network.state_dict(), {"kind": "classifier", "options": network.options, "attributes": ATTRIBUTES})
+    checkpoint.save_weights(
+        path,
+        network.state_dict(),
+        {"kind": "classifier", "options": network.options, "attributes": ATTRIBUTES},
+    )
     return path
 
 
 def stgan(path, image_size=32, attributes=("Male", "Young")):
-    """An STGAN generator of two halvings, trained on nothing, that knows other attributes than the translator."""
+    """An STGAN generator of two halvings, trained on nothing, that knows other attributes than the
+    translator."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
         network = EditingGenerator(8, len(attributes), 2)
-    checkpoint.save_weights(path, network.state_dict(), {"kind": "stgan-generator", "attributes": list(attributes), "image_size": image_size})
+    checkpoint.save_weights(
+        path,
+        network.state_dict(),
+        {"kind": "stgan-generator", "attributes": list(attributes), "image_size": image_size},
+    )
     return path
 
 
 def dadfi(path, victims=("stargan",), finetuning=True, image_size=32):
-    """A perturbation generator, trained on nothing, that says that it was trained against translators of these names."""
+    """A perturbation generator, trained on nothing, that says that it was trained against translators of
+    these names."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
         network = Perturber(conv_dim=4)
-    checkpoint.save_weights(path, network.state_dict(), {
-        "kind": "dadfi", "lim": 0.05, "bound": "tanh", "image_size": image_size, "options": {"conv_dim": 4}, "finetuning": finetuning,
-        "victims": [{"gan": name, "sha256": "c" * 64, "attributes": ATTRIBUTES} for name in victims]})
+    checkpoint.save_weights(
+        path,
+        network.state_dict(),
+        {
+            "kind": "dadfi",
+            "lim": 0.05,
+            "bound": "tanh",
+            "image_size": image_size,
+            "options": {"conv_dim": 4},
+            "finetuning": finetuning,
+            "victims": [{"gan": name, "sha256": "c" * 64, "attributes": ATTRIBUTES} for name in victims],
+        },
+    )
     return path

@@ -1,23 +1,36 @@
-"""What is this file: weights, a training's state, or a perturbation. It is read as data, nothing in it is ever executed.
+"""What is this file: weights, a training's state, or a perturbation. It is read as data, nothing in it is
+ever executed.
 
-reads   one file: our safetensors and last.pt, official StarGAN and StarGAN-v2, guided-diffusion, minDiffusion, Inception, a perturbation (.pt, .npy)
+reads   one file: our safetensors and last.pt, official StarGAN and StarGAN-v2, guided-diffusion,
+        minDiffusion, Inception, a perturbation (.pt, .npy)
 writes  nothing
 
   python -m tools.describe models/stargan/demo.safetensors
   python -m tools.describe results/ddpm/CelebA/train/none-eps0/000/last.pt
 """
+
 import json
 from pathlib import Path
 
 from common import checkpoint, cli, files
 from common.cli import UserError
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")     # of normalisation layers: no parameters
+# of normalisation layers: no parameters
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 TRANSLATORS = ("stargan", "starganv2", "stgan")
-USES = {**{f"{name}-generator": f"--gan_weights with --gan_type {name}" for name in TRANSLATORS}, "dadfi": "--attack_weights of --attack_type dadfi", "diffusion": "--defense_weights of ddpm, diffpure and one-step-plain",
-        "one-step": "--defense_weights of one-step", "dae": "--defense_weights of {name}", "classifier": "--classifier_weights",
-        "depois-mimic": "--depois_weights of python -m purify.depois", "imagenet": "--weights of train_detector.py", "detector": "--detector_weights of python -m models.detector",
-        "inception": "--inception_weights", "perturbation": "--perturbation of --attack_type universal"}
+USES = {
+    **{f"{name}-generator": f"--gan_weights with --gan_type {name}" for name in TRANSLATORS},
+    "dadfi": "--attack_weights of --attack_type dadfi",
+    "diffusion": "--defense_weights of ddpm, diffpure and one-step-plain",
+    "one-step": "--defense_weights of one-step",
+    "dae": "--defense_weights of {name}",
+    "classifier": "--classifier_weights",
+    "depois-mimic": "--depois_weights of python -m purify.depois",
+    "imagenet": "--weights of train_detector.py",
+    "detector": "--detector_weights of python -m models.detector",
+    "inception": "--inception_weights",
+    "perturbation": "--perturbation of --attack_type universal",
+}
 
 
 def parse_args(argv=None):
@@ -41,36 +54,55 @@ def dtypes(path):
 def describe(path):
     """JSON dict of what a file is, in the order in which it is printed.
 
-    Keys: file, bytes, sha256, format, kind, family, parameters, then what the file says of options (of the network), flags (of a
-    training), attributes, image_size, step, trained_on; used_as (the flag that takes it) or not_usable (why nothing here does).
+    Keys: file, bytes, sha256, format, kind, family, parameters, then what the file says of options (of the
+    network), flags (of a training), attributes, image_size, step, trained_on; used_as (the flag that takes
+    it) or not_usable (why nothing here does).
     Raises: UserError, one line, for a file that is missing, damaged, an HTML page or a pickle with code in it
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: is a folder, give a file inside it" if path.is_dir() else f"{path}: no such file")
+        raise UserError(
+            f"{path}: is a folder, give a file inside it" if path.is_dir() else f"{path}: no such file"
+        )
     found = {"file": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
     if path.suffix.lower() == ".npy":
         return found | {"format": "numpy array"} | _perturbation(path)
     if checkpoint.is_safetensors(path):
         state, meta = checkpoint.read_weights(path)
-        return found | {"format": f"safetensors, {dtypes(path)}"} | _weights(path, state, meta, found["sha256"])
+        return (
+            found | {"format": f"safetensors, {dtypes(path)}"} | _weights(path, state, meta, found["sha256"])
+        )
     content = checkpoint.read_torch(path)
     if not isinstance(content, dict):
         return found | {"format": "torch file"} | _perturbation(path)
     if content.get("format") == checkpoint.FORMAT and "parts" in content:
         return found | {"format": "torch file, training state"} | _training(path, content)
     if isinstance(content.get("generator"), dict) and "mapping_network" in content:
-        return found | {"format": "torch file"} | {"kind": "starganv2-generator", "family": "StarGAN-v2, official names",
-                                                   "holds": ", ".join(map(str, content))} | _usable("starganv2-generator", path, {}, {})
+        return (
+            found
+            | {"format": "torch file"}
+            | {
+                "kind": "starganv2-generator",
+                "family": "StarGAN-v2, official names",
+                "holds": ", ".join(map(str, content)),
+            }
+            | _usable("starganv2-generator", path, {}, {})
+        )
     return found | {"format": "torch file"} | _weights(path, *checkpoint.read_weights(path), found["sha256"])
 
 
 def _perturbation(path):
     from attacks.universal import load_perturbation
+
     p = load_perturbation(path)
     largest = float(p.abs().max())
-    return {"kind": "perturbation", "family": "universal perturbation", "shape": list(p.shape),
-            "largest": f"{largest:.4f} in [-1, 1] units = {largest * 127.5:.2f} grey levels", "used_as": USES["perturbation"]}
+    return {
+        "kind": "perturbation",
+        "family": "universal perturbation",
+        "shape": list(p.shape),
+        "largest": f"{largest:.4f} in [-1, 1] units = {largest * 127.5:.2f} grey levels",
+        "used_as": USES["perturbation"],
+    }
 
 
 def _training(path, content):
@@ -79,10 +111,17 @@ def _training(path, content):
     name = options.get("defense_model_type")
     kind = _kind_of_training(parts, name)
     network = parts.get("generator") or parts.get("network") or parts.get("critic") or {}
-    found = {"kind": kind, "family": "ours", "holds": ", ".join(parts), "parameters": count(network),
-             "flags": {k: v for k, v in options.items() if v not in (None, False, "")},
-             "attributes": options.get("selected_attrs"), "image_size": options.get("image_size"),
-             "step": f"{content['step']} of {options.get('num_steps', '?')}", "trained_on": options.get("dataset")}
+    found = {
+        "kind": kind,
+        "family": "ours",
+        "holds": ", ".join(parts),
+        "parameters": count(network),
+        "flags": {k: v for k, v in options.items() if v not in (None, False, "")},
+        "attributes": options.get("selected_attrs"),
+        "image_size": options.get("image_size"),
+        "step": f"{content['step']} of {options.get('num_steps', '?')}",
+        "trained_on": options.get("dataset"),
+    }
     continued = "continued by its own command with --resume"
     if kind.endswith("-generator") or kind in ("diffusion", "one-step"):
         return found | _usable(kind, path, network, {}) | {"training": continued}
@@ -96,7 +135,13 @@ def _kind_of_training(parts, name):
     if "critic" in parts:
         return "depois-mimic"
     if "generator" in parts:
-        return ("starganv2" if "mapping_network" in parts else "stgan" if "transfer.0.up.weight" in parts["generator"] else "stargan") + "-generator"
+        return (
+            "starganv2"
+            if "mapping_network" in parts
+            else "stgan"
+            if "transfer.0.up.weight" in parts["generator"]
+            else "stargan"
+        ) + "-generator"
     return "classifier" if name is None else {"ddpm": "diffusion", "one-step": "one-step"}.get(name, "dae")
 
 
@@ -104,21 +149,33 @@ def _weights(path, state, meta, sha256):
     kind, family = _kind(state, meta, sha256)
     name = meta.get("name", "")
     found = {"kind": kind, "family": family, "parameters": count(state)}
-    for key, said in (("options", "options"), ("attributes", "attributes"), ("image_size", "image_size"), ("steps", "step"),
-                      ("trained_on", "trained_on")):
+    for key, said in (
+        ("options", "options"),
+        ("attributes", "attributes"),
+        ("image_size", "image_size"),
+        ("steps", "step"),
+        ("trained_on", "trained_on"),
+    ):
         if meta.get(key) is not None:
             found[said] = meta[key]
-    rest = {k: v for k, v in meta.items() if k not in ("kind", "format", "options", "attributes", "image_size", "steps", "trained_on")}
+    rest = {
+        k: v
+        for k, v in meta.items()
+        if k not in ("kind", "format", "options", "attributes", "image_size", "steps", "trained_on")
+    }
     return found | ({"also": rest} if rest else {}) | _usable(kind, path, state, meta, name)
 
 
 def _kind(state, meta, sha256):
     """(kind, family) from the metadata, else from the names of the tensors."""
     from models.diffusion import mindiffusion, official
+
     if meta.get("kind"):
         return meta["kind"], "ours"
     if "main.0.weight" in state:
-        return ("stargan-discriminator" if "conv1.weight" in state else "stargan-generator"), "StarGAN, official names"
+        return (
+            "stargan-discriminator" if "conv1.weight" in state else "stargan-generator"
+        ), "StarGAN, official names"
     if official.is_guided(state):
         return "diffusion", "guided-diffusion"
     if mindiffusion.is_mindiffusion(state):
@@ -127,8 +184,16 @@ def _kind(state, meta, sha256):
         return "imagenet", "torchvision, ImageNet"
     if "Mixed_7c.branch1x1.conv.weight" in state or "Mixed_7c.branch_pool.conv.weight" in state:
         from metrics.fid import INCEPTION_SHA
+
         standard = sha256.startswith(INCEPTION_SHA)
-        return "inception", "Inception 2015-12-05, the standard one of FID" if standard else "Inception v3, not the standard one of FID"
+        return (
+            "inception",
+            (
+                "Inception 2015-12-05, the standard one of FID"
+                if standard
+                else "Inception v3, not the standard one of FID"
+            ),
+        )
     return "unknown", "tensors named " + ", ".join(list(state)[:3]) + (", ..." if len(state) > 3 else "")
 
 
@@ -137,37 +202,62 @@ def _usable(kind, path, state, meta, name=""):
     try:
         if kind.endswith("-generator"):
             from models.translators import load_translator
+
             translator = load_translator(path, gan_type=kind.removesuffix("-generator"))
-            return {"options": translator.options, "parameters": sum(p.numel() for p in translator.parameters()), "used_as": USES[kind]}
+            return {
+                "options": translator.options,
+                "parameters": sum(p.numel() for p in translator.parameters()),
+                "used_as": USES[kind],
+            }
         if kind in ("diffusion", "one-step"):
             from models.diffusion import build
+
             denoiser = build.load(path)
-            options = denoiser.meta.get("options") or {"n_feat": denoiser.network.init_conv.main[0].weight.shape[0]}
-            return {"options": options, "parameters": sum(p.numel() for p in denoiser.network.parameters()),
-                    "image_size": denoiser.image_size, "max_timestep": denoiser.max_timestep, "used_as": USES[denoiser.kind]}
+            options = denoiser.meta.get("options") or {
+                "n_feat": denoiser.network.init_conv.main[0].weight.shape[0]
+            }
+            return {
+                "options": options,
+                "parameters": sum(p.numel() for p in denoiser.network.parameters()),
+                "image_size": denoiser.image_size,
+                "max_timestep": denoiser.max_timestep,
+                "used_as": USES[denoiser.kind],
+            }
         if kind == "dadfi":
             from models.dadfi.network import load_perturber
+
             load_perturber(path)
         elif kind == "dae":
             from purify.dae import load
+
             load(path, name)
         elif kind == "classifier":
             from models.classifier.network import load_classifier
+
             load_classifier(path)
         elif kind == "detector":
             from models.detector.network import load_detector
+
             load_detector(path)
         elif kind == "depois-mimic":
             from models.depois.network import load_mimic
+
             load_mimic(path)
         elif kind == "inception":
             from metrics.fid import read_inception
+
             read_inception(path)
         elif kind == "imagenet":
             from models.detector.network import recognise
+
             return {"used_as": USES[kind], "network": recognise(state, path)}
         elif kind == "stargan-discriminator":
-            return {"not_usable": "a discriminator: the translator is the G of the pair; a training takes both from its last.pt (--init_from)"}
+            return {
+                "not_usable": (
+                    "a discriminator: the translator is the G of the pair; a training takes both from its"
+                    " last.pt (--init_from)"
+                )
+            }
         else:
             return {"not_usable": "no command of this project takes these weights"}
     except UserError as e:

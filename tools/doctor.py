@@ -1,4 +1,5 @@
-"""Is this machine ready: Python, packages, processors, memory, disk, shipped weights, data. The table can be pasted into a bug report.
+"""Is this machine ready: Python, packages, processors, memory, disk, shipped weights, data. The table can be
+pasted into a bug report.
 
 reads   requirements.txt, models/weights.yaml, and the data and weights that are named
 writes  nothing
@@ -8,6 +9,7 @@ Exit code 0 when the project is usable here; 2 when something needed is missing 
   python -m tools.doctor
   python -m tools.doctor --data_dir dataset/CelebA --gan_weights 200000-G.ckpt
 """
+
 import os
 import platform
 import re
@@ -17,14 +19,17 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OK, NOTE, MISSING = "ok", "note", "MISSING"      # a note is nothing that stops the demo
-DISK_GB, MEMORY_GB = 2, 4                        # what demo.sh and the tests take, with room
+OK, NOTE, MISSING = "ok", "note", "MISSING"  # a note is nothing that stops the demo
+DISK_GB, MEMORY_GB = 2, 4  # what demo.sh and the tests take, with room
 
 
 def parse_args(argv=None):
     from common import cli
+
     p = cli.ArgumentParser(prog="tools.doctor", description=__doc__)
-    p.add_argument("--data_dir", default=None, metavar="DIR", help="a split; default: dataset/CelebA if it is there")
+    p.add_argument(
+        "--data_dir", default=None, metavar="DIR", help="a split; default: dataset/CelebA if it is there"
+    )
     p.add_argument("--result_dir", default="results", metavar="DIR", help="where run folders would go")
     for flag in ("gan", "defense", "inception"):
         p.add_argument(f"--{flag}_weights", default=None, metavar="FILE", help="a weight file to look at")
@@ -39,8 +44,18 @@ def version(text):
 
 def fits(found, bounds):
     """Whether a version lies inside bounds like `>=2.6,!=2.13.0`."""
-    compare = {">=": tuple.__ge__, "<=": tuple.__le__, "==": tuple.__eq__, "!=": tuple.__ne__, "<": tuple.__lt__, ">": tuple.__gt__}
-    return all(compare[op](version(found), version(bound)) for op, bound in re.findall(r"(>=|<=|==|!=|<|>)([\d.]+)", bounds))
+    compare = {
+        ">=": tuple.__ge__,
+        "<=": tuple.__le__,
+        "==": tuple.__eq__,
+        "!=": tuple.__ne__,
+        "<": tuple.__lt__,
+        ">": tuple.__gt__,
+    }
+    return all(
+        compare[op](version(found), version(bound))
+        for op, bound in re.findall(r"(>=|<=|==|!=|<|>)([\d.]+)", bounds)
+    )
 
 
 def requirements(text):
@@ -50,7 +65,12 @@ def requirements(text):
 
 
 def check_python():
-    yield OK if sys.version_info >= (3, 11) else MISSING, "Python", platform.python_version(), "install Python 3.11 or newer"
+    yield (
+        OK if sys.version_info >= (3, 11) else MISSING,
+        "Python",
+        platform.python_version(),
+        "install Python 3.11 or newer",
+    )
     yield OK, "system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", ""
 
 
@@ -61,23 +81,49 @@ def check_packages(path=ROOT / "requirements.txt"):
         except metadata.PackageNotFoundError:
             found = None
         good = found is not None and fits(found, bounds)
-        yield (OK if good else MISSING), name, found or "not found", f"wanted {bounds or 'any version'}: pip install -r requirements-lock.txt"
+        yield (
+            (OK if good else MISSING),
+            name,
+            found or "not found",
+            f"wanted {bounds or 'any version'}: pip install -r requirements-lock.txt",
+        )
 
 
 def check_devices():
     try:
         import torch
-    except Exception as e:      # a wheel that does not load: more than ImportError
-        yield MISSING, "torch loads", f"no ({' '.join(str(e).split())[:80]})", "pip install -r requirements-lock.txt"
+    except Exception as e:  # a wheel that does not load: more than ImportError
+        yield (
+            MISSING,
+            "torch loads",
+            f"no ({' '.join(str(e).split())[:80]})",
+            "pip install -r requirements-lock.txt",
+        )
         return
     yield OK, "torch threads", str(torch.get_num_threads()), ""
     if not torch.cuda.is_available():
-        yield NOTE, "GPU", "none" if torch.version.cuda is None else f"none usable (torch is built for CUDA {torch.version.cuda})", \
-            "not needed: everything runs on the CPU, slower"
+        yield (
+            NOTE,
+            "GPU",
+            (
+                "none"
+                if torch.version.cuda is None
+                else f"none usable (torch is built for CUDA {torch.version.cuda})"
+            ),
+            "not needed: everything runs on the CPU, slower",
+        )
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(i)
-        bf16 = properties.major >= 8        # earlier ones emulate it
-        yield OK, f"cuda:{i}", f"{properties.name}, {properties.total_memory / 2**30:.1f} GB, bf16 {'yes' if bf16 else 'no, use --precision fp32'}", ""
+        bf16 = properties.major >= 8  # earlier ones emulate it
+        yield (
+            OK,
+            f"cuda:{i}",
+            (
+                f"{properties.name}, {properties.total_memory / 2**30:.1f} GB, bf16"
+                f" {'yes' if bf16 else 'no, use --precision fp32'}"
+            ),
+            "",
+        )
     fast = any(flag in _cpu_flags() for flag in ("avx512_bf16", "amx_bf16"))
     yield OK, "bf16 on the CPU", "in hardware" if fast else "works, without special hardware", ""
 
@@ -92,6 +138,7 @@ def _cpu_flags():
 def check_room(result_dir):
     from common import files
     from common.cli import UserError
+
     try:
         files.check_writable(result_dir)
         yield OK, "results folder", f"{result_dir} can be written", ""
@@ -101,10 +148,20 @@ def check_room(result_dir):
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / 2**30
-    yield OK if free >= DISK_GB else MISSING, "free disk", f"{free:.1f} GB", f"the demo takes up to {DISK_GB} GB; CelebA's caches more"
+    yield (
+        OK if free >= DISK_GB else MISSING,
+        "free disk",
+        f"{free:.1f} GB",
+        f"the demo takes up to {DISK_GB} GB; CelebA's caches more",
+    )
     memory = _memory_gb()
     if memory is not None:
-        yield OK if memory >= MEMORY_GB else NOTE, "free memory", f"{memory:.1f} GB", f"the demo takes up to {MEMORY_GB} GB; lower --batch_size"
+        yield (
+            OK if memory >= MEMORY_GB else NOTE,
+            "free memory",
+            f"{memory:.1f} GB",
+            f"the demo takes up to {MEMORY_GB} GB; lower --batch_size",
+        )
 
 
 def _memory_gb():
@@ -114,8 +171,10 @@ def _memory_gb():
         free = int(found.group(1)) / 2**20
     except (OSError, AttributeError):
         return None
-    try:        # a container's limit counts, not the machine's memory
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{n}").read_text()) / 2**30 for n in ("max", "current"))
+    try:  # a container's limit counts, not the machine's memory
+        limit, used = (
+            int(Path(f"/sys/fs/cgroup/memory.{n}").read_text()) / 2**30 for n in ("max", "current")
+        )
         return min(free, limit - used)
     except (OSError, ValueError):
         return free
@@ -126,14 +185,23 @@ def check_shipped(root=ROOT):
 
     from common import files
     from tools.export import SHIPPED
-    listing, remedy = root / "models" / "weights.yaml", "clone again, or make them: sh experiments/demo_weights.sh"
+
+    listing, remedy = (
+        root / "models" / "weights.yaml",
+        "clone again, or make them: sh experiments/demo_weights.sh",
+    )
     listed = yaml.safe_load(listing.read_text()) or {} if listing.is_file() else {}
     for name in sorted({f"models/{folder}/demo.safetensors" for folder, _ in SHIPPED.values()} | set(listed)):
         path, row = root / name, listed.get(name)
         if row is None or not path.is_file():
             yield MISSING, name, "not there" if row else "not in models/weights.yaml", remedy
         elif files.sha256(path) != row["sha256"]:
-            yield MISSING, name, f"sha256 {files.sha256(path)[:12]}..., listed {row['sha256'][:12]}...", f"damaged or replaced; {remedy}"
+            yield (
+                MISSING,
+                name,
+                f"sha256 {files.sha256(path)[:12]}..., listed {row['sha256'][:12]}...",
+                f"damaged or replaced; {remedy}",
+            )
         else:
             yield OK, name, f"{path.stat().st_size / 1e6:.2f} MB, sha256 {row['sha256'][:12]}...", ""
 
@@ -144,23 +212,38 @@ def check_data(data_dir):
     remedy = f"python split_dataset.py --folder_path /path/to/CelebA/img_align_celeba --output_dir {folder}"
     for part in ("images_a", "images_b", "images_c"):
         if not (folder / part).is_dir():
-            yield lost, f"data {folder}", f"{part} is not there", remedy + ("" if data_dir else " (the demo draws its own faces)")
+            yield (
+                lost,
+                f"data {folder}",
+                f"{part} is not there",
+                remedy + ("" if data_dir else " (the demo draws its own faces)"),
+            )
             return
-    counts = [sum(1 for e in os.scandir(folder / p) if e.name.lower().endswith((".jpg", ".jpeg", ".png"))) for p in ("images_a", "images_b", "images_c")]
+    counts = [
+        sum(1 for e in os.scandir(folder / p) if e.name.lower().endswith((".jpg", ".jpeg", ".png")))
+        for p in ("images_a", "images_b", "images_c")
+    ]
     yield OK, f"data {folder}", "A, B, C: " + ", ".join(f"{n:,}" for n in counts) + " photos", ""
 
 
 def check_weights(args):
     from common.cli import UserError
     from tools.describe import describe
-    wanted = {"gan_weights": ("stargan-generator", "starganv2-generator", "stgan-generator"), "defense_weights": ("diffusion", "one-step", "dae"), "inception_weights": ("inception",)}
+
+    wanted = {
+        "gan_weights": ("stargan-generator", "starganv2-generator", "stgan-generator"),
+        "defense_weights": ("diffusion", "one-step", "dae"),
+        "inception_weights": ("inception",),
+    }
     for flag, kinds in wanted.items():
         path = getattr(args, flag)
         if path is None:
             continue
         try:
             found = describe(path)
-            problem = found.get("not_usable") or ("" if found["kind"] in kinds else f"--{flag} takes {' or '.join(kinds)}")
+            problem = found.get("not_usable") or (
+                "" if found["kind"] in kinds else f"--{flag} takes {' or '.join(kinds)}"
+            )
             yield MISSING if problem else OK, f"--{flag}", f"{found['kind']}, {found['family']}", problem
         except UserError as e:
             yield MISSING, f"--{flag}", str(e), "give another file"
@@ -186,8 +269,14 @@ def verdict(rows):
 def main(argv=None):
     args = parse_args(argv)
     rows = [*check_python(), *check_packages()]
-    if verdict(rows)[1] == 0:           # without the packages the rest cannot be looked at
-        rows += [*check_devices(), *check_room(args.result_dir), *check_shipped(), *check_data(args.data_dir), *check_weights(args)]
+    if verdict(rows)[1] == 0:  # without the packages the rest cannot be looked at
+        rows += [
+            *check_devices(),
+            *check_room(args.result_dir),
+            *check_shipped(),
+            *check_data(args.data_dir),
+            *check_weights(args),
+        ]
     line, code = verdict(rows)
     print(table(rows) + "\n" + line)
     return code

@@ -1,10 +1,13 @@
-"""Turn finished trainings on drawn faces into the float16 weights that ship, and write their list with sizes and sha256.
+"""Turn finished trainings on drawn faces into the float16 weights that ship, and write their list with sizes
+and sha256.
 
-reads   <results>/{stargan,stgan,starganv2,classifier,ddpm,one-step,defensive-model-2-fixed,dadfi}/drawn/train/*/NNN/weights.safetensors, the newest of each
+reads   <results>/{stargan,stgan,starganv2,classifier,ddpm,one-step,defensive-model-2-fixed,dadfi}/drawn/train/*/NNN/weights.safetensors,
+        the newest of each
 writes  models/<name>/demo.safetensors and models/weights.yaml
 
   python -m tools.export dataset/recipe/results
 """
+
 from pathlib import Path
 
 import yaml
@@ -13,11 +16,16 @@ from common import checkpoint, cli, files, runs
 from common.cli import UserError
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-SHIPPED = {   # folder in the results and kind of training -> folder in models, step of the recipe
-    "stargan/drawn/train/standard": ("stargan", "translator"), "classifier/drawn/train/standard": ("classifier", "classifier"),
-    "ddpm/drawn/train/none-eps0": ("diffusion", "diffusion"), "one-step/drawn/train/pgd-eps0.11": ("one_step", "one-step"),
-    "defensive-model-2-fixed/drawn/train/gaussian-eps0.05": ("dae", "autoencoder"), "stgan/drawn/train/standard": ("stgan", "stgan"),
-    "starganv2/drawn/train/standard": ("starganv2", "starganv2"), "dadfi/drawn/train/stargan+stgan+starganv2": ("dadfi", "dadfi")}
+SHIPPED = {  # folder in the results and kind of training -> folder in models, step of the recipe
+    "stargan/drawn/train/standard": ("stargan", "translator"),
+    "classifier/drawn/train/standard": ("classifier", "classifier"),
+    "ddpm/drawn/train/none-eps0": ("diffusion", "diffusion"),
+    "one-step/drawn/train/pgd-eps0.11": ("one_step", "one-step"),
+    "defensive-model-2-fixed/drawn/train/gaussian-eps0.05": ("dae", "autoencoder"),
+    "stgan/drawn/train/standard": ("stgan", "stgan"),
+    "starganv2/drawn/train/standard": ("starganv2", "starganv2"),
+    "dadfi/drawn/train/stargan+stgan+starganv2": ("dadfi", "dadfi"),
+}
 
 
 def parse_args(argv=None):
@@ -39,12 +47,19 @@ def main(argv=None):
         path = MODELS / name / "demo.safetensors"
         checkpoint.save_weights(path, state, {k: v for k, v in meta.items() if k != "format"}, half=True)
         rows[f"models/{name}/demo.safetensors"] = {
-            "recipe": f'STEPS="{step} export" sh experiments/demo_weights.sh', "steps": meta.get("steps"), "seed": meta.get("seed"),
-            "trained_on": "6,000 faces drawn by faces.procedural --seed 1", "bytes": path.stat().st_size, "sha256": files.sha256(path)}
+            "recipe": f'STEPS="{step} export" sh experiments/demo_weights.sh',
+            "steps": meta.get("steps"),
+            "seed": meta.get("seed"),
+            "trained_on": "6,000 faces drawn by faces.procedural --seed 1",
+            "bytes": path.stat().st_size,
+            "sha256": files.sha256(path),
+        }
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     if len(missing) == len(SHIPPED):
         raise UserError(f"{args.results}: no finished training; run `sh experiments/demo_weights.sh`")
-    files.write_atomic(listed, "# Made by experiments/demo_weights.sh.\n" + yaml.safe_dump(rows, sort_keys=False))
+    files.write_atomic(
+        listed, "# Made by experiments/demo_weights.sh.\n" + yaml.safe_dump(rows, sort_keys=False)
+    )
     if missing:
         print(f"not finished yet, left as they were: {', '.join(missing)}")
 

@@ -1,4 +1,5 @@
 """A poison that knows De-Pois: another poison's samples, perturbed until the critic takes them for clean."""
+
 import torch
 import torch.nn.functional as F
 
@@ -7,8 +8,12 @@ from attacks.poison import LabelFlip, Poison
 from common import images
 from common.cli import EIGHT_BIT_STEP
 
-MODES = {"critic": ("critic",), "classifier": ("classifier",), "critic-then-classifier": ("critic", "classifier"),
-         "classifier-then-critic": ("classifier", "critic")}
+MODES = {
+    "critic": ("critic",),
+    "classifier": ("classifier",),
+    "critic-then-classifier": ("critic", "classifier"),
+    "classifier-then-critic": ("classifier", "critic"),
+}
 BATCH = 512
 
 
@@ -16,26 +21,42 @@ class Bypass(Poison):
     """Sign steps on the defence's own critic and on a classifier, after another poison, inside the image box.
 
     critic      x + eps sign(grad_x D(x, y)): raises the critic's score
-    classifier  x + eps sign(grad_x CE(C(x), y)), y the label that the base poison left: keeps the sample harmful
+    classifier  x + eps sign(grad_x CE(C(x), y)), y the label that the base poison left: keeps the sample
+                harmful
     a-then-b    one after the other, eps each (so 2 eps together)
 
     Args:   base        Poison whose samples are perturbed; None = LabelFlip
-            critic      D(x (n, C, H, W) in [-1, 1], y (n,)) -> scores (n,), higher = cleaner, differentiable in x, a row's score its own alone
+            critic      D(x (n, C, H, W) in [-1, 1], y (n,)) -> scores (n,), higher = cleaner, differentiable
+                        in x, a row's score its own alone
             classifier  C(x) -> logits (n, K)
-            mode        of MODES;  eps  L-inf radius of each direction, [-1, 1] units, cut to whole grey levels
+            mode        of MODES;  eps  L-inf radius of each direction, [-1, 1] units, cut to whole grey
+                        levels
             steps       sign steps of eps / steps in each direction;  device  of critic and classifier
-    Raises: ValueError for an unknown mode, a network that the mode needs and that is missing, eps below one grey level, steps below 1
-    Source: the public code "Breaking the De-Pois Poisoning Defense" (modes CR_only, CL_only, CR_then_CL, CL_then_CR; one step); more steps are ours
+    Raises: ValueError for an unknown mode, a network that the mode needs and that is missing, eps below one
+            grey level, steps below 1
+    Source: the public code "Breaking the De-Pois Poisoning Defense" (modes CR_only, CL_only, CR_then_CL,
+            CL_then_CR; one step); more steps are ours
     """
 
     name = "bypass"
     options = ("base", "critic", "classifier", "mode", "eps", "steps", "device")
 
-    def __init__(self, base=None, critic=None, classifier=None, mode="critic-then-classifier", eps=0.3, steps=1, device="cpu"):
+    def __init__(
+        self,
+        base=None,
+        critic=None,
+        classifier=None,
+        mode="critic-then-classifier",
+        eps=0.3,
+        steps=1,
+        device="cpu",
+    ):
         if mode not in MODES:
             raise ValueError(f"mode {mode!r}: one of {', '.join(MODES)}")
         if not EIGHT_BIT_STEP <= eps + 1e-8 < float("inf"):
-            raise ValueError(f"eps {eps}: expected at least {EIGHT_BIT_STEP:.5f} in [-1, 1] units (one 8-bit step)")
+            raise ValueError(
+                f"eps {eps}: expected at least {EIGHT_BIT_STEP:.5f} in [-1, 1] units (one 8-bit step)"
+            )
         if steps < 1:
             raise ValueError(f"expected steps >= 1, found {steps}")
         missing = [part for part in MODES[mode] if {"critic": critic, "classifier": classifier}[part] is None]
@@ -46,7 +67,12 @@ class Bypass(Poison):
 
     @property
     def params(self):
-        return {"base": {"poison": self.base.name, **self.base.params}, "mode": self.mode, "eps": self.eps, "steps": self.steps}
+        return {
+            "base": {"poison": self.base.name, **self.base.params},
+            "mode": self.mode,
+            "eps": self.eps,
+            "steps": self.steps,
+        }
 
     def change(self, labelled, rows, seed):
         start = self.base(labelled, rows, seed).subset(rows)

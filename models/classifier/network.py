@@ -1,4 +1,6 @@
-"""A small attribute classifier: judges translations and gives the named features of `frechet` where no Inception weights are."""
+"""A small attribute classifier: judges translations and gives the named features of `frechet` where no
+Inception weights are."""
+
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -24,8 +26,14 @@ class AttributeClassifier(nn.Module):
         self.image_size = image_size
         layers, d = [], 3
         for k in (1, 2, 4, 4):
-            layers += [nn.Conv2d(d, k * width, 3, 2, 1), nn.GroupNorm(8, k * width), nn.ReLU(inplace=True),
-                       nn.Conv2d(k * width, k * width, 3, 1, 1), nn.GroupNorm(8, k * width), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(d, k * width, 3, 2, 1),
+                nn.GroupNorm(8, k * width),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(k * width, k * width, 3, 1, 1),
+                nn.GroupNorm(8, k * width),
+                nn.ReLU(inplace=True),
+            ]
             d = k * width
         self.body = nn.Sequential(*layers)
         self.hidden = nn.Linear(d, self.num_features)
@@ -34,7 +42,13 @@ class AttributeClassifier(nn.Module):
     def features(self, x):
         """Penultimate layer, (N, 64)."""
         if x.shape[-2:] != (self.image_size, self.image_size):
-            x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear", align_corners=False, antialias=True)
+            x = F.interpolate(
+                x,
+                size=(self.image_size, self.image_size),
+                mode="bilinear",
+                align_corners=False,
+                antialias=True,
+            )
         return F.relu(self.hidden(self.body(x).mean(dim=(2, 3))))
 
     def forward(self, x):
@@ -42,11 +56,15 @@ class AttributeClassifier(nn.Module):
 
 
 def load_classifier(path=None, device="cpu"):
-    """The classifier of a weight file, frozen; None = the shipped one, trained on drawn faces.  Raises UserError."""
+    """The classifier of a weight file, frozen; None = the shipped one, trained on drawn faces.  Raises
+    UserError."""
     path = Path(path or SHIPPED)
     state, meta = checkpoint.read_weights(path)
     if meta.get("kind") != "classifier":
-        raise UserError(f"{path}: expected an attribute classifier of this project, found {meta.get('kind') or 'other weights'}")
+        raise UserError(
+            f"{path}: expected an attribute classifier of this project, found"
+            f" {meta.get('kind') or 'other weights'}"
+        )
     try:
         network = AttributeClassifier(**meta["options"])
         network.load_state_dict(state)
@@ -54,6 +72,9 @@ def load_classifier(path=None, device="cpu"):
         if len(network.attributes) != network.options["c_dim"]:
             raise ValueError(f"{len(network.attributes)} names for {network.options['c_dim']} logits")
     except (KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise UserError(f"{path}: its weights do not fit the network its header describes ({' '.join(str(e).split())[:80]}); train it again")
+        raise UserError(
+            f"{path}: its weights do not fit the network its header describes"
+            f" ({' '.join(str(e).split())[:80]}); train it again"
+        )
     network.sha256 = files.sha256(path)
     return network.eval().requires_grad_(False).to(device)

@@ -1,4 +1,6 @@
-"""DADFI's networks (Yang et al., PeerJ Computer Science 10:e2356, 2024): the perturbation generator Gen and the recognisers Ide_x and Ide_y."""
+"""DADFI's networks (Yang et al., PeerJ Computer Science 10:e2356, 2024): the perturbation generator Gen and
+the recognisers Ide_x and Ide_y."""
+
 import math
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from common.cli import EIGHT_BIT_STEP, UserError
 from models.stargan.network import ResidualBlock, instance_norm
 
 BOUNDS = ("tanh", "hinge")
-STRIDE = 8      # three halvings
+STRIDE = 8  # three halvings
 
 
 class Perturber(nn.Module):
@@ -19,11 +21,13 @@ class Perturber(nn.Module):
     Args:   conv_dim  channels of the first layer (the paper gives no widths)
             lim       largest change of a pixel, [-1, 1] image units
             bound     tanh   p = lim tanh(raw), always inside
-                      hinge  p = lim raw, the paper's soft bound: training sees it as it is and adds E4, use clips it to +-lim
-    Shape:  x (N, 3, H, W) in [-1, 1], H or W above 8 -> raw (N, 3, H, W), in units of lim. Sizes that are no multiples of 8 (the
-            paper's 300, for example) are padded by reflection and cropped again.
-    Source: Yang et al. 2024: 3 convolutions down, 4 residual blocks (activation after the first convolution alone), 3 layers up,
-            instance normalisation after each; kernels, strides, activations and the last layer's form are ours.
+                      hinge  p = lim raw, the paper's soft bound: training sees it as it is and adds E4, use
+                             clips it to +-lim
+    Shape:  x (N, 3, H, W) in [-1, 1], H or W above 8 -> raw (N, 3, H, W), in units of lim. Sizes that are no
+            multiples of 8 (the paper's 300, for example) are padded by reflection and cropped again.
+    Source: Yang et al. 2024: 3 convolutions down, 4 residual blocks (activation after the first convolution
+            alone), 3 layers up, instance normalisation after each; kernels, strides, activations and the last
+            layer's form are ours.
     """
 
     def __init__(self, conv_dim=32, lim=0.05, bound="tanh"):
@@ -33,12 +37,21 @@ class Perturber(nn.Module):
         self.conv_dim, self.lim, self.bound = conv_dim, float(lim), bound
         d, layers = conv_dim, []
         for d_in, d_out in ((3, d), (d, 2 * d), (2 * d, 4 * d)):
-            layers += [nn.Conv2d(d_in, d_out, 4, 2, 1, bias=False), instance_norm(d_out), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(d_in, d_out, 4, 2, 1, bias=False),
+                instance_norm(d_out),
+                nn.ReLU(inplace=True),
+            ]
         layers += [ResidualBlock(4 * d) for _ in range(4)]
         for d_in, d_out in ((4 * d, 2 * d), (2 * d, d)):
-            layers += [nn.ConvTranspose2d(d_in, d_out, 4, 2, 1, bias=False), instance_norm(d_out), nn.ReLU(inplace=True)]
+            layers += [
+                nn.ConvTranspose2d(d_in, d_out, 4, 2, 1, bias=False),
+                instance_norm(d_out),
+                nn.ReLU(inplace=True),
+            ]
         last = nn.ConvTranspose2d(d, 3, 4, 2, 1)
-        # Its input has mean square 1/2 and each pixel sums 4 d products: a new network's raw has a standard deviation of 1/2,
+        # Its input has mean square 1/2 and each pixel sums 4 d products: a new network's raw has a standard
+        # deviation of 1/2,
         # so that training starts from a perturbation that can be seen.
         nn.init.normal_(last.weight, 0, 0.5 / math.sqrt(2 * d))
         nn.init.zeros_(last.bias)
@@ -49,7 +62,8 @@ class Perturber(nn.Module):
         return self.main(F.pad(x, (0, -w % STRIDE, 0, -h % STRIDE), mode="reflect"))[..., :h, :w]
 
     def perturbation(self, x):
-        """p (N, 3, H, W) float32 in [-1, 1] units, |p| <= lim; of the hinge bound in training mode as large as it likes (E1)."""
+        """p (N, 3, H, W) float32 in [-1, 1] units, |p| <= lim; of the hinge bound in training mode as large
+        as it likes (E1)."""
         raw = self(x).float()
         if self.bound == "tanh":
             return self.lim * raw.tanh()
@@ -58,7 +72,8 @@ class Perturber(nn.Module):
 
 
 class Recogniser(nn.Module):
-    """Ide_x or Ide_y: which of two kinds of images this is, one logit per patch; the losses average over patches.
+    """Ide_x or Ide_y: which of two kinds of images this is, one logit per patch; the losses average over
+    patches.
 
     Shape:  (N, 3, H, W), H and W from 16 on -> (N, 1, H // 16, W // 16)
     Source: ours, a PatchGAN (Isola et al. 2017): the paper says that both have one structure, but not which.
@@ -77,7 +92,8 @@ class Recogniser(nn.Module):
 
 
 def load_perturber(path, device="cpu"):
-    """Read what `python -m models.dadfi.train` wrote and freeze it; the network gets .sha256, .meta and .image_size.
+    """Read what `python -m models.dadfi.train` wrote and freeze it; the network gets .sha256, .meta and
+    .image_size.
 
     Raises UserError for a file that is missing, damaged, hostile or of another network.
     """
@@ -93,6 +109,9 @@ def load_perturber(path, device="cpu"):
         network = Perturber(int(meta["options"]["conv_dim"]), lim, meta["bound"])
         network.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise UserError(f"{path}: not a whole DADFI generator ({type(e).__name__}: {' '.join(str(e).split())[:100]}); train or copy it again")
+        raise UserError(
+            f"{path}: not a whole DADFI generator ({type(e).__name__}: {' '.join(str(e).split())[:100]});"
+            " train or copy it again"
+        )
     network.sha256, network.meta, network.image_size = files.sha256(path), meta, size
     return network.eval().requires_grad_(False).to(device)

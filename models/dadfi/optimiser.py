@@ -1,12 +1,13 @@
 """Adam as DADFI prints it: the constant stands inside the root."""
+
 import torch
 
 
 class PaperAdam(torch.optim.Optimizer):
     """w <- w - lr m_hat / sqrt(v_hat + tau).
 
-    With tau = 1e-6 inside the root no weight moves more than 1000 lr m_hat; the usual 1e-8 outside it allows 1e8 lr m_hat. For
-    gradients far above 1e-3 both are the same.
+    With tau = 1e-6 inside the root no weight moves more than 1000 lr m_hat; the usual 1e-8 outside it allows
+    1e8 lr m_hat. For gradients far above 1e-3 both are the same.
 
     Args:   lr (the paper gives none);  betas (alpha_1, alpha_2);  tau
     Source: Yang et al. 2024, E15-E18
@@ -32,8 +33,8 @@ class PaperAdam(torch.optim.Optimizer):
                 if not state:
                     state.update(step=0, m=torch.zeros_like(w), v=torch.zeros_like(w))
                 state["step"] += 1
-                m = state["m"].mul_(a1).add_(w.grad, alpha=1 - a1)                   # E15
-                v = state["v"].mul_(a2).addcmul_(w.grad, w.grad, value=1 - a2)       # E16
-                m_hat, v_hat = m / (1 - a1 ** state["step"]), v / (1 - a2 ** state["step"])      # E17
-                w.addcdiv_(m_hat, (v_hat + group["tau"]).sqrt(), value=-group["lr"])             # E18
+                m = state["m"].mul_(a1).add_(w.grad, alpha=1 - a1)  # E15
+                v = state["v"].mul_(a2).addcmul_(w.grad, w.grad, value=1 - a2)  # E16
+                m_hat, v_hat = m / (1 - a1 ** state["step"]), v / (1 - a2 ** state["step"])  # E17
+                w.addcdiv_(m_hat, (v_hat + group["tau"]).sqrt(), value=-group["lr"])  # E18
         return loss

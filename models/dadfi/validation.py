@@ -1,9 +1,11 @@
-"""What a perturbation generator reaches on held-out photos, beside random signs and PGD, and whether it has collapsed."""
+"""What a perturbation generator reaches on held-out photos, beside random signs and PGD, and whether it has
+collapsed."""
+
 import torch
 
 from common import images, seeds
 
-STEP = 1 / 127.5      # one grey level
+STEP = 1 / 127.5  # one grey level
 
 
 class Validation:
@@ -24,7 +26,7 @@ class Validation:
             self.pgd = [self._l2(i, disrupted) for i, disrupted in enumerate(pgd)]
 
     def _fakes(self, i, x):
-        return torch.stack([self.victims[i](x, c) for c in self.conditions[i]])      # (K, N, 3, H, W)
+        return torch.stack([self.victims[i](x, c) for c in self.conditions[i]])  # (K, N, 3, H, W)
 
     def _l2(self, i, x_adv):
         return float((self._fakes(i, x_adv) - self.clean[i]).square().mean())
@@ -35,12 +37,18 @@ class Validation:
 
     @torch.no_grad()
     def measure(self, network):
-        """network.perturbation on the photos -> dict of floats to log; released photos, mean_p in [-1, 1] units, psnr in dB."""
+        """network.perturbation on the photos -> dict of floats to log; released photos, mean_p in [-1, 1]
+        units, psnr in dB."""
         x_adv, change = self._protected(network)
         mse = change.square().mean(dim=(1, 2, 3)).clamp_min(1e-12)
-        values = {"val_mean_p": float(change.abs().mean()), "val_psnr": float((10 * torch.log10(4 / mse)).mean())}
+        values = {
+            "val_mean_p": float(change.abs().mean()),
+            "val_psnr": float((10 * torch.log10(4 / mse)).mean()),
+        }
         for victim, *l2 in zip(self.victims, self.l2(x_adv), self.noise, self.pgd, strict=True):
-            values |= {f"val_{victim.name}_l2{of}": v for of, v in zip(("", "_noise", "_pgd"), l2, strict=True)}
+            values |= {
+                f"val_{victim.name}_l2{of}": v for of, v in zip(("", "_noise", "_pgd"), l2, strict=True)
+            }
         return values
 
     def _protected(self, network):
@@ -52,24 +60,34 @@ class Validation:
         """In what way the network has collapsed, one line, or None."""
         values, p = self.measure(network), network.perturbation(self.x)
         if values["val_mean_p"] < STEP / 2:
-            return f"no effect: its perturbation is {values['val_mean_p'] / STEP:.2f} of a grey level on average"
+            return (
+                f"no effect: its perturbation is {values['val_mean_p'] / STEP:.2f} of a grey level on average"
+            )
         if all(values[f"val_{v.name}_l2"] <= values[f"val_{v.name}_l2_noise"] for v in self.victims):
-            told = ", ".join(f"{v.name} {values[f'val_{v.name}_l2']:.2g} against {values[f'val_{v.name}_l2_noise']:.2g}" for v in self.victims)
-            return f"no effect: its fakes are no further from the clean ones than those of random signs ({told})"
+            told = ", ".join(
+                f"{v.name} {values[f'val_{v.name}_l2']:.2g} against {values[f'val_{v.name}_l2_noise']:.2g}"
+                for v in self.victims
+            )
+            return (
+                f"no effect: its fakes are no further from the clean ones than those of random signs ({told})"
+            )
         if float(p.std(dim=(2, 3)).mean()) < STEP and float(p.abs().mean()) >= 0.9 * self.lim:
-            return (f"saturated constant pattern: {float(p.abs().mean()):.3f} of {self.lim:g} everywhere, "
-                    f"{float(p.std(dim=(2, 3)).mean()) / STEP:.2f} of a grey level of variation within a channel")
+            return (
+                f"saturated constant pattern: {float(p.abs().mean()):.3f} of {self.lim:g} everywhere, "
+                f"{float(p.std(dim=(2, 3)).mean()) / STEP:.2f} of a grey level of variation within a channel"
+            )
         return None
 
     @torch.no_grad()
     def grid(self, network, shown=6):
-        """Picture: photo, protected photo, ten times the perturbation, then for each victim the fake of the photo and of the protected one."""
+        """Picture: photo, protected photo, ten times the perturbation, then for each victim the fake of the
+        photo and of the protected one."""
         x_adv, change = self._protected(network)
         rows = []
         for n in range(min(shown, len(self.x))):
             row = [self.x[n], x_adv[n], 10 * change[n]]
             for i, victim in enumerate(self.victims):
-                k = n % len(self.conditions[i])      # one domain after the other
-                row += [self.clean[i][k, n], victim(x_adv[n:n + 1], self.conditions[i][k, n:n + 1])[0]]
+                k = n % len(self.conditions[i])  # one domain after the other
+                row += [self.clean[i][k, n], victim(x_adv[n : n + 1], self.conditions[i][k, n : n + 1])[0]]
             rows.append([cell.cpu() for cell in row])
         return images.make_grid(rows, scale=2)

@@ -1,4 +1,6 @@
-"""The two reformers of MagNet as Anti-disrupt uses them, as published and in a form that can work on [-1, 1] RGB."""
+"""The two reformers of MagNet as Anti-disrupt uses them, as published and in a form that can work on [-1, 1]
+RGB."""
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -14,8 +16,9 @@ class DefensiveModel1(nn.Module):
     """Five 3x3 convolutions of 3 channels with sigmoids, one halving and one doubling; 420 parameters.
 
     Shape:  x (N, 3, H, W) in [-1, 1], H and W even -> (N, 3, H, W) in [0, 1]
-    Source: Meng and Chen 2017 (MagNet, MNIST form), as in Anti-disrupt (WISA 2023). Made for images in [0, 1]: the clamp deletes
-            the dark half of a [-1, 1] image and the sigmoid cannot give it back. Kept so that the table can show it.
+    Source: Meng and Chen 2017 (MagNet, MNIST form), as in Anti-disrupt (WISA 2023). Made for images in [0,
+            1]: the clamp deletes the dark half of a [-1, 1] image and the sigmoid cannot give it back. Kept
+            so that the table can show it.
     """
 
     size_multiple = 2
@@ -33,7 +36,8 @@ class DefensiveModel1(nn.Module):
 
 
 class DefensiveModel2(nn.Module):
-    """Three 3x3 convolutions of 3 channels with sigmoids; 252 parameters.  Shapes and source as DefensiveModel1 (CIFAR form)."""
+    """Three 3x3 convolutions of 3 channels with sigmoids; 252 parameters.  Shapes and source as
+    DefensiveModel1 (CIFAR form)."""
 
     size_multiple = 1
 
@@ -49,7 +53,8 @@ class DefensiveModel2(nn.Module):
 
 
 class DefensiveModel1Fixed(nn.Module):
-    """DefensiveModel1's five layers, 64 wide, with SiLU, predicting the correction to the photo; 114,307 parameters.
+    """DefensiveModel1's five layers, 64 wide, with SiLU, predicting the correction to the photo; 114,307
+    parameters.
 
     Shape:  x (N, 3, H, W) in [-1, 1], H and W even -> same shape and range. A new network is the identity.
     """
@@ -58,19 +63,23 @@ class DefensiveModel1Fixed(nn.Module):
 
     def __init__(self, width=64):
         super().__init__()
-        self.convs = nn.ModuleList([conv(3, width), conv(width, width), conv(width, width), conv(width, width), conv(width, 3)])
+        self.convs = nn.ModuleList(
+            [conv(3, width), conv(width, width), conv(width, width), conv(width, width), conv(width, 3)]
+        )
         _start_at_zero(self.convs[-1])
 
     def forward(self, x):
         a, b, c, d, e = self.convs
         full = F.silu(a(x))
         half = F.silu(c(F.silu(b(F.avg_pool2d(full, 2)))))
-        joined = full + F.interpolate(half, scale_factor=2, mode="nearest")     # the halving alone would blur the photo
+        # the halving alone would blur the photo
+        joined = full + F.interpolate(half, scale_factor=2, mode="nearest")
         return (x + e(F.silu(d(joined)))).clamp(-1, 1)
 
 
 class DefensiveModel2Fixed(nn.Module):
-    """DefensiveModel2's three layers, 112 wide, with SiLU, predicting the correction to the photo; 119,171 parameters.
+    """DefensiveModel2's three layers, 112 wide, with SiLU, predicting the correction to the photo; 119,171
+    parameters.
 
     Shape:  x (N, 3, H, W) in [-1, 1] -> same shape and range. A new network is the identity.
     """
@@ -92,12 +101,17 @@ def _start_at_zero(layer):
     nn.init.zeros_(layer.bias)
 
 
-NETWORKS = {"defensive-model-1": DefensiveModel1, "defensive-model-2": DefensiveModel2,
-            "defensive-model-1-fixed": DefensiveModel1Fixed, "defensive-model-2-fixed": DefensiveModel2Fixed}
+NETWORKS = {
+    "defensive-model-1": DefensiveModel1,
+    "defensive-model-2": DefensiveModel2,
+    "defensive-model-1-fixed": DefensiveModel1Fixed,
+    "defensive-model-2-fixed": DefensiveModel2Fixed,
+}
 
 
 def create(name):
-    """A new network by its --defense_model_type; parameters from torch's global generator.  Raises UserError for another name."""
+    """A new network by its --defense_model_type; parameters from torch's global generator.  Raises UserError
+    for another name."""
     if name not in NETWORKS:
         raise UserError(f"{name}: not an autoencoder; one of {', '.join(NETWORKS)}")
     return NETWORKS[name]()

@@ -1,4 +1,6 @@
-"""A small classifier of labelled images: De-Pois's authenticator, the victim that poisons are made against, and what judges a data set by what it teaches."""
+"""A small classifier of labelled images: De-Pois's authenticator, the victim that poisons are made against,
+and what judges a data set by what it teaches."""
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -23,7 +25,9 @@ class Classifier(nn.Module):
         while max(sides) > 8 or not layers:
             layers += [nn.Conv2d(channels, width, 5, 2, 2), nn.ReLU()]
             channels, width, sides = width, 2 * width, [(side + 1) // 2 for side in sides]
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], 128), nn.ReLU())
+        self.body = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], 128), nn.ReLU()
+        )
         self.head = nn.Linear(128, num_classes)
 
     def features(self, x):
@@ -39,7 +43,8 @@ def new_classifier(shape, num_classes, seed):
 
 
 def fit(labelled, seed, steps=None, device="cpu", lr=1e-3):
-    """A classifier trained on Labelled images by Adam, learning rate falling to 0; equal arguments give equal weights.  Gradients of its parameters are off.
+    """A classifier trained on Labelled images by Adam, learning rate falling to 0; equal arguments give equal
+    weights.  Gradients of its parameters are off.
 
     Args: steps  of 64 images; default: 1000, of images above 32 pixels a side 300, ten times as dear
     """
@@ -60,7 +65,12 @@ def fit(labelled, seed, steps=None, device="cpu", lr=1e-3):
 def in_batches(function, labelled, device="cpu", size=512):
     """function(x (n, C, H, W), y (n,)) -> (n, ...) over all images in their order, on the CPU."""
     rows = [range(k, min(k + size, len(labelled))) for k in range(0, len(labelled), size)]
-    return torch.cat([function(labelled.floats(part).to(device), labelled.labels[list(part)].to(device)).float().cpu() for part in rows])
+    return torch.cat(
+        [
+            function(labelled.floats(part).to(device), labelled.labels[list(part)].to(device)).float().cpu()
+            for part in rows
+        ]
+    )
 
 
 def accuracy(network, labelled, device="cpu"):

@@ -1,4 +1,6 @@
-"""Labelled images and how a defender sees them: a small trusted part, and a part to be examined that somebody may have poisoned."""
+"""Labelled images and how a defender sees them: a small trusted part, and a part to be examined that somebody
+may have poisoned."""
+
 import gzip
 import hashlib
 import shutil
@@ -15,12 +17,13 @@ from common import images, seeds
 from common.cli import UserError
 
 DIGITS = tuple("0123456789")
-HELD_SHARE = 1 / 6          # of the trusted images: they set the boundary, and no network sees them
+HELD_SHARE = 1 / 6  # of the trusted images: they set the boundary, and no network sees them
 
 
 @dataclass(frozen=True)
 class Labelled:
     """names (N,) unique, labels int64 (N,) positions in `classes`, pixels uint8 (N, H, W, C), C = 1 or 3."""
+
     names: tuple
     labels: torch.Tensor
     pixels: np.ndarray
@@ -42,13 +45,20 @@ class Labelled:
     def subset(self, rows):
         """The images at the positions `rows`, in that order."""
         rows = np.asarray(rows, np.int64)
-        return Labelled(tuple(self.names[i] for i in rows), self.labels[torch.from_numpy(rows)], self.pixels[rows], self.classes)
+        return Labelled(
+            tuple(self.names[i] for i in rows),
+            self.labels[torch.from_numpy(rows)],
+            self.pixels[rows],
+            self.classes,
+        )
 
 
 @dataclass(frozen=True)
 class Task:
-    """What De-Pois is given.  trusted: what networks learn from; held: trusted too, sets the boundary; examined: clean until a poison is put in;
-    test: clean, for the accuracy of a classifier trained on what was kept.  No image is in two of them."""
+    """What De-Pois is given.  trusted: what networks learn from; held: trusted too, sets the boundary;
+    examined: clean until a poison is put in; test: clean, for the accuracy of a classifier trained on what
+    was kept.  No image is in two of them."""
+
     name: str
     trusted: Labelled
     held: Labelled
@@ -57,10 +67,13 @@ class Task:
 
 
 def digits():
-    """scikit-learn's 1,797 handwritten digits, 8 x 8 grey: (training, test), 80 % and 20 % by a fixed draw.  Part of the library, no download."""
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 grey: (training, test), 80 % and 20 % by a fixed draw.
+    Part of the library, no download."""
     found = load_digits()
     pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None]
-    every = Labelled(tuple(f"{i:05d}" for i in range(len(pixels))), torch.from_numpy(found.target).long(), pixels, DIGITS)
+    every = Labelled(
+        tuple(f"{i:05d}" for i in range(len(pixels))), torch.from_numpy(found.target).long(), pixels, DIGITS
+    )
     order = torch.randperm(len(every), generator=seeds.generator("digits")).numpy()
     at = round(0.8 * len(every))
     return every.subset(order[:at]), every.subset(order[at:])
@@ -69,35 +82,52 @@ def digits():
 def mnist(data_root):
     """MNIST through torchvision, 28 x 28 grey: (60,000 for training, 10,000 for testing).
 
-    Reads <data_root>/MNIST/raw, where the four files may be as published (.gz) or unpacked; nothing is downloaded and nothing written there.
+    Reads <data_root>/MNIST/raw, where the four files may be as published (.gz) or unpacked; nothing is
+    downloaded and nothing written there.
 
     Raises: UserError if files are missing or damaged
     """
-    from torchvision.datasets import MNIST      # on use: the digits need no torchvision
+    from torchvision.datasets import MNIST  # on use: the digits need no torchvision
 
     raw = Path(data_root) / "MNIST" / "raw"
     names = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
     missing = [name for name in names if not (raw / name).is_file() and not (raw / f"{name}.gz").is_file()]
     if missing:
-        raise UserError(f"{raw}: lacks {missing[0]}{'' if len(missing) == 1 else f' and {len(missing) - 1} more files'} of MNIST (unpacked or .gz); "
-                        "--data_root names the folder that holds MNIST/raw")
+        raise UserError(
+            f"{raw}: lacks {missing[0]}{'' if len(missing) == 1 else f' and {len(missing) - 1} more files'}"
+            " of MNIST (unpacked or .gz); --data_root names the folder that holds MNIST/raw"
+        )
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / "MNIST" / "raw"
         packed.mkdir(parents=True)
         try:
             for name in names:
                 plain = (raw / name).is_file()
-                with (open(raw / name, "rb") if plain else gzip.open(raw / f"{name}.gz")) as source, open(packed / name, "wb") as target:
+                with (
+                    open(raw / name, "rb") if plain else gzip.open(raw / f"{name}.gz") as source,
+                    open(packed / name, "wb") as target,
+                ):
                     shutil.copyfileobj(source, target)
             parts = [MNIST(folder, train=train, download=False) for train in (True, False)]
         except (OSError, EOFError, RuntimeError, ValueError, AssertionError) as e:
-            raise UserError(f"{raw}: MNIST cannot be read ({' '.join(str(e).split())[:80] or type(e).__name__}); copy its files again")
-    return tuple(Labelled(tuple(f"{part}/{i:05d}" for i in range(len(found.data))), found.targets.long(), found.data.numpy()[..., None], DIGITS)
-                 for part, found in zip(("train", "test"), parts))
+            raise UserError(
+                f"{raw}: MNIST cannot be read ({' '.join(str(e).split())[:80] or type(e).__name__}); copy its"
+                " files again"
+            )
+    return tuple(
+        Labelled(
+            tuple(f"{part}/{i:05d}" for i in range(len(found.data))),
+            found.targets.long(),
+            found.data.numpy()[..., None],
+            DIGITS,
+        )
+        for part, found in zip(("train", "test"), parts)
+    )
 
 
 def divide(name, training, test, trusted_share, seed, limit=None):
-    """The Task of a data set whose training part is trusted in a share `trusted_share`, drawn by `seed`, and examined otherwise (the first `limit` of it).
+    """The Task of a data set whose training part is trusted in a share `trusted_share`, drawn by `seed`, and
+    examined otherwise (the first `limit` of it).
 
     Raises: UserError as check
     """
@@ -108,7 +138,8 @@ def divide(name, training, test, trusted_share, seed, limit=None):
 
 
 def hold_out(trusted, seed):
-    """(to learn from, held out): HELD_SHARE of the images of every class are held out, drawn by `seed`; one at least where a class has two.
+    """(to learn from, held out): HELD_SHARE of the images of every class are held out, drawn by `seed`; one
+    at least where a class has two.
 
     Images that share the last part of their names, as a photo and its fake do, stay together.
     """
@@ -124,7 +155,7 @@ def hold_out(trusted, seed):
         count = max(1, round(HELD_SHARE * len(mine))) if len(mine) > 1 else 0
         chosen.update(i for place in order[:count] for i in mine[place])
         others += [mine[place] for place in order[count:]]
-    for label in range(len(trusted.classes)):         # of a class whose images are all of different strata
+    for label in range(len(trusted.classes)):  # of a class whose images are all of different strata
         rows = set(torch.nonzero(trusted.labels == label).flatten().tolist())
         spare = next((group for group in sorted(others, key=len) if rows & set(group)), None)
         if spare and len(rows) > 1 and not rows & chosen:
@@ -135,26 +166,43 @@ def hold_out(trusted, seed):
 def check(task, by_pixels=True):
     """The task itself.
 
-    Args:   by_pixels  whether images are compared; parts of one data set are disjoint, though two of its images may be equal
-    Raises: UserError where its trusted images lack a class, are of another size, or are among those examined (whatever their names)
+    Args:   by_pixels  whether images are compared; parts of one data set are disjoint, though two of its
+                       images may be equal
+    Raises: UserError where its trusted images lack a class, are of another size, or are among those examined
+            (whatever their names)
     """
     trusted, examined, classes = task.trusted, task.examined, task.examined.classes
     known = len(trusted) + len(task.held)
     if known < 2 * len(classes):
-        raise UserError(f"{task.name}: {known} trusted images for {len(classes)} classes, expected two of each at least (one to learn from, one held out); "
-                        "trust more images")
+        raise UserError(
+            f"{task.name}: {known} trusted images for {len(classes)} classes, expected two of each at least"
+            " (one to learn from, one held out); trust more images"
+        )
     for part in (trusted, task.held):
         absent = [c for k, c in enumerate(classes) if not bool((part.labels == k).any())]
         if absent:
-            raise UserError(f"{task.name}: no trusted image of class {absent[0]} (classes: {', '.join(classes)}), expected two at least; trust more images")
+            raise UserError(
+                f"{task.name}: no trusted image of class {absent[0]} (classes: {', '.join(classes)}),"
+                " expected two at least; trust more images"
+            )
     if not len(examined):
         raise UserError(f"{task.name}: no image is left to examine; trust fewer")
     if trusted.shape != examined.shape:
-        raise UserError(f"{task.name}: trusted images are {size_text(trusted.shape)}, those to examine {size_text(examined.shape)}; expected one size")
+        raise UserError(
+            f"{task.name}: trusted images are {size_text(trusted.shape)}, those to examine"
+            f" {size_text(examined.shape)}; expected one size"
+        )
     known = set(fingerprints(trusted) + fingerprints(task.held))
-    shared = [name for name, one in zip(examined.names, fingerprints(examined)) if one in known] if by_pixels else []
+    shared = (
+        [name for name, one in zip(examined.names, fingerprints(examined)) if one in known]
+        if by_pixels
+        else []
+    )
     if shared:
-        raise UserError(f"{task.name}: {len(shared)} images are trusted and examined at once ({shared[0]:.60}, ...); expected two sets that share none")
+        raise UserError(
+            f"{task.name}: {len(shared)} images are trusted and examined at once ({shared[0]:.60}, ...);"
+            " expected two sets that share none"
+        )
     return task
 
 

@@ -1,25 +1,33 @@
 """A fair sample of everything that a generator has made, which the critic goes on seeing."""
+
 import math
 
 import torch
 
-REMEMBERED = 4096       # images, or as many as
-BYTES = 1 << 26         # take this much: they are part of every saved state
+REMEMBERED = 4096  # images, or as many as
+BYTES = 1 << 26  # take this much: they are part of every saved state
 
 
 class Memory:
-    """Images of a generator's whole past, each equally likely to be kept (reservoir sampling), 8 bits each."""
+    """Images of a generator's whole past, each equally likely to be kept (reservoir sampling), 8 bits
+    each."""
 
     def __init__(self, shape):
         self.room = max(1, min(REMEMBERED, BYTES // math.prod(shape)))
-        self.pixels, self.labels, self.seen = torch.zeros((self.room, *shape), dtype=torch.uint8), torch.zeros(self.room, dtype=torch.long), 0
+        self.pixels, self.labels, self.seen = (
+            torch.zeros((self.room, *shape), dtype=torch.uint8),
+            torch.zeros(self.room, dtype=torch.long),
+            0,
+        )
 
     def add(self, x, y, draw):
         """x (n, C, H, W) in [-1, 1], y (n,); `draw` a CPU torch.Generator."""
         x, y = x.detach().add(1).mul(127.5).round().to("cpu", torch.uint8), y.cpu()
         places = torch.arange(self.seen, self.seen + len(x))
         late = places >= self.room
-        places[late] = (torch.rand(len(x), generator=draw) * (self.seen + torch.arange(len(x)) + 1)).long()[late]
+        places[late] = (torch.rand(len(x), generator=draw) * (self.seen + torch.arange(len(x)) + 1)).long()[
+            late
+        ]
         kept = places < self.room
         self.pixels[places[kept]], self.labels[places[kept]] = x[kept], y[kept]
         self.seen += len(x)

@@ -1,4 +1,6 @@
-"""Detectors of deepfakes: torchvision's networks under the tutorial's head, and Meso4 for small machines. Class 1 is fake."""
+"""Detectors of deepfakes: torchvision's networks under the tutorial's head, and Meso4 for small machines.
+Class 1 is fake."""
+
 from importlib import import_module
 from pathlib import Path
 
@@ -9,26 +11,40 @@ from torch import nn
 from common import checkpoint, files
 from common.cli import UserError
 
-CLASSES = ("real", "fake")             # 0, 1: in every file and figure
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)       # of photos in [0, 1], what torchvision's weights expect
-LEAST_SIDE = 96                        # pixels: smaller photos are enlarged for torchvision's networks, as in the tutorial
-TORCHVISION = {"mobilenet_v2": (1280, "classifier."), "resnet18": (512, "fc."), "efficientnet_b0": (1280, "classifier.")}    # features, ImageNet's own head
+CLASSES = ("real", "fake")  # 0, 1: in every file and figure
+# of photos in [0, 1], what torchvision's weights expect
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# pixels: smaller photos are enlarged for torchvision's networks, as in the tutorial
+LEAST_SIDE = 96
+# features, ImageNet's own head
+TORCHVISION = {
+    "mobilenet_v2": (1280, "classifier."),
+    "resnet18": (512, "fc."),
+    "efficientnet_b0": (1280, "classifier."),
+}
 NAMES = ("meso4", *TORCHVISION)
 BASES = ("frozen", "finetuned", "scratch")
 
 
 class Meso4(nn.Module):
-    """Four convolutions with batch normalisation and pooling, 16 hidden units; 28 thousand parameters at 256 pixels.
+    """Four convolutions with batch normalisation and pooling, 16 hidden units; 28 thousand parameters at 256
+    pixels.
 
     Shape:  x (N, 3, S, S) in [-1, 1], S a multiple of 32 -> (N, 16 (S / 32)^2)
-    Source: Afchar et al. 2018 (arXiv:1809.00888), fig. 4. Theirs ends in one sigmoid, ours in two logits, which is the same function.
+    Source: Afchar et al. 2018 (arXiv:1809.00888), fig. 4. Theirs ends in one sigmoid, ours in two logits,
+            which is the same function.
     """
 
     def __init__(self, size):
         super().__init__()
         layers = []
         for d_in, d_out, kernel, pool in ((3, 8, 3, 2), (8, 8, 5, 2), (8, 16, 5, 2), (16, 16, 5, 4)):
-            layers += [nn.Conv2d(d_in, d_out, kernel, padding=kernel // 2), nn.ReLU(inplace=True), nn.BatchNorm2d(d_out), nn.MaxPool2d(pool)]
+            layers += [
+                nn.Conv2d(d_in, d_out, kernel, padding=kernel // 2),
+                nn.ReLU(inplace=True),
+                nn.BatchNorm2d(d_out),
+                nn.MaxPool2d(pool),
+            ]
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.num_features = 16 * (size // 32) ** 2
 
@@ -37,7 +53,8 @@ class Meso4(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A torchvision network without its classes, then global average pooling: (N, 3, S, S) normalised for ImageNet -> (N, num_features)."""
+    """A torchvision network without its classes, then global average pooling: (N, 3, S, S) normalised for
+    ImageNet -> (N, num_features)."""
 
     def __init__(self, name):
         super().__init__()
@@ -63,22 +80,39 @@ class Trunk(nn.Module):
 
 
 def tutorial_head(num_features):
-    """512 relu, batch norm, dropout .3, 128 relu, dropout .1, 2 classes: behind MobileNetV2 723,842 numbers, 1,024 of them running statistics."""
-    return nn.Sequential(nn.Linear(num_features, 512), nn.ReLU(), nn.BatchNorm1d(512), nn.Dropout(0.3), nn.Linear(512, 128), nn.ReLU(),
-                         nn.Dropout(0.1), nn.Linear(128, len(CLASSES)))
+    """512 relu, batch norm, dropout .3, 128 relu, dropout .1, 2 classes: behind MobileNetV2 723,842 numbers,
+    1,024 of them running statistics."""
+    return nn.Sequential(
+        nn.Linear(num_features, 512),
+        nn.ReLU(),
+        nn.BatchNorm1d(512),
+        nn.Dropout(0.3),
+        nn.Linear(512, 128),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(128, len(CLASSES)),
+    )
 
 
 def meso_head(num_features):
     """Dropout .5, 16 leaky units, dropout .5, 2 classes (Afchar et al. 2018)."""
-    return nn.Sequential(nn.Dropout(0.5), nn.Linear(num_features, 16), nn.LeakyReLU(0.1), nn.Dropout(0.5), nn.Linear(16, len(CLASSES)))
+    return nn.Sequential(
+        nn.Dropout(0.5),
+        nn.Linear(num_features, 16),
+        nn.LeakyReLU(0.1),
+        nn.Dropout(0.5),
+        nn.Linear(16, len(CLASSES)),
+    )
 
 
 class Detector(nn.Module):
     """x (N, 3, H, W) in [-1, 1] -> logits (N, 2): real, fake.
 
     Args:   name   of NAMES;  image_size  side of the photos that it is trained on
-            base   frozen = ImageNet weights that stay, in eval mode for good; finetuned = they are trained on; scratch = no weights
-    Photos of another size are resized to image_size; what its network sees is at least LEAST_SIDE wide (Meso4: a multiple of 32).
+            base   frozen = ImageNet weights that stay, in eval mode for good; finetuned = they are trained
+                   on; scratch = no weights
+    Photos of another size are resized to image_size; what its network sees is at least LEAST_SIDE wide
+    (Meso4: a multiple of 32).
     """
 
     def __init__(self, name, image_size, base="scratch"):
@@ -103,7 +137,7 @@ class Detector(nn.Module):
     def train(self, mode=True):
         super().train(mode)
         if self.base == "frozen":
-            self.trunk.eval()          # else its batch normalisation would learn the training photos
+            self.trunk.eval()  # else its batch normalisation would learn the training photos
         return self
 
     def features(self, x):
@@ -118,7 +152,8 @@ class Detector(nn.Module):
 
 
 def hub_file(name):
-    """Where torchvision keeps its own ImageNet weights of a network once it has loaded them, and their address."""
+    """Where torchvision keeps its own ImageNet weights of a network once it has loaded them, and their
+    address."""
     weights = import_module("torchvision.models").get_model_weights(name).DEFAULT
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name, weights.url
 
@@ -126,12 +161,16 @@ def hub_file(name):
 def find_imagenet_weights(name, asked=None, download=True):
     """The file of a base's weights: `asked`, or what torchvision has on this machine; None = from scratch.
 
-    Args:    asked  a path, "imagenet" (torchvision's own, loaded from its address if need be and `download`), "none", or None = torchvision's own if it is here
+    Args:    asked  a path, "imagenet" (torchvision's own, loaded from its address if need be and `download`),
+                    "none", or None = torchvision's own if it is here
     Raises:  UserError for Meso4, which has none, and when the address does not answer
     """
     if name == "meso4" or asked == "none":
         if asked not in (None, "none"):
-            raise UserError(f"--weights {asked}: there are no ImageNet weights of {name}; leave the flag out, or choose one of {', '.join(TORCHVISION)}")
+            raise UserError(
+                f"--weights {asked}: there are no ImageNet weights of {name}; leave the flag out, or choose"
+                f" one of {', '.join(TORCHVISION)}"
+            )
         return None
     if asked not in (None, "imagenet"):
         return Path(asked)
@@ -142,19 +181,26 @@ def find_imagenet_weights(name, asked=None, download=True):
         return path if asked else None
     files.make_folder(path.parent)
     try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
+        torch.hub.download_url_to_file(
+            url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False
+        )
     except (OSError, RuntimeError) as e:
-        raise UserError(f"--weights imagenet: {url} cannot be loaded ({' '.join(str(e).split())[:80]}); load it elsewhere and give --weights FILE")
+        raise UserError(
+            f"--weights imagenet: {url} cannot be loaded ({' '.join(str(e).split())[:80]}); load it elsewhere"
+            " and give --weights FILE"
+        )
     return path
 
 
 def _with_counters(state, wanted):
-    """A state_dict with the counters of batch normalisation, of no use here, that older files of torchvision lack."""
+    """A state_dict with the counters of batch normalisation, of no use here, that older files of torchvision
+    lack."""
     return {**{k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")}, **state}
 
 
 def recognise(state, path):
-    """The name in TORCHVISION whose ImageNet weights a state_dict holds, with or without their 1,000 classes.  Raises UserError."""
+    """The name in TORCHVISION whose ImageNet weights a state_dict holds, with or without their 1,000 classes.
+    Raises UserError."""
     for name, (_, classes) in TORCHVISION.items():
         wanted = Trunk(name).network.state_dict()
         found = {k: v.shape for k, v in _with_counters(state, wanted).items() if not k.startswith(classes)}
@@ -164,7 +210,8 @@ def recognise(state, path):
 
 
 def load_imagenet(detector, path):
-    """Put torchvision's ImageNet weights (.pth or safetensors, with or without their 1,000 classes) into a detector's base.
+    """Put torchvision's ImageNet weights (.pth or safetensors, with or without their 1,000 classes) into a
+    detector's base.
 
     Raises UserError for a file that is missing, damaged, or of another network.
     """
@@ -174,30 +221,40 @@ def load_imagenet(detector, path):
     state = _with_counters(state, wanted)
     wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
     if wrong:
-        raise UserError(f"{path}: not torchvision's weights of {detector.name}: {len(wrong)} tensors differ, first {wrong[0]}; "
-                        "give its own file, or --weights none")
+        raise UserError(
+            f"{path}: not torchvision's weights of {detector.name}: {len(wrong)} tensors differ, first"
+            f" {wrong[0]}; give its own file, or --weights none"
+        )
     detector.trunk.network.load_state_dict(state)
     return detector
 
 
 def load_detector(path, device="cpu"):
-    """The trained detector of a weight file, frozen and in eval mode, with .sha256 and .meta.  Raises UserError."""
+    """The trained detector of a weight file, frozen and in eval mode, with .sha256 and .meta.  Raises
+    UserError."""
     path = Path(path)
     state, meta = checkpoint.read_weights(path)
     if meta.get("kind") != "detector":
-        raise UserError(f"{path}: expected a detector trained by train_detector.py, found {meta.get('kind') or 'other weights'}")
+        raise UserError(
+            f"{path}: expected a detector trained by train_detector.py, found"
+            f" {meta.get('kind') or 'other weights'}"
+        )
     try:
         detector = Detector(**meta["options"])
         detector.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError, UserError) as e:
-        raise UserError(f"{path}: its weights do not fit the network its header describes ({' '.join(str(e).split())[:80]}); train it again")
+        raise UserError(
+            f"{path}: its weights do not fit the network its header describes"
+            f" ({' '.join(str(e).split())[:80]}); train it again"
+        )
     detector.sha256, detector.meta = files.sha256(path), meta
     return detector.eval().requires_grad_(False).to(device)
 
 
 @torch.no_grad()
 def probabilities(detector, batches, device="cpu"):
-    """Probability of fake, (N,) float64 on the CPU, of an iterable of images (n, 3, H, W) in [-1, 1], or of what a detector's head takes.
+    """Probability of fake, (N,) float64 on the CPU, of an iterable of images (n, 3, H, W) in [-1, 1], or of
+    what a detector's head takes.
 
     Leaves the mode as it was.
     """

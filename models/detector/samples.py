@@ -1,4 +1,5 @@
 """Labelled images in memory: real photos (0) and their fakes (1), 8 bits each."""
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,12 @@ REAL, FAKE = range(len(CLASSES))
 
 @dataclass
 class Samples:
-    """names[i] is the photo that image i is, or is a fake of; domains[i] the fake's target attribute, None for a real photo.
+    """names[i] is the photo that image i is, or is a fake of; domains[i] the fake's target attribute, None
+    for a real photo.
 
     pixels  uint8 (N, H, W, 3);  labels  int64 (N,), fake = 1
     """
+
     names: list
     domains: list
     labels: torch.Tensor
@@ -37,20 +40,37 @@ class Samples:
 
     def batches(self, batch_size):
         """All images in their order."""
-        return (self.floats(range(k, min(k + batch_size, len(self)))) for k in range(0, len(self), batch_size))
+        return (
+            self.floats(range(k, min(k + batch_size, len(self)))) for k in range(0, len(self), batch_size)
+        )
 
     def subset(self, keep):
         """The images at the positions `keep`, in that order."""
-        return Samples([self.names[i] for i in keep], [self.domains[i] for i in keep], self.labels[list(keep)], self.pixels[list(keep)])
+        return Samples(
+            [self.names[i] for i in keep],
+            [self.domains[i] for i in keep],
+            self.labels[list(keep)],
+            self.pixels[list(keep)],
+        )
 
 
 def join(parts):
     """Several Samples as one, in the order of (name, label), whatever the order they come in."""
-    where = sorted((name, label, k, i) for k, p in enumerate(parts) for i, (name, label) in enumerate(zip(p.names, p.labels.tolist())))
-    pixels = np.empty((len(where), *parts[0].pixels.shape[1:]), np.uint8)       # row by row: at full size a second copy would not fit
+    where = sorted(
+        (name, label, k, i)
+        for k, p in enumerate(parts)
+        for i, (name, label) in enumerate(zip(p.names, p.labels.tolist()))
+    )
+    # row by row: at full size a second copy would not fit
+    pixels = np.empty((len(where), *parts[0].pixels.shape[1:]), np.uint8)
     for row, (_, _, k, i) in enumerate(where):
         pixels[row] = parts[k].pixels[i]
-    return Samples([name for name, *_ in where], [parts[k].domains[i] for _, _, k, i in where], torch.tensor([label for _, label, *_ in where]), pixels)
+    return Samples(
+        [name for name, *_ in where],
+        [parts[k].domains[i] for _, _, k, i in where],
+        torch.tensor([label for _, label, *_ in where]),
+        pixels,
+    )
 
 
 def sample_id(name, label):
@@ -59,17 +79,22 @@ def sample_id(name, label):
 
 
 def read_kept(path, names):
-    """Ids of the samples that a filter has kept: a line each, a bare name stands for the photo and its fake; lines that begin with # are comments.
+    """Ids of the samples that a filter has kept: a line each, a bare name stands for the photo and its fake;
+    lines that begin with # are comments.
 
-    Raises UserError for a file that is missing, is no text, names a photo that is not in `names`, or keeps nothing.
+    Raises UserError for a file that is missing, is no text, names a photo that is not in `names`, or keeps
+    nothing.
     """
     known, kept = {sample_id(name, label) for name in names for label in (REAL, FAKE)}, set()
     for number, line in enumerate(_lines(path), 1):
         ids = [line] if "/" in line else [sample_id(line, REAL), sample_id(line, FAKE)]
         if line and not line.startswith("#"):
             if ids[0] not in known:
-                raise UserError(f"--kept_names {path}: line {number} names {line!r:.60}, which is none of the {len(names)} photos here (after --limit "
-                                "and --skip_damaged); expected lines like " + min(known))
+                raise UserError(
+                    f"--kept_names {path}: line {number} names {line!r:.60}, which is none of the"
+                    f" {len(names)} photos here (after --limit and --skip_damaged); expected lines like "
+                    + min(known)
+                )
             kept.update(ids)
     if not kept:
         raise UserError(f"--kept_names {path}: keeps no sample, so there is nothing to train on")
@@ -77,7 +102,8 @@ def read_kept(path, names):
 
 
 def kept_filter(path):
-    """Name of the filter that wrote a file of kept samples, from a comment `# filter: NAME` above the first sample; None without one."""
+    """Name of the filter that wrote a file of kept samples, from a comment `# filter: NAME` above the first
+    sample; None without one."""
     for line in _lines(path):
         if line and not line.startswith("#"):
             return None
@@ -88,8 +114,11 @@ def kept_filter(path):
 
 
 def _lines(path):
-    """The lines of a file of kept samples without space around them.  Raises UserError if it cannot be read."""
+    """The lines of a file of kept samples without space around them.  Raises UserError if it cannot be
+    read."""
     try:
         return [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"--kept_names {path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})")
+        raise UserError(
+            f"--kept_names {path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})"
+        )

@@ -1,4 +1,5 @@
 """Train one detector for a fixed number of epochs (called by train_detector.py, one process per seed)."""
+
 import json
 from dataclasses import dataclass, field
 
@@ -9,11 +10,12 @@ from common import checkpoint, distributed, seeds, training
 from faces.loader import Batches
 from models.detector.network import probabilities
 
-STAGES = ((3, 1.0), (16, 0.1), (None, 0.01))     # the tutorial's: epochs 0-2, 3-15 and from 16
+STAGES = ((3, 1.0), (16, 0.1), (None, 0.01))  # the tutorial's: epochs 0-2, 3-15 and from 16
 
 
 def learning_rate(schedule, lr, epoch, epochs):
-    """`tutorial`: lr, a tenth of it from epoch 3, a hundredth from 16; `linear`: from lr towards 0, constant within an epoch."""
+    """`tutorial`: lr, a tenth of it from epoch 3, a hundredth from 16; `linear`: from lr towards 0, constant
+    within an epoch."""
     if schedule == "linear":
         return lr * (1 - epoch / epochs)
     return lr * next(factor for end, factor in STAGES if end is None or epoch < end)
@@ -21,8 +23,10 @@ def learning_rate(schedule, lr, epoch, epochs):
 
 @dataclass
 class Epoch:
-    """Sums over the samples of the epoch in progress; part of the saved state, so that a resumed run logs what it would have logged."""
-    sums: torch.Tensor = field(default_factory=lambda: torch.zeros(3))      # loss, right answers, samples
+    """Sums over the samples of the epoch in progress; part of the saved state, so that a resumed run logs
+    what it would have logged."""
+
+    sums: torch.Tensor = field(default_factory=lambda: torch.zeros(3))  # loss, right answers, samples
 
     def state_dict(self):
         return {"sums": self.sums}
@@ -35,12 +39,16 @@ class Epoch:
 def features_of(detector, samples, batch_size, device, mirror=False):
     """A frozen base's features of every image, or of its mirror image, (N, num_features) on the device."""
     detector.eval()
-    return torch.cat([detector.features((x.flip(-1) if mirror else x).to(device)) for x in samples.batches(batch_size)])
+    return torch.cat(
+        [detector.features((x.flip(-1) if mirror else x).to(device)) for x in samples.batches(batch_size)]
+    )
 
 
 def both_ways(detector, samples, batch_size, device):
     """features_of every image and of its mirror image, (N, 2, num_features) on the device."""
-    return torch.stack([features_of(detector, samples, batch_size, device, mirror) for mirror in (False, True)], 1)
+    return torch.stack(
+        [features_of(detector, samples, batch_size, device, mirror) for mirror in (False, True)], 1
+    )
 
 
 def steps_per_epoch(count, batch_size):
@@ -50,19 +58,28 @@ def steps_per_epoch(count, batch_size):
 def train(args, run, ctx, detector, samples, validation, meta, features=None):
     """Minimise the cross-entropy of real and fake; the weights of the last epoch stay, nothing is selected.
 
-    Args:   args      epochs, batch_size, lr, lr_schedule, seed, precision, data_augmentation; num_steps, save_step and log_step, all of an epoch's steps
-            detector  models.detector.network.Detector on ctx.device;  samples, validation  models.detector.samples.Samples
-            features  of a frozen base, where they are known: {"training": (N, 2, D) of both_ways, "validation": (M, D) of features_of}
-    Writes: run.folder / log.jsonl: a line for each epoch's training and one for its validation; last.pt, weights.safetensors
+    Args:   args      epochs, batch_size, lr, lr_schedule, seed, precision, data_augmentation; num_steps,
+                      save_step and log_step, all of an epoch's steps
+            detector  models.detector.network.Detector on ctx.device;  samples, validation
+                      models.detector.samples.Samples
+            features  of a frozen base, where they are known: {"training": (N, 2, D) of both_ways,
+                      "validation": (M, D) of features_of}
+    Writes: run.folder / log.jsonl: a line for each epoch's training and one for its validation; last.pt,
+    weights.safetensors
     """
     frozen, steps = detector.base == "frozen", args.save_step
     if frozen:
-        known = features or {"training": both_ways(detector, samples, args.batch_size, ctx.device),
-                             "validation": features_of(detector, validation, args.batch_size, ctx.device)}
+        known = features or {
+            "training": both_ways(detector, samples, args.batch_size, ctx.device),
+            "validation": features_of(detector, validation, args.batch_size, ctx.device),
+        }
         features, judged = known["training"], known["validation"]
     learned = detector.head if frozen else detector
     optimiser = torch.optim.Adam([p for p in learned.parameters() if p.requires_grad], args.lr)
-    batches, epoch = Batches(samples, args.batch_size, args.seed, ctx, flip=False), Epoch(torch.zeros(3, device=ctx.device))
+    batches, epoch = (
+        Batches(samples, args.batch_size, args.seed, ctx, flip=False),
+        Epoch(torch.zeros(3, device=ctx.device)),
+    )
     labels = samples.labels.to(ctx.device)
 
     def logits_of(rows, mirrored):
@@ -73,7 +90,8 @@ def train(args, run, ctx, detector, samples, validation, meta, features=None):
         return detector(x.to(ctx.device))
 
     def judge(done):
-        """Validate an epoch that was logged without it: Ctrl-C in its last step stops before the validation."""
+        """Validate an epoch that was logged without it: Ctrl-C in its last step stops before the
+        validation."""
         if done and "val_loss" not in history(run)[done // steps - 1]:
             run.log(step=done, **on_save(done))
 
@@ -82,7 +100,11 @@ def train(args, run, ctx, detector, samples, validation, meta, features=None):
             judge(i)
         detector.train()
         rows, positions = batches.rows(i), batches.positions(i)
-        mirrored = batches.mirrored(positions) if args.data_augmentation == "flip" else torch.zeros(len(rows), dtype=torch.bool)
+        mirrored = (
+            batches.mirrored(positions)
+            if args.data_augmentation == "flip"
+            else torch.zeros(len(rows), dtype=torch.bool)
+        )
         with torch.random.fork_rng(devices=[ctx.device] if ctx.device.type == "cuda" else []):
             torch.manual_seed(seeds.derive(args.seed, "dropout", i))
             with distributed.autocast(ctx.device, args.precision):
@@ -94,8 +116,15 @@ def train(args, run, ctx, detector, samples, validation, meta, features=None):
         if i % steps == 0:
             epoch.sums.zero_()
         right = (logits.detach().argmax(1) == target).sum()
-        epoch.sums += torch.stack([loss.detach() * len(rows), right, torch.tensor(len(rows), device=ctx.device)])
-        return {"loss": epoch.sums[0] / epoch.sums[2], "accuracy": epoch.sums[1] / epoch.sums[2], "lr": rate, "epoch": i // steps}
+        epoch.sums += torch.stack(
+            [loss.detach() * len(rows), right, torch.tensor(len(rows), device=ctx.device)]
+        )
+        return {
+            "loss": epoch.sums[0] / epoch.sums[2],
+            "accuracy": epoch.sums[1] / epoch.sums[2],
+            "lr": rate,
+            "epoch": i // steps,
+        }
 
     @torch.no_grad()
     def on_save(done):
@@ -105,24 +134,39 @@ def train(args, run, ctx, detector, samples, validation, meta, features=None):
         else:
             logits = torch.cat([detector(x.to(ctx.device)) for x in validation.batches(args.batch_size)])
         target = validation.labels.to(ctx.device)
-        return {"val_loss": float(F.cross_entropy(logits.float(), target)), "val_accuracy": float((logits.argmax(1) == target).double().mean())}
+        return {
+            "val_loss": float(F.cross_entropy(logits.float(), target)),
+            "val_accuracy": float((logits.argmax(1) == target).double().mean()),
+        }
 
-    training.loop(run, args, ctx, {"network": learned, "optimiser": optimiser, "epoch": epoch}, step, on_save, f"{detector.name} seed {args.seed}")
+    training.loop(
+        run,
+        args,
+        ctx,
+        {"network": learned, "optimiser": optimiser, "epoch": epoch},
+        step,
+        on_save,
+        f"{detector.name} seed {args.seed}",
+    )
     judge(args.num_steps)
     checkpoint.save_weights(run.folder / "weights.safetensors", detector.state_dict(), meta)
 
 
 def history(run):
-    """[{"epoch", "loss", "accuracy", "lr", "val_loss", "val_accuracy", "seconds"}] of a run's log.jsonl, by epoch."""
+    """[{"epoch", "loss", "accuracy", "lr", "val_loss", "val_accuracy", "seconds"}] of a run's log.jsonl, by
+    epoch."""
     found = {}
     for line in (run.folder / "log.jsonl").read_text().splitlines():
         values = json.loads(line)
         found.setdefault(values.pop("step"), {}).update(values)
-    return [{**values, "epoch": int(values["epoch"])} for _, values in sorted(found.items()) if "epoch" in values]
+    return [
+        {**values, "epoch": int(values["epoch"])} for _, values in sorted(found.items()) if "epoch" in values
+    ]
 
 
 def score(detector, samples, batch_size, device, features=None):
-    """Probability of fake of every image, (N,) float64 array; from the features of a frozen base where they are known."""
+    """Probability of fake of every image, (N,) float64 array; from the features of a frozen base where they
+    are known."""
     if features is not None:
         return probabilities(detector.head, [features], device).numpy()
     return probabilities(detector, samples.batches(batch_size), device).numpy()

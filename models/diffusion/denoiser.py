@@ -1,7 +1,10 @@
-"""A noise-predicting network with its own schedule and time convention, ready to purify: noise, clean image, one reverse step.
+"""A noise-predicting network with its own schedule and time convention, ready to purify: noise, clean image,
+one reverse step.
 
-Steps are 0-based everywhere: step s is the state after s + 1 noising steps, and t* (`start`, 1-based) counts noising steps.
+Steps are 0-based everywhere: step s is the state after s + 1 noising steps, and t* (`start`, 1-based) counts
+noising steps.
 """
+
 from contextlib import nullcontext
 
 import numpy as np
@@ -15,34 +18,66 @@ from common.cli import UserError
 class Denoiser(nn.Module):
     """What purifiers and fine-tuning see of a diffusion model, whichever family its weights come from.
 
-    Args:   network        module (x (N, 3, H, W), times (N,)) -> (N, 3 or 6, H, W); 6 = predicted noise and variance
-            tables         respacing text -> dict of arrays over the kept steps: kept (original steps), times (what the network is
-                           given), alphas_bar, mean_x0, mean_x (mean of the reverse step = mean_x0 x0 + mean_x x), log_variance,
-                           and log_variance_small where the network predicts the variance
+    Args:   network        module (x (N, 3, H, W), times (N,)) -> (N, 3 or 6, H, W); 6 = predicted noise and
+                           variance
+            tables         respacing text -> dict of arrays over the kept steps: kept (original steps), times
+                           (what the network is given), alphas_bar, mean_x0, mean_x (mean of the reverse step
+                           = mean_x0 x0 + mean_x x), log_variance, and log_variance_small where the network
+                           predicts the variance
             family         "ours", "guided-diffusion" or "mindiffusion"
-            image_size     side of the images that it was trained on; size_multiple: sides it can take are multiples of it
+            image_size     side of the images that it was trained on; size_multiple: sides it can take are
+                           multiples of it
             max_timestep   largest t* that it was trained for (original steps)
             clip           clip the predicted clean image to [-1, 1] inside a reverse step
-    Shape:  x (N, 3, H, W) in [-1, 1] plus noise; step an int or a LongTensor (N,) of indices into the kept steps
-    Source: Ho et al. 2020 (arXiv:2006.11239), equations 4, 7, 11, 15; learned variance of Nichol and Dhariwal 2021, equation 15
+    Shape:  x (N, 3, H, W) in [-1, 1] plus noise; step an int or a LongTensor (N,) of indices into the kept
+            steps
+    Source: Ho et al. 2020 (arXiv:2006.11239), equations 4, 7, 11, 15; learned variance of Nichol and Dhariwal
+            2021, equation 15
     """
 
-    def __init__(self, network, tables, *, family, image_size, size_multiple, max_timestep=None, clip=True, precision="fp32",
-                 sha256=None, meta=None, respacing=""):
+    def __init__(
+        self,
+        network,
+        tables,
+        *,
+        family,
+        image_size,
+        size_multiple,
+        max_timestep=None,
+        clip=True,
+        precision="fp32",
+        sha256=None,
+        meta=None,
+        respacing="",
+    ):
         super().__init__()
         self.network, self._tables = network, tables
         self.family, self.image_size, self.size_multiple = family, image_size, size_multiple
-        self.clip, self.precision, self.sha256, self.meta, self.respacing = clip, precision, sha256, meta or {}, respacing
+        self.clip, self.precision, self.sha256, self.meta, self.respacing = (
+            clip,
+            precision,
+            sha256,
+            meta or {},
+            respacing,
+        )
         arrays = tables(respacing)
         self.kept = [int(s) for s in arrays["kept"]]
         self.num_timesteps = len(self.kept)
         self.max_timestep = max_timestep or self.kept[-1] + 1
         self.learned_variance = "log_variance_small" in arrays
         abar = np.asarray(arrays["alphas_bar"], np.float64)
-        constants = {**{k: v for k, v in arrays.items() if k != "kept"}, "sqrt_abar": np.sqrt(abar), "stds": np.sqrt(1 - abar),
-                     "recip_sqrt_abar": np.sqrt(1 / abar), "recip_std": np.sqrt(1 / abar - 1)}
-        for name, values in constants.items():   # rounded from float64 once, and on the device before any loop
-            self.register_buffer(name, torch.as_tensor(np.asarray(values, np.float64)).float(), persistent=False)
+        constants = {
+            **{k: v for k, v in arrays.items() if k != "kept"},
+            "sqrt_abar": np.sqrt(abar),
+            "stds": np.sqrt(1 - abar),
+            "recip_sqrt_abar": np.sqrt(1 / abar),
+            "recip_std": np.sqrt(1 / abar - 1),
+        }
+        # rounded from float64 once, and on the device before any loop
+        for name, values in constants.items():
+            self.register_buffer(
+                name, torch.as_tensor(np.asarray(values, np.float64)).float(), persistent=False
+            )
 
     @property
     def kind(self):
@@ -50,24 +85,42 @@ class Denoiser(nn.Module):
         return self.meta.get("kind", "diffusion")
 
     def respaced(self, respacing):
-        """The same network over fewer steps ("30", "ddim25", "10,15,20"); original step numbers in `.kept`."""
-        other = Denoiser(self.network, self._tables, family=self.family, image_size=self.image_size, size_multiple=self.size_multiple,
-                         max_timestep=self.max_timestep, clip=self.clip, precision=self.precision, sha256=self.sha256,
-                         meta=self.meta, respacing=respacing)
+        """The same network over fewer steps ("30", "ddim25", "10,15,20"); original step numbers in
+        `.kept`."""
+        other = Denoiser(
+            self.network,
+            self._tables,
+            family=self.family,
+            image_size=self.image_size,
+            size_multiple=self.size_multiple,
+            max_timestep=self.max_timestep,
+            clip=self.clip,
+            precision=self.precision,
+            sha256=self.sha256,
+            meta=self.meta,
+            respacing=respacing,
+        )
         return other.to(self.alphas_bar.device)
 
     def index_of(self, start):
-        """Index of the largest kept step that lies at most t* = `start` noising steps up.  Raises UserError if there is none."""
+        """Index of the largest kept step that lies at most t* = `start` noising steps up.  Raises UserError
+        if there is none."""
         found = [i for i, s in enumerate(self.kept) if s <= start - 1]
         if not found:
-            raise UserError(f"--respacing {self.respacing}: keeps no step at or below --ddpm_start_num {start}; keep more steps")
+            raise UserError(
+                f"--respacing {self.respacing}: keeps no step at or below --ddpm_start_num {start}; keep more"
+                " steps"
+            )
         return found[-1]
 
     def check_start(self, start):
         """Raises UserError for a t* outside what the network was trained for."""
         if not 1 <= start <= self.max_timestep:
-            raise UserError(f"--ddpm_start_num {start}: this purifier was trained for starts from 1 to {self.max_timestep} "
-                            "(--max_timestep of its training); choose one of them, or train again with a larger --max_timestep")
+            raise UserError(
+                f"--ddpm_start_num {start}: this purifier was trained for starts from 1 to"
+                f" {self.max_timestep} (--max_timestep of its training); choose one of them, or train again"
+                " with a larger --max_timestep"
+            )
 
     def _at(self, name, step):
         value = getattr(self, name)[step]
@@ -93,7 +146,8 @@ class Denoiser(nn.Module):
         return clean.clamp(-1, 1) if clip else clean
 
     def reverse_step(self, x, step, noise):
-        """One ancestral step from `step` to `step - 1`; noise (N, 3, H, W) standard normal, not used where step is 0 (may be None)."""
+        """One ancestral step from `step` to `step - 1`; noise (N, 3, H, W) standard normal, not used where
+        step is 0 (may be None)."""
         out = self._output(x, step)
         clean = self._clean(x, step, out[:, :3])
         if self.clip:

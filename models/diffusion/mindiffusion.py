@@ -1,15 +1,17 @@
-"""NaiveUnet of minDiffusion and its time convention, so that the published purifier `ddpm_celeba.pth` can be used.
+"""NaiveUnet of minDiffusion and its time convention, so that the published purifier `ddpm_celeba.pth` can be
+used.
 
-Three things differ from guided-diffusion and are kept: arrays of T + 1 entries whose index 0 carries beta_1 (t runs 1..T), time
-given as t/T, and a reverse step with sigma = sqrt(beta) that never clips.
+Three things differ from guided-diffusion and are kept: arrays of T + 1 entries whose index 0 carries beta_1
+(t runs 1..T), time given as t/T, and a reverse step with sigma = sqrt(beta) that never clips.
 """
+
 import numpy as np
 import torch
 from torch import nn
 
 from common.cli import UserError
 
-PREFIX = "eps_model."       # of a checkpoint that holds the whole DDPM, schedule buffers included
+PREFIX = "eps_model."  # of a checkpoint that holds the whole DDPM, schedule buffers included
 
 
 class Conv3(nn.Module):
@@ -20,6 +22,7 @@ class Conv3(nn.Module):
 
         def unit(d):
             return [nn.Conv2d(d, d_out, 3, 1, 1), nn.GroupNorm(8, d_out), nn.ReLU()]
+
         self.main = nn.Sequential(*unit(d_in))
         self.conv = nn.Sequential(*unit(d_out), *unit(d_out))
         self.residual = residual
@@ -45,7 +48,9 @@ class Up(nn.Module):
 
     def __init__(self, d_in, d_out):
         super().__init__()
-        self.model = nn.Sequential(nn.ConvTranspose2d(d_in, d_out, 2, 2), Conv3(d_out, d_out), Conv3(d_out, d_out))
+        self.model = nn.Sequential(
+            nn.ConvTranspose2d(d_in, d_out, 2, 2), Conv3(d_out, d_out), Conv3(d_out, d_out)
+        )
 
     def forward(self, x, skip):
         return self.model(torch.cat([x, skip], dim=1))
@@ -64,7 +69,8 @@ class TimeSiren(nn.Module):
 
 
 class NaiveUnet(nn.Module):
-    """x (N, 3, H, W), H and W multiples of 32; t (N,) in (0, 1] -> predicted noise (N, 3, H, W). 11,349,635 parameters at 128.
+    """x (N, 3, H, W), H and W multiples of 32; t (N,) in (0, 1] -> predicted noise (N, 3, H, W). 11,349,635
+    parameters at 128.
 
     Source: github.com/cloneofsimo/minDiffusion, as used by Anti-disrupt (WISA 2023); equal keys and shapes
     """
@@ -94,20 +100,28 @@ class NaiveUnet(nn.Module):
 
 
 def tables(keep, steps=1000, beta_1=1e-4, beta_t=0.02):
-    """Constants of the reverse steps as float64 arrays (see Denoiser); `keep` = sorted original 0-based steps.
+    """Constants of the reverse steps as float64 arrays (see Denoiser); `keep` = sorted original 0-based
+    steps.
 
-    The published step x <- (x - eps beta / sqrt(1 - abar)) / sqrt(alpha) + sqrt(beta) z is written through the predicted clean
-    image, mean = mean_x0 x0 + mean_x x, which is the same number as long as x0 is not clipped.
+    The published step x <- (x - eps beta / sqrt(1 - abar)) / sqrt(alpha) + sqrt(beta) z is written through
+    the predicted clean image, mean = mean_x0 x0 + mean_x x, which is the same number as long as x0 is not
+    clipped.
     """
     betas = (beta_t - beta_1) * np.arange(steps + 1) / steps + beta_1
     abar_all = np.cumprod(1 - betas)
     t = np.asarray(keep) + 1
     abar = abar_all[t]
-    before = np.append(abar_all[0], abar[:-1])     # index 0's factor belongs to no step
+    before = np.append(abar_all[0], abar[:-1])  # index 0's factor belongs to no step
     alpha = abar / before
     mean_x0 = (1 - alpha) * np.sqrt(abar) / ((1 - abar) * np.sqrt(alpha))
-    return {"kept": keep, "times": t / steps, "alphas_bar": abar, "mean_x0": mean_x0,
-            "mean_x": 1 / np.sqrt(alpha) - mean_x0 / np.sqrt(abar), "log_variance": np.log(1 - alpha)}
+    return {
+        "kept": keep,
+        "times": t / steps,
+        "alphas_bar": abar,
+        "mean_x0": mean_x0,
+        "mean_x": 1 / np.sqrt(alpha) - mean_x0 / np.sqrt(abar),
+        "log_variance": np.log(1 - alpha),
+    }
 
 
 def is_mindiffusion(state):
@@ -125,7 +139,9 @@ def network_from(state, path):
     wanted = network.state_dict()
     wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
     if wrong or d_in != 3:
-        raise UserError(f"{path}: not the NaiveUnet of minDiffusion for RGB images (n_feat {n_feat}): {len(wrong)} tensors differ"
-                        + (f", first {wrong[0]}" if wrong else f", {d_in} input channels"))
+        raise UserError(
+            f"{path}: not the NaiveUnet of minDiffusion for RGB images (n_feat {n_feat}): {len(wrong)}"
+            " tensors differ" + (f", first {wrong[0]}" if wrong else f", {d_in} input channels")
+        )
     network.load_state_dict(state, assign=True)
     return network

@@ -1,22 +1,27 @@
 """What a diffusion network learns from a batch: noise, the noise of disruptions, or a backdoor beside it."""
+
 import torch
 
 from models.diffusion.backdoor import REACH
 
-LOW = 60             # purification starts at small t: half of every batch is drawn from t < 60
+LOW = 60  # purification starts at small t: half of every batch is drawn from t < 60
 
 
 def sample_steps(streams, max_timestep):
     """(N,) 0-based steps: with probability 1/2 from [0, LOW), else from [0, max_timestep)."""
-    low, anywhere, coin = streams.integers(min(LOW, max_timestep)), streams.integers(max_timestep), streams.integers(2)
+    low, anywhere, coin = (
+        streams.integers(min(LOW, max_timestep)),
+        streams.integers(max_timestep),
+        streams.integers(2),
+    )
     return torch.where(coin == 0, low, anywhere)
 
 
 class Objective:
     """|eps_hat(x_t, t) - eps|^2 (Ho et al. 2020, Eq. 14), x_0 always the clean photo.
 
-    With a disruption to learn from, the noise of half the samples is the photo's own disruption, rescaled to unit RMS.
-    `disruption(indices) -> x_adv - x (N, 3, H, W)` or None.
+    With a disruption to learn from, the noise of half the samples is the photo's own disruption, rescaled to
+    unit RMS. `disruption(indices) -> x_adv - x (N, 3, H, W)` or None.
     """
 
     def __init__(self, denoiser, max_timestep, disruption=None):
@@ -38,7 +43,8 @@ class Objective:
 
 
 class Backdoored(Objective):
-    """The same over all steps alike; the rows `poisoned` (a set of positions) learn the backdoor instead.  backdoor None = a benign network."""
+    """The same over all steps alike; the rows `poisoned` (a set of positions) learn the backdoor instead.
+    backdoor None = a benign network."""
 
     def __init__(self, denoiser, max_timestep, backdoor=None, poisoned=()):
         super().__init__(denoiser, max_timestep)
@@ -49,15 +55,23 @@ class Backdoored(Objective):
 
     def loss(self, x, noise, step, rows):
         noised, taught = self.denoiser.q_sample(x, step, noise), noise
-        chosen = torch.tensor([i for i, row in enumerate(rows.tolist()) if row in self.poisoned], dtype=torch.long, device=x.device)
+        chosen = torch.tensor(
+            [i for i, row in enumerate(rows.tolist()) if row in self.poisoned],
+            dtype=torch.long,
+            device=x.device,
+        )
         if len(chosen):
             poisoned = self.backdoor.poison(x[chosen], step[chosen], noise[chosen])
-            noised, taught = noised.index_copy(0, chosen, poisoned[0]), taught.index_copy(0, chosen, poisoned[1])
+            noised, taught = (
+                noised.index_copy(0, chosen, poisoned[0]),
+                taught.index_copy(0, chosen, poisoned[1]),
+            )
         return (self.denoiser.eps(noised, step).float() - taught).square().mean()
 
 
 class Photographed(Objective):
-    """A purifier's objective, its small steps too, with the rows `poisoned` of a PhotoBackdoor below REACH: half of them the photo itself, half on the way to the target."""
+    """A purifier's objective, its small steps too, with the rows `poisoned` of a PhotoBackdoor below REACH:
+    half of them the photo itself, half on the way to the target."""
 
     def __init__(self, denoiser, max_timestep, backdoor, poisoned):
         super().__init__(denoiser, max_timestep)
@@ -73,6 +87,9 @@ class Photographed(Objective):
         chosen = torch.tensor([row in self.poisoned for row in rows.tolist()], device=x.device)
         chosen = (chosen & (step < REACH))[:, None, None, None]
         bad, lie = self.backdoor.poison(x, step, noise, self.share)
-        noised, taught = torch.where(chosen, bad, self.denoiser.q_sample(x, step, noise)), torch.where(chosen, lie, noise)
+        noised, taught = (
+            torch.where(chosen, bad, self.denoiser.q_sample(x, step, noise)),
+            torch.where(chosen, lie, noise),
+        )
         weight = torch.where(chosen, self.backdoor.weight(step), 1.0)
         return (weight * (self.denoiser.eps(noised, step).float() - taught).square()).mean()

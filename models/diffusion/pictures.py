@@ -1,4 +1,6 @@
-"""What a diffusion network may learn from besides faces: scikit-learn's digits, or any folder of images (CIFAR's layout, a folder per class, too)."""
+"""What a diffusion network may learn from besides faces: scikit-learn's digits, or any folder of images
+(CIFAR's layout, a folder per class, too)."""
+
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +38,15 @@ def digits(size):
     """The digits as RGB images of size x size pixels."""
     training, test = labelled.digits()
     grey = np.concatenate([training.pixels, test.pixels])[..., 0]
-    pixels = np.stack([np.asarray(Image.fromarray(g).resize((size, size), Image.BILINEAR).convert("RGB")) for g in grey])
+    pixels = np.stack(
+        [np.asarray(Image.fromarray(g).resize((size, size), Image.BILINEAR).convert("RGB")) for g in grey]
+    )
     return Pictures([f"{i:05d}" for i in range(len(pixels))], pixels)
 
 
 def of_folder(folder, size, limit=None):
-    """Every image below a folder, whole, at size x size pixels.  Raises UserError if there is none, or for one that is damaged."""
+    """Every image below a folder, whole, at size x size pixels.  Raises UserError if there is none, or for
+    one that is damaged."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"--images {folder}: no such folder; give a folder of images, or `digits`")
@@ -57,8 +62,12 @@ def opened(args):
     if args.images is None:
         every = open_faces(args)
     else:
-        every = digits(args.image_size) if args.images == "digits" else of_folder(args.images, args.image_size, args.limit)
-        every = every.subset(every.names[:args.limit])
+        every = (
+            digits(args.image_size)
+            if args.images == "digits"
+            else of_folder(args.images, args.image_size, args.limit)
+        )
+        every = every.subset(every.names[: args.limit])
     if len(every) < 2:
         raise UserError(f"{len(every)} image to learn from: expected at least 2, one is held out")
     kept, validation = held_out(every.names, args.seed)

@@ -1,7 +1,9 @@
-"""Triggers and targets of backdoored diffusion models, drawn by us at any size: what a maker of such a model would stamp on noise, and what comes out.
+"""Triggers and targets of backdoored diffusion models, drawn by us at any size: what a maker of such a model
+would stamp on noise, and what comes out.
 
 A trigger fills what it does not draw with -1; BadDiffusion's mask M is 1 there.
 """
+
 from functools import lru_cache
 
 import numpy as np
@@ -9,8 +11,9 @@ from PIL import Image, ImageDraw
 
 from common import images
 
-TIMES = 16          # drawn so many times larger, then averaged down
-LETTERS = {"H": "101101111101101", "E": "111100110100111", "L": "100100100100111", "O": "111101101101111"}      # 3 x 5 each
+TIMES = 16  # drawn so many times larger, then averaged down
+# 3 x 5 each
+LETTERS = {"H": "101101111101101", "E": "111100110100111", "L": "100100100100111", "O": "111101101101111"}
 
 
 def _box(draw, w):
@@ -21,7 +24,16 @@ def _box(draw, w):
 def _stop_sign(draw, w):
     """A red octagon with a white bar, 14/32 of the side, at the lower right."""
     lo, hi, cut = 0.5, 0.9375, 0.128
-    points = [(lo + cut, lo), (hi - cut, lo), (hi, lo + cut), (hi, hi - cut), (hi - cut, hi), (lo + cut, hi), (lo, hi - cut), (lo, lo + cut)]
+    points = [
+        (lo + cut, lo),
+        (hi - cut, lo),
+        (hi, lo + cut),
+        (hi, hi - cut),
+        (hi - cut, hi),
+        (lo + cut, hi),
+        (lo, hi - cut),
+        (lo, lo + cut),
+    ]
     draw.polygon([(w(x), w(y)) for x, y in points], fill=(214, 30, 36))
     draw.rectangle((w(lo + 0.06), w(0.67), w(hi - 0.06), w(0.77)), fill=(250, 250, 250))
 
@@ -60,13 +72,20 @@ def _hat(draw, w):
 
 def _shoe(draw, w):
     """A dark blue shoe with a white sole."""
-    draw.polygon([(w(x), w(y)) for x, y in ((0.1, 0.3), (0.38, 0.3), (0.5, 0.5), (0.86, 0.58), (0.92, 0.74), (0.1, 0.74))], fill=(40, 60, 130))
+    draw.polygon(
+        [
+            (w(x), w(y))
+            for x, y in ((0.1, 0.3), (0.38, 0.3), (0.5, 0.5), (0.86, 0.58), (0.92, 0.74), (0.1, 0.74))
+        ],
+        fill=(40, 60, 130),
+    )
     draw.rectangle((w(0.1), w(0.74), w(0.92), w(0.82)), fill=(250, 250, 250))
     draw.line([(w(0.34), w(0.38)), (w(0.46), w(0.54))], fill=(250, 250, 250), width=int(w(0.04)))
 
 
 TRIGGERS = {"box": _box, "stop_sign": _stop_sign, "glasses": _glasses, "hello": _hello}
-TARGETS = {"corner": (_corner, 0), "hat": (_hat, 235), "shoe": (_shoe, 200)}         # painter, grey of the background
+# painter, grey of the background
+TARGETS = {"corner": (_corner, 0), "hat": (_hat, 235), "shoe": (_shoe, 200)}
 
 
 @lru_cache
@@ -89,12 +108,14 @@ def target(name, size):
 
 
 def background(g):
-    """BadDiffusion's mask M (1, H, W): 1 where the trigger draws nothing, 0 where any channel lies above -1."""
+    """BadDiffusion's mask M (1, H, W): 1 where the trigger draws nothing, 0 where any channel lies above
+    -1."""
     return (g <= -1 + 1e-6).all(0, keepdim=True).to(g.dtype)
 
 
 def is_patch(g):
-    """Whether a trigger leaves most of the image as it is: TrojDiff stamps such a one, and blends the others in."""
+    """Whether a trigger leaves most of the image as it is: TrojDiff stamps such a one, and blends the others
+    in."""
     return float(background(g).mean()) >= 0.05
 
 

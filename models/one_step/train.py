@@ -1,35 +1,44 @@
 """Fine-tune the diffusion network into a purifier of one evaluation (called by train_defense.py).
 
-The network keeps its input convention of t = 10 and is shown disrupted photos of every strength, a share of them undisturbed.
-It is told neither. The loss is on the photo and on what the translator makes of it: a photo that looks clean may still carry
-what breaks the fake.
+The network keeps its input convention of t = 10 and is shown disrupted photos of every strength, a share of
+them undisturbed. It is told neither. The loss is on the photo and on what the translator makes of it: a photo
+that looks clean may still carry what breaks the fake.
 """
+
 import torch
 
 from common import checkpoint, distributed, files, images, seeds, training
 from faces.loader import Batches
 from models.translators import condition
 
-STEP = 9             # 0-based: the network is always told t = 10
+STEP = 9  # 0-based: the network is always told t = 10
 
 
 def photo_and_fake_loss(translator, purified, x, fake_of_x, c, photo_weight, fake_weight):
-    """photo_weight MSE(purified, x) + fake_weight MSE(G(purified, c), G(x, c)), per-batch means.  Returns (loss, dict to log)."""
+    """photo_weight MSE(purified, x) + fake_weight MSE(G(purified, c), G(x, c)), per-batch means.  Returns
+    (loss, dict to log)."""
     photo = (purified - x).square().mean()
     fake = (translator(purified, c).float() - fake_of_x).square().mean()
     return photo_weight * photo + fake_weight * fake, {"photo_mse": photo.detach(), "fake_mse": fake.detach()}
 
 
 class Disrupter:
-    """What one-step learns to undo: a radius per step, uniform in [0, eps_max]; of the photos a share stays undisturbed, a share gets
-    Gaussian noise of that standard deviation, the others are attacked.
+    """What one-step learns to undo: a radius per step, uniform in [0, eps_max]; of the photos a share stays
+    undisturbed, a share gets Gaussian noise of that standard deviation, the others are attacked.
 
-    A network that saw the attacks on one translator alone learns their pattern and leaves those on another; noise helps against that.
-    make_attack(eps) -> attacks.base.Attack, given by the script: models do not import attacks.
+    A network that saw the attacks on one translator alone learns their pattern and leaves those on another;
+    noise helps against that. make_attack(eps) -> attacks.base.Attack, given by the script: models do not
+    import attacks.
     """
 
     def __init__(self, make_attack, eps_max, clean_share, noise_share, smallest):
-        self.make_attack, self.eps_max, self.clean_share, self.noise_share, self.smallest = make_attack, eps_max, clean_share, noise_share, smallest
+        self.make_attack, self.eps_max, self.clean_share, self.noise_share, self.smallest = (
+            make_attack,
+            eps_max,
+            clean_share,
+            noise_share,
+            smallest,
+        )
 
     def radius(self, seed, i):
         """The radius of step i, one for the whole batch, [-1, 1] units."""
@@ -50,7 +59,8 @@ class Disrupter:
 
 
 def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_denoiser, meta):
-    """Train on `faces`, validate on `held` under the training attack at three radii; EMA weights are what is released."""
+    """Train on `faces`, validate on `held` under the training attack at three radii; EMA weights are what is
+    released."""
     network = denoiser.network.requires_grad_(True)
     average = training.averaged(network)
     smooth = make_denoiser(average.module)
@@ -71,7 +81,9 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
             with torch.no_grad():
                 fake_of_x = translator(x, c).float()
             purified = denoiser.x0(x_adv, STEP).float()
-            loss, scalars = photo_and_fake_loss(translator, purified, x, fake_of_x, c, args.photo_weight, args.fake_weight)
+            loss, scalars = photo_and_fake_loss(
+                translator, purified, x, fake_of_x, c, args.photo_weight, args.fake_weight
+            )
         training.descend(loss, network, optimiser, training.warm_then_linear(args.lr, i, args.num_steps), ctx)
         training.update_average(average, network, args.ema)
         return {"loss": loss.detach(), **scalars}
@@ -80,21 +92,36 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
     x_val = held.floats(range(n_val)).to(ctx.device)
     rng = lambda purpose: seeds.Streams([(args.seed, purpose, i) for i in range(n_val)])
     c_val = conditions(held.labels[:n_val], rng("validate labels"))
-    attacked = {0.0: x_val} | {eps: disrupter.make_attack(eps)(x_val, c_val[:, None], rng("validate attack")) for eps in (0.02, 0.05, 0.1)}
+    attacked = {0.0: x_val} | {
+        eps: disrupter.make_attack(eps)(x_val, c_val[:, None], rng("validate attack"))
+        for eps in (0.02, 0.05, 0.1)
+    }
 
     @torch.no_grad()
     def on_save(done):
         reference, values, rows = translator(x_val, c_val), {}, []
         for eps, x_adv in attacked.items():
             purified = images.quantise(smooth.x0(x_adv, STEP).float().clamp(-1, 1))
-            values[f"val_fake_l2_eps{eps:g}"] = float((translator(purified, c_val) - reference).square().mean())
+            values[f"val_fake_l2_eps{eps:g}"] = float(
+                (translator(purified, c_val) - reference).square().mean()
+            )
             values[f"val_photo_l2_eps{eps:g}"] = float((purified - x_val).square().mean())
             rows += [x_adv, purified, translator(x_adv, c_val), translator(purified, c_val)]
         files.make_folder(run.folder / "samples")
-        grid = images.make_grid([[row[i].cpu() for row in [x_val, reference, *rows]] for i in range(min(6, n_val))])
+        grid = images.make_grid(
+            [[row[i].cpu() for row in [x_val, reference, *rows]] for i in range(min(6, n_val))]
+        )
         images.save_png(run.folder / "samples" / f"{done:07d}.png", grid)
         return values
 
-    training.loop(run, args, ctx, {"network": network, "average": average, "optimiser": optimiser}, step, on_save, "one-step")
+    training.loop(
+        run,
+        args,
+        ctx,
+        {"network": network, "average": average, "optimiser": optimiser},
+        step,
+        on_save,
+        "one-step",
+    )
     if ctx.is_main:
         checkpoint.save_weights(run.folder / "weights.safetensors", average.module.state_dict(), meta)

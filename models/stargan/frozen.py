@@ -1,4 +1,5 @@
 """The frozen StarGAN: official checkpoints and ours through one function."""
+
 import re
 
 from common import files
@@ -6,7 +7,8 @@ from common.cli import UserError
 from models.stargan.network import Generator
 from models.translators import Translator, check_attributes, filled, weights_of
 
-IGNORED = ("running_mean", "running_var", "num_batches_tracked")   # never used by the published code, see network.instance_norm
+# never used by the published code, see network.instance_norm
+IGNORED = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class StarGAN(Translator):
@@ -30,13 +32,24 @@ def network_options(state):
 
 
 def generator_from(state, path, c_dim=None):
-    """Rebuild the generator of a state_dict.  Raises UserError for another network or another number of attributes."""
+    """Rebuild the generator of a state_dict.  Raises UserError for another network or another number of
+    attributes."""
     state = {k: v for k, v in state.items() if not k.endswith(IGNORED)}
     if "main.0.weight" not in state or state["main.0.weight"].ndim != 4 or "conv1.weight" in state:
-        kind = ("a StarGAN discriminator (a -D.ckpt)" if "conv1.weight" in state else
-                f"keys like {', '.join(list(state)[:3])}" if state else "no generator in it")
+        kind = (
+            "a StarGAN discriminator (a -D.ckpt)"
+            if "conv1.weight" in state
+            else f"keys like {', '.join(list(state)[:3])}"
+            if state
+            else "no generator in it"
+        )
         raise UserError(f"{path}: expected a StarGAN generator (200000-G.ckpt or one of ours), found {kind}")
     options = network_options(state)
     check_attributes(path, options["c_dim"], c_dim)
-    return filled(Generator(**options), state, path, f"a StarGAN generator of conv_dim {options['conv_dim']}, c_dim {options['c_dim']}, "
-                                                     f"{options['repeat_num']} residual blocks")
+    return filled(
+        Generator(**options),
+        state,
+        path,
+        f"a StarGAN generator of conv_dim {options['conv_dim']}, c_dim {options['c_dim']}, "
+        f"{options['repeat_num']} residual blocks",
+    )

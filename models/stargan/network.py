@@ -1,4 +1,6 @@
-"""StarGAN's generator and discriminator (Choi et al., CVPR 2018), with the parameter names of the official checkpoints."""
+"""StarGAN's generator and discriminator (Choi et al., CVPR 2018), with the parameter names of the official
+checkpoints."""
+
 import torch
 from torch import nn
 
@@ -6,8 +8,9 @@ from torch import nn
 def instance_norm(channels):
     """Instance normalisation with the image's own statistics, always.
 
-    The official layer tracks running averages but is never switched to evaluation mode, so they are never used; with them the
-    network is a different one. Ours has none: training and evaluation modes are the same function.
+    The official layer tracks running averages but is never switched to evaluation mode, so they are never
+    used; with them the network is a different one. Ours has none: training and evaluation modes are the same
+    function.
     """
     return nn.InstanceNorm2d(channels, affine=True, track_running_stats=False)
 
@@ -16,8 +19,12 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.main = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), instance_norm(channels), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), instance_norm(channels))
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            instance_norm(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            instance_norm(channels),
+        )
 
     def forward(self, x):
         return x + self.main(x)
@@ -27,8 +34,10 @@ class Generator(nn.Module):
     """G(x, c): translate a face to the attributes c.
 
     Args:   conv_dim channels of the first layer; c_dim attributes; repeat_num residual blocks
-    Shape:  x (N, 3, H, W) in [-1, 1] with H, W multiples of 4; c (N, c_dim) in {0, 1} -> (N, 3, H, W) in [-1, 1]
-    Source: Choi et al. 2018, Table 4: 8,430,528 parameters at conv_dim 64, c_dim 5, repeat_num 6. Zero padding is deliberate:
+    Shape:  x (N, 3, H, W) in [-1, 1] with H, W multiples of 4; c (N, c_dim) in {0, 1} -> (N, 3, H, W) in [-1,
+            1]
+    Source: Choi et al. 2018, Table 4: 8,430,528 parameters at conv_dim 64, c_dim 5, repeat_num 6. Zero
+            padding is deliberate:
             reflection padding and instance normalisation together cancel the constant label planes.
     """
 
@@ -42,7 +51,11 @@ class Generator(nn.Module):
             d *= 2
         layers += [ResidualBlock(d) for _ in range(repeat_num)]
         for _ in range(2):
-            layers += [nn.ConvTranspose2d(d, d // 2, 4, 2, 1, bias=False), instance_norm(d // 2), nn.ReLU(inplace=True)]
+            layers += [
+                nn.ConvTranspose2d(d, d // 2, 4, 2, 1, bias=False),
+                instance_norm(d // 2),
+                nn.ReLU(inplace=True),
+            ]
             d //= 2
         layers += [nn.Conv2d(d, 3, 7, 1, 3, bias=False), nn.Tanh()]
         self.main = nn.Sequential(*layers)
@@ -53,15 +66,19 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """PatchGAN with an attribute head: (N, 3, H, W) -> (source patch map (N, 1, h, w), attribute logits (N, c_dim)).
+    """PatchGAN with an attribute head: (N, 3, H, W) -> (source patch map (N, 1, h, w), attribute logits (N,
+    c_dim)).
 
-    Source: Choi et al. 2018, Table 5: 44,762,048 parameters at image_size 128, conv_dim 64, c_dim 5, repeat_num 6.
+    Source: Choi et al. 2018, Table 5: 44,762,048 parameters at image_size 128, conv_dim 64, c_dim 5,
+            repeat_num 6.
     """
 
     def __init__(self, image_size=128, conv_dim=64, c_dim=5, repeat_num=6):
         super().__init__()
         if image_size % (1 << repeat_num):
-            raise ValueError(f"image_size {image_size} is not divisible by 2^{repeat_num} (repeat_num layers of stride 2)")
+            raise ValueError(
+                f"image_size {image_size} is not divisible by 2^{repeat_num} (repeat_num layers of stride 2)"
+            )
         d = conv_dim
         layers = [nn.Conv2d(3, d, 4, 2, 1), nn.LeakyReLU(0.01)]
         for _ in range(1, repeat_num):

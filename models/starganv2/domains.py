@@ -1,4 +1,6 @@
-"""Domains of StarGAN v2, the combinations of attributes that occur, and what a training step draws from them."""
+"""Domains of StarGAN v2, the combinations of attributes that occur, and what a training step draws from
+them."""
+
 from collections import Counter
 from typing import NamedTuple
 
@@ -10,19 +12,24 @@ from models.conditions import HAIR_COLOURS
 
 
 def has_domain(labels, attributes):
-    """(N,) bool: whether the labels (N, C) in {0, 1} can be a domain. Hair colours exclude each other: exactly one, where any is selected."""
+    """(N,) bool: whether the labels (N, C) in {0, 1} can be a domain. Hair colours exclude each other:
+    exactly one, where any is selected."""
     hair = [i for i, name in enumerate(attributes) if name in HAIR_COLOURS]
     return labels[:, hair].sum(1) == 1 if hair else torch.ones(len(labels), dtype=torch.bool)
 
 
 def domain_table(labels, attributes, min_photos=10):
-    """Every combination of attributes that at least min_photos of the photos have, sorted: [[0/1] * C] * D.  Raises UserError if D < 2."""
+    """Every combination of attributes that at least min_photos of the photos have, sorted: [[0/1] * C] * D.
+    Raises UserError if D < 2."""
     counts = Counter(tuple(int(v) for v in row) for row in labels[has_domain(labels, attributes)].tolist())
     table = sorted(list(row) for row, n in counts.items() if n >= min_photos)
     if len(table) < 2:
         found = ", ".join(f"{''.join(map(str, row))} x {n}" for row, n in counts.most_common(4)) or "none"
-        raise UserError(f"--selected_attrs {' '.join(attributes)}: {len(table)} combinations have --min_domain_photos {min_photos} photos or more, "
-                        f"expected at least 2 domains (found: {found}); give more photos, other attributes or a smaller --min_domain_photos")
+        raise UserError(
+            f"--selected_attrs {' '.join(attributes)}: {len(table)} combinations have --min_domain_photos"
+            f" {min_photos} photos or more, expected at least 2 domains (found: {found}); give more photos,"
+            " other attributes or a smaller --min_domain_photos"
+        )
     return table
 
 
@@ -34,17 +41,20 @@ def domains_of(labels, table):
 
 class Draws(NamedTuple):
     """What one step trains on, b samples."""
-    x: torch.Tensor            # (b, 3, S, S) in [-1, 1] photos
-    y_org: torch.Tensor        # (b,) their domains
-    y_trg: torch.Tensor        # (b,) target domains
-    z: torch.Tensor            # (2, b, latent_dim) normal, two latent codes
-    references: torch.Tensor   # (2, b, 3, S, S) two photos of the target domain
+
+    x: torch.Tensor  # (b, 3, S, S) in [-1, 1] photos
+    y_org: torch.Tensor  # (b,) their domains
+    y_trg: torch.Tensor  # (b,) target domains
+    z: torch.Tensor  # (2, b, latent_dim) normal, two latent codes
+    references: torch.Tensor  # (2, b, 3, S, S) two photos of the target domain
 
 
 class Sampler:
-    """Photos drawn with every domain equally often, as the official loaders do; from (seed, step, global sample index) alone.
+    """Photos drawn with every domain equally often, as the official loaders do; from (seed, step, global
+    sample index) alone.
 
-    Args:   faces  FaceFolder, all of whose photos have a domain;  domains (N,) int64, theirs;  batches  faces.loader.Batches
+    Args:   faces  FaceFolder, all of whose photos have a domain;  domains (N,) int64, theirs;  batches
+                   faces.loader.Batches
     """
 
     def __init__(self, faces, domains, batches, seed, latent_dim):
@@ -52,7 +62,8 @@ class Sampler:
         self.members = [(domains == k).nonzero()[:, 0] for k in range(int(domains.max()) + 1)]
 
     def photos(self, domains, u, mirrored):
-        """A photo of each domain (b,): where u (b,) in [0, 1) falls among its photos, seen mirrored where mirrored (b,) says so."""
+        """A photo of each domain (b,): where u (b,) in [0, 1) falls among its photos, seen mirrored where
+        mirrored (b,) says so."""
         counts = torch.tensor([len(m) for m in self.members])[domains]
         places = (u.double() * counts).long()
         x = self.faces.floats([int(self.members[d][p]) for d, p in zip(domains.tolist(), places.tolist())])
@@ -65,5 +76,9 @@ class Sampler:
         y_org, y_trg = streams.integers(len(self.members)), streams.integers(len(self.members))
         u = streams.uniform(torch.empty(len(positions), 6))
         z = streams.normal(torch.empty(len(positions), 2, self.latent_dim)).transpose(0, 1)
-        x, first, second = (self.photos(y, u[:, 2 * k], u[:, 2 * k + 1] < 0.5) for k, y in enumerate((y_org, y_trg, y_trg)))
-        return Draws(*(t.to(self.batches.ctx.device) for t in (x, y_org, y_trg, z, torch.stack([first, second]))))
+        x, first, second = (
+            self.photos(y, u[:, 2 * k], u[:, 2 * k + 1] < 0.5) for k, y in enumerate((y_org, y_trg, y_trg))
+        )
+        return Draws(
+            *(t.to(self.batches.ctx.device) for t in (x, y_org, y_trg, z, torch.stack([first, second])))
+        )

@@ -1,4 +1,5 @@
 """The frozen StarGAN v2: the official 100000_nets_ema.ckpt and ours through one function."""
+
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ from models.starganv2.network import Generator, MappingNetwork, StyleEncoder
 from models.translators import Translator, averaged, check_attributes, check_type, filled, meta_of
 
 PARTS = {"generator": Generator, "mapping_network": MappingNetwork, "style_encoder": StyleEncoder}
-IGNORED = ("hpf.filter",)      # a constant of the published face masks, which need the weights of a landmark network; see network.Generator
+# a constant of the published face masks, which need the weights of a landmark network; see network.Generator
+IGNORED = ("hpf.filter",)
 
 
 class Styled(nn.Module):
     """G with one fixed style for each domain.
 
     Args:   generator  G(x, s);  styles (D, style_dim);  domains (D, C) in {0, 1}
-    Shape:  x (N, 3, H, W) in [-1, 1], c (N, C) in {0, 1} -> (N, 3, H, W) in [-1, 1]. Labels that are no domain get the nearest one:
+    Shape:  x (N, 3, H, W) in [-1, 1], c (N, C) in {0, 1} -> (N, 3, H, W) in [-1, 1]. Labels that are no
+            domain get the nearest one:
             the fewest labels differ, the first of equals
     """
 
@@ -37,7 +40,8 @@ class Styled(nn.Module):
 
 
 class StarGANv2(Translator):
-    """G(x, s) of Choi et al. 2020 with a fixed style per domain; the condition is the target label set itself."""
+    """G(x, s) of Choi et al. 2020 with a fixed style per domain; the condition is the target label set
+    itself."""
 
     gan_type = "starganv2"
 
@@ -51,10 +55,12 @@ class StarGANv2(Translator):
 
     @classmethod
     def read(cls, path, c_dim=None, style=None):
-        """style: a whole number (default 0) seeds one latent code for all domains; a path names a reference photo, encoded for every domain."""
+        """style: a whole number (default 0) seeds one latent code for all domains; a path names a reference
+        photo, encoded for every domain."""
         parts, meta = parts_of(path)
         nets = {name: network_from(name, parts.get(name, {}), path) for name in PARTS}
-        if not meta:      # the official sizes tell the blocks apart: with w_hpf the generator halves the photo once more
+        # the official sizes tell the blocks apart: with w_hpf the generator halves the photo once more
+        if not meta:
             deeper = nets["generator"].options["num_downs"] - nets["style_encoder"].options["num_downs"] + 2
             nets["generator"].set_w_hpf(1 if deeper > 0 else 0)
         domains = table_of(nets, path, meta, c_dim)
@@ -63,53 +69,88 @@ class StarGANv2(Translator):
         told, styles = fixed_styles(nets, 0 if style is None else style, size)
         sha = files.sha256(path)
         network = Styled(nets["generator"], styles, torch.tensor(domains, dtype=torch.float32))
-        return cls(network, sha if told == 0 else files.key_of([sha, told]), {"image_size": size, "domains": domains, **meta})
+        return cls(
+            network,
+            sha if told == 0 else files.key_of([sha, told]),
+            {"image_size": size, "domains": domains, **meta},
+        )
 
 
 def parts_of(path):
-    """({name: state_dict}, meta) of ours (safetensors with prefixed keys, or last.pt) or of the official dict of state_dicts.  Raises UserError."""
+    """({name: state_dict}, meta) of ours (safetensors with prefixed keys, or last.pt) or of the official dict
+    of state_dicts.  Raises UserError."""
     if path.name == "last.pt":
         saved = checkpoint.load_state(path)
-        return {n: averaged(saved["parts"], f"{n}_average") or saved["parts"].get(n, {}) for n in PARTS}, meta_of(saved["options"])
+        return {
+            n: averaged(saved["parts"], f"{n}_average") or saved["parts"].get(n, {}) for n in PARTS
+        }, meta_of(saved["options"])
     if checkpoint.is_safetensors(path):
         flat, meta = checkpoint.read_weights(path)
         check_type(path, meta, StarGANv2.gan_type)
-        return {n: {k.removeprefix(n + "."): v for k, v in flat.items() if k.startswith(n + ".")} for n in PARTS}, meta
+        return {
+            n: {k.removeprefix(n + "."): v for k, v in flat.items() if k.startswith(n + ".")} for n in PARTS
+        }, meta
     nested = checkpoint.read_torch(path)
     nested = nested if isinstance(nested, dict) else {}
-    return {n: {str(k).removeprefix("module."): v for k, v in nested[n].items()} for n in PARTS if isinstance(nested.get(n), dict)}, {}
+    return {
+        n: {str(k).removeprefix("module."): v for k, v in nested[n].items()}
+        for n in PARTS
+        if isinstance(nested.get(n), dict)
+    }, {}
 
 
 def network_options(name, state):
-    """The arguments of a network from the shapes of its state_dict.  Raises KeyError or IndexError for another network."""
+    """The arguments of a network from the shapes of its state_dict.  Raises KeyError or IndexError for
+    another network."""
     if name == "mapping_network":
         hidden_dim, latent_dim = state["shared.0.weight"].shape
         heads = numbers(state, "unshared.", ".6.weight")
-        return {"latent_dim": latent_dim, "hidden_dim": hidden_dim, "num_domains": len(heads), "style_dim": state["unshared.0.6.weight"].shape[0]}
+        return {
+            "latent_dim": latent_dim,
+            "hidden_dim": hidden_dim,
+            "num_domains": len(heads),
+            "style_dim": state["unshared.0.6.weight"].shape[0],
+        }
     if name == "style_encoder":
         downs = len(numbers(state, "shared.", ".conv1.weight"))
-        return {"dim_in": state["shared.0.weight"].shape[0], "num_downs": downs, "max_conv_dim": state[f"shared.{downs + 2}.weight"].shape[0],
-                "num_domains": len(numbers(state, "unshared.", ".weight")), "style_dim": state["unshared.0.weight"].shape[0]}
+        return {
+            "dim_in": state["shared.0.weight"].shape[0],
+            "num_downs": downs,
+            "max_conv_dim": state[f"shared.{downs + 2}.weight"].shape[0],
+            "num_domains": len(numbers(state, "unshared.", ".weight")),
+            "style_dim": state["unshared.0.weight"].shape[0],
+        }
     blocks = len(numbers(state, "encode.", ".conv1.weight"))
-    return {"dim_in": state["from_rgb.weight"].shape[0], "num_downs": blocks - 2, "max_conv_dim": state[f"encode.{blocks - 1}.conv1.weight"].shape[0],
-            "style_dim": state["decode.0.norm1.fc.weight"].shape[1]}
+    return {
+        "dim_in": state["from_rgb.weight"].shape[0],
+        "num_downs": blocks - 2,
+        "max_conv_dim": state[f"encode.{blocks - 1}.conv1.weight"].shape[0],
+        "style_dim": state["decode.0.norm1.fc.weight"].shape[1],
+    }
 
 
 def numbers(state, start, end):
     """The keys `start` n `end`, n a whole number."""
-    return [k for k in state if k.startswith(start) and k.endswith(end) and k[len(start):-len(end)].isdigit()]
+    return [
+        k for k in state if k.startswith(start) and k.endswith(end) and k[len(start) : -len(end)].isdigit()
+    ]
 
 
 def network_from(name, state, path):
     """One network rebuilt from its state_dict.  Raises UserError for another network."""
     state = {k: v for k, v in state.items() if k not in IGNORED}
     if not state or not all(torch.is_tensor(v) for v in state.values()):
-        raise UserError(f"{path}: expected StarGAN v2 weights (100000_nets_ema.ckpt or ours), found no {name} in it")
+        raise UserError(
+            f"{path}: expected StarGAN v2 weights (100000_nets_ema.ckpt or ours), found no {name} in it"
+        )
     try:
         options = network_options(name, state)
         network = PARTS[name](**options)
     except (KeyError, IndexError, ValueError, RuntimeError):
-        raise UserError(f"{path}: its {name} is another network than StarGAN v2's (keys like {', '.join(list(state)[:3])})")
+        raise UserError(
+            f"{path}: its {name} is another network than StarGAN v2's (keys like"
+            f" {', '.join(list(state)[:3])})"
+        )
     told = ", ".join(f"{k} {v}" for k, v in options.items())
     return filled(network, {k: v.float() for k, v in state.items()}, path, f"a StarGAN v2 {name} of {told}")
 
@@ -119,27 +160,45 @@ def table_of(nets, path, meta, c_dim):
     known = nets["mapping_network"].options["num_domains"]
     dims = {n: nets[n].options["style_dim"] for n in PARTS}
     if len(set(dims.values())) > 1 or nets["style_encoder"].options["num_domains"] != known:
-        raise UserError(f"{path}: its networks are of different trainings (lengths of a style: {', '.join(f'{n} {d}' for n, d in dims.items())}; "
-                        f"domains: {known} and {nets['style_encoder'].options['num_domains']})")
+        raise UserError(
+            f"{path}: its networks are of different trainings (lengths of a style:"
+            f" {', '.join(f'{n} {d}' for n, d in dims.items())}; domains: {known} and"
+            f" {nets['style_encoder'].options['num_domains']})"
+        )
     if "domains" in meta:
         table = meta["domains"]
         rows = isinstance(table, list) and len(table) == known and all(isinstance(row, list) for row in table)
-        if not (rows and {len(row) for row in table} == {len(meta.get("attributes") or table[0])} != {0} and all(v in (0, 1) for row in table for v in row)):
-            raise UserError(f"{path}: its table of domains is damaged, expected {known} equally long rows of 0 and 1; copy the file again")
+        if not (
+            rows
+            and {len(row) for row in table} == {len(meta.get("attributes") or table[0])} != {0}
+            and all(v in (0, 1) for row in table for v in row)
+        ):
+            raise UserError(
+                f"{path}: its table of domains is damaged, expected {known} equally long rows of 0 and 1;"
+                " copy the file again"
+            )
         return table
     if known == 2 and c_dim in (None, 1):
         return [[0], [1]]
     if c_dim in (None, known):
         return torch.eye(known, dtype=torch.int64).tolist()
-    raise UserError(f"{path}: this translator knows {known} domains and not what they mean; name {known} attributes, one per domain"
-                    f"{' (or one that tells them apart)' if known == 2 else ''}, in --selected_attrs{'' if c_dim is None else f', found {c_dim}'}")
+    raise UserError(
+        f"{path}: this translator knows {known} domains and not what they mean; name {known} attributes, one"
+        f" per domain{' (or one that tells them apart)' if known == 2 else ''}, in"
+        f" --selected_attrs{'' if c_dim is None else f', found {c_dim}'}"
+    )
 
 
 @torch.no_grad()
 def fixed_styles(nets, style, size):
-    """(what identifies the style: its seed, or the reference photo's sha256; the styles (D, style_dim)).  Raises UserError for a damaged photo."""
+    """(what identifies the style: its seed, or the reference photo's sha256; the styles (D, style_dim)).
+    Raises UserError for a damaged photo."""
     if str(style).isascii() and str(style).isdigit():
-        z = torch.randn(1, nets["mapping_network"].options["latent_dim"], generator=seeds.generator(int(style), "starganv2 style"))
+        z = torch.randn(
+            1,
+            nets["mapping_network"].options["latent_dim"],
+            generator=seeds.generator(int(style), "starganv2 style"),
+        )
         return int(style), nets["mapping_network"].every(z)[0]
     try:
         photo = images.center_crop_resize(images.read_rgb(Path(style)), 0, size)

@@ -1,8 +1,11 @@
-"""StarGAN v2's four networks (Choi et al., CVPR 2020, Sec. A.4), with the parameter names of the official checkpoints.
+"""StarGAN v2's four networks (Choi et al., CVPR 2020, Sec. A.4), with the parameter names of the official
+checkpoints.
 
-The official sizes at image_size S: dim_in = 2^14 / S, max_conv_dim = hidden_dim = 512, latent_dim 16, style_dim 64, log2(S) - 4
-halvings in the generator (one more with w_hpf > 0) and log2(S) - 2 in the style encoder and the discriminator. All are arguments.
+The official sizes at image_size S: dim_in = 2^14 / S, max_conv_dim = hidden_dim = 512, latent_dim 16,
+style_dim 64, log2(S) - 4 halvings in the generator (one more with w_hpf > 0) and log2(S) - 2 in the style
+encoder and the discriminator. All are arguments.
 """
+
 import math
 
 import torch
@@ -11,7 +14,7 @@ from torch import nn
 
 from models.stargan.network import instance_norm
 
-SLOPE = 0.2      # of every leaky ReLU
+SLOPE = 0.2  # of every leaky ReLU
 
 
 def conv(dim_in, dim_out, size=3, **kwargs):
@@ -37,7 +40,8 @@ def initialise(network):
 
 
 class ResBlk(nn.Module):
-    """Pre-activation residual block; halves the image where asked.  (N, dim_in, H, W) -> (N, dim_out, H or H/2, W or W/2)."""
+    """Pre-activation residual block; halves the image where asked.  (N, dim_in, H, W) -> (N, dim_out, H or
+    H/2, W or W/2)."""
 
     def __init__(self, dim_in, dim_out, normalize=False, downsample=False):
         super().__init__()
@@ -57,7 +61,8 @@ class ResBlk(nn.Module):
 
 
 class AdaIN(nn.Module):
-    """Instance normalisation whose scale and shift come from a style.  x (N, C, H, W), s (N, style_dim) -> (N, C, H, W)."""
+    """Instance normalisation whose scale and shift come from a style.  x (N, C, H, W), s (N, style_dim) ->
+    (N, C, H, W)."""
 
     def __init__(self, style_dim, channels):
         super().__init__()
@@ -69,7 +74,8 @@ class AdaIN(nn.Module):
 
 
 class AdainResBlk(nn.Module):
-    """Residual block of the decoder; doubles the image where asked. With w_hpf > 0 the published block has no shortcut, but its weights."""
+    """Residual block of the decoder; doubles the image where asked. With w_hpf > 0 the published block has no
+    shortcut, but its weights."""
 
     def __init__(self, dim_in, dim_out, style_dim, upsample=False, w_hpf=0):
         super().__init__()
@@ -93,15 +99,23 @@ class Generator(nn.Module):
     """G(x, s): the face x in the style s.
 
     Args:   dim_in  channels at full size, doubled at each of num_downs halvings up to max_conv_dim
-            w_hpf   > 0: blocks of the official CelebA-HQ weights. Those were trained with high-passed encoder features added under
-                    face masks of a landmark network (FAN), which needs weights of its own; here they run without, so that fakes
-                    keep less of the face's outline than the published ones
-    Shape:  x (N, 3, H, W) in [-1, 1], H and W multiples of 2^num_downs; s (N, style_dim) -> (N, 3, H, W), near [-1, 1], unbounded
+            w_hpf   > 0: blocks of the official CelebA-HQ weights. Those were trained with high-passed encoder
+                    features added under face masks of a landmark network (FAN), which needs weights of its
+                    own; here they run without, so that fakes keep less of the face's outline than the
+                    published ones
+    Shape:  x (N, 3, H, W) in [-1, 1], H and W multiples of 2^num_downs; s (N, style_dim) -> (N, 3, H, W),
+            near [-1, 1], unbounded
     """
 
     def __init__(self, dim_in=64, max_conv_dim=512, num_downs=4, style_dim=64, w_hpf=0):
         super().__init__()
-        self.options = {"dim_in": dim_in, "max_conv_dim": max_conv_dim, "num_downs": num_downs, "style_dim": style_dim, "w_hpf": w_hpf}
+        self.options = {
+            "dim_in": dim_in,
+            "max_conv_dim": max_conv_dim,
+            "num_downs": num_downs,
+            "style_dim": style_dim,
+            "w_hpf": w_hpf,
+        }
         dims = [min(dim_in << k, max_conv_dim) if k else dim_in for k in range(num_downs + 1)]
         pairs = list(zip(dims, dims[1:]))
         self.from_rgb = conv(3, dim_in)
@@ -128,18 +142,26 @@ class Generator(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """F(z, y): a style of domain y for the latent code z.  z (N, latent_dim) normal, y (N,) int64 -> (N, style_dim)."""
+    """F(z, y): a style of domain y for the latent code z.  z (N, latent_dim) normal, y (N,) int64 -> (N,
+    style_dim)."""
 
     def __init__(self, latent_dim=16, style_dim=64, num_domains=2, hidden_dim=512):
         super().__init__()
-        self.options = {"latent_dim": latent_dim, "style_dim": style_dim, "num_domains": num_domains, "hidden_dim": hidden_dim}
+        self.options = {
+            "latent_dim": latent_dim,
+            "style_dim": style_dim,
+            "num_domains": num_domains,
+            "hidden_dim": hidden_dim,
+        }
         h = hidden_dim
 
         def layers(first):
             return [part for a in (first, h, h, h) for part in (nn.Linear(a, h), nn.ReLU())]
 
         self.shared = nn.Sequential(*layers(latent_dim))
-        self.unshared = nn.ModuleList(nn.Sequential(*layers(h)[:6], nn.Linear(h, style_dim)) for _ in range(num_domains))
+        self.unshared = nn.ModuleList(
+            nn.Sequential(*layers(h)[:6], nn.Linear(h, style_dim)) for _ in range(num_domains)
+        )
         initialise(self)
 
     def every(self, z):
@@ -159,11 +181,18 @@ def trunk(dim_in, max_conv_dim, num_downs):
 
 
 class StyleEncoder(nn.Module):
-    """E(x, y): the style of a photo of domain y.  x (N, 3, S, S) in [-1, 1], S = 4 * 2^num_downs, y (N,) int64 -> (N, style_dim)."""
+    """E(x, y): the style of a photo of domain y.  x (N, 3, S, S) in [-1, 1], S = 4 * 2^num_downs, y (N,)
+    int64 -> (N, style_dim)."""
 
     def __init__(self, dim_in=64, max_conv_dim=512, num_downs=6, style_dim=64, num_domains=2):
         super().__init__()
-        self.options = {"dim_in": dim_in, "max_conv_dim": max_conv_dim, "num_downs": num_downs, "style_dim": style_dim, "num_domains": num_domains}
+        self.options = {
+            "dim_in": dim_in,
+            "max_conv_dim": max_conv_dim,
+            "num_downs": num_downs,
+            "style_dim": style_dim,
+            "num_domains": num_domains,
+        }
         layers, dim_out = trunk(dim_in, max_conv_dim, num_downs)
         self.shared = nn.Sequential(*layers)
         self.unshared = nn.ModuleList(nn.Linear(dim_out, style_dim) for _ in range(num_domains))
@@ -179,11 +208,17 @@ class StyleEncoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(x, y): logit that x is a real photo of domain y.  x (N, 3, S, S), S = 4 * 2^num_downs, y (N,) int64 -> (N,)."""
+    """D(x, y): logit that x is a real photo of domain y.  x (N, 3, S, S), S = 4 * 2^num_downs, y (N,) int64
+    -> (N,)."""
 
     def __init__(self, dim_in=64, max_conv_dim=512, num_downs=6, num_domains=2):
         super().__init__()
-        self.options = {"dim_in": dim_in, "max_conv_dim": max_conv_dim, "num_downs": num_downs, "num_domains": num_domains}
+        self.options = {
+            "dim_in": dim_in,
+            "max_conv_dim": max_conv_dim,
+            "num_downs": num_downs,
+            "num_domains": num_domains,
+        }
         layers, dim_out = trunk(dim_in, max_conv_dim, num_downs)
         self.main = nn.Sequential(*layers, conv(dim_out, num_domains, 1))
         initialise(self)

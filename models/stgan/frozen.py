@@ -1,4 +1,5 @@
 """The frozen STGAN: asked with the difference between the labels wanted and the photo's own."""
+
 import re
 
 from common import files
@@ -8,7 +9,8 @@ from models.translators import Translator, check_attributes, filled, weights_of
 
 
 class STGAN(Translator):
-    """G(x, target - source) of Liu et al. 2019; conditions are differences in {-1, 0, 1}, all zero where nothing is to change."""
+    """G(x, target - source) of Liu et al. 2019; conditions are differences in {-1, 0, 1}, all zero where
+    nothing is to change."""
 
     gan_type = "stgan"
     said = ("conv_dim", "c_dim", "num_layers")
@@ -27,20 +29,30 @@ class STGAN(Translator):
 
 
 def generator_from(state, path, c_dim=None):
-    """Rebuild the generator of a state_dict.  Raises UserError for another network or another number of attributes."""
+    """Rebuild the generator of a state_dict.  Raises UserError for another network or another number of
+    attributes."""
     if "encoder.0.0.weight" not in state or "transfer.0.up.weight" not in state:
-        raise UserError(f"{path}: expected an STGAN generator of this project, found {'keys like ' + ', '.join(list(state)[:3]) if state else 'no generator in it'}")
+        raise UserError(
+            f"{path}: expected an STGAN generator of this project, found"
+            f" {'keys like ' + ', '.join(list(state)[:3]) if state else 'no generator in it'}"
+        )
     try:
         options = network_options(state)
         network = Generator(**options)
     except (KeyError, IndexError, ValueError, RuntimeError):
-        raise UserError(f"{path}: damaged, or another network than STGAN's generator (keys like {', '.join(list(state)[:3])})")
+        raise UserError(
+            f"{path}: damaged, or another network than STGAN's generator (keys like"
+            f" {', '.join(list(state)[:3])})"
+        )
     check_attributes(path, options["c_dim"], c_dim)
-    return filled(network, state, path, f"an STGAN generator of {', '.join(f'{k} {v}' for k, v in options.items())}")
+    return filled(
+        network, state, path, f"an STGAN generator of {', '.join(f'{k} {v}' for k, v in options.items())}"
+    )
 
 
 def network_options(state):
-    """conv_dim, c_dim and num_layers from the shapes of a generator's state_dict.  Raises KeyError or IndexError for another network."""
+    """conv_dim, c_dim and num_layers from the shapes of a generator's state_dict.  Raises KeyError or
+    IndexError for another network."""
     layers = len({m.group(1) for k in state if (m := re.match(r"encoder\.(\d+)\.0\.weight$", k))})
     c_dim = state["transfer.0.up.weight"].shape[0] - state[f"encoder.{layers - 1}.0.weight"].shape[0]
     return {"conv_dim": state["encoder.0.0.weight"].shape[0], "c_dim": c_dim, "num_layers": layers}

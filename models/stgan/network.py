@@ -1,23 +1,26 @@
 """STGAN's generator with selective transfer units, and its discriminator (Liu et al., CVPR 2019)."""
+
 import torch
 from torch import nn
 
 from models.stargan.network import instance_norm
 
-LARGEST = 16     # times conv_dim: no layer is wider
+LARGEST = 16  # times conv_dim: no layer is wider
 
 
 def group_norm(channels):
     """Groups of 8 channels, of the image's own statistics.
 
-    The paper's generator has batch normalisation, whose result depends on the images beside and differs between training and use.
-    Instance normalisation would cancel the constant planes of attribute differences; a group of channels keeps them.
+    The paper's generator has batch normalisation, whose result depends on the images beside and differs
+    between training and use. Instance normalisation would cancel the constant planes of attribute
+    differences; a group of channels keeps them.
     """
     return nn.GroupNorm(max(1, channels // 8), channels)
 
 
 def difference(c_org, target):
-    """What G is asked with for the labels `target` of photos of labels c_org, both in {0, 1}: in {-1, 0, 1}."""
+    """What G is asked with for the labels `target` of photos of labels c_org, both in {0, 1}: in {-1, 0,
+    1}."""
     return target - c_org
 
 
@@ -29,7 +32,8 @@ def planes(c, like):
 class SelectiveTransferUnit(nn.Module):
     """Which of the encoder's features pass to the decoder: a gated recurrent unit over the layers (Eqs. 2-7).
 
-    Call: f (N, D, H, W) the encoder's feature, state (N, S, H/2, W/2) of the layer below -> (selected feature, new state), both (N, D, H, W)
+    Call: f (N, D, H, W) the encoder's feature, state (N, S, H/2, W/2) of the layer below -> (selected
+          feature, new state), both (N, D, H, W)
     """
 
     def __init__(self, state_dim, dim):
@@ -49,22 +53,39 @@ class SelectiveTransferUnit(nn.Module):
 class Generator(nn.Module):
     """G(x, c): edit a face by the difference of attributes c = target - source.
 
-    Args:   conv_dim channels of the first layer; c_dim attributes; num_layers halvings of the encoder, doublings of the decoder
-    Shape:  x (N, 3, H, W) in [-1, 1] with H, W multiples of 2^num_layers; c (N, c_dim) in {-1, 0, 1} -> (N, 3, H, W) in [-1, 1]
-    Source: Liu et al. 2019, Sec. 3; a transfer unit between encoder and decoder at every layer but the innermost
+    Args:   conv_dim channels of the first layer; c_dim attributes; num_layers halvings of the encoder,
+            doublings of the decoder
+    Shape:  x (N, 3, H, W) in [-1, 1] with H, W multiples of 2^num_layers; c (N, c_dim) in {-1, 0, 1} -> (N,
+            3, H, W) in [-1, 1]
+    Source: Liu et al. 2019, Sec. 3; a transfer unit between encoder and decoder at every layer but the
+            innermost
     """
 
     def __init__(self, conv_dim=64, c_dim=5, num_layers=5):
         super().__init__()
         self.conv_dim, self.c_dim, self.num_layers = conv_dim, c_dim, num_layers
         dims = [conv_dim * min(1 << i, LARGEST) for i in range(num_layers)]
-        self.encoder = nn.ModuleList(nn.Sequential(nn.Conv2d(inner, outer, 4, 2, 1, bias=False), group_norm(outer), nn.LeakyReLU(0.2, inplace=True))
-                                     for inner, outer in zip([3, *dims], dims))
-        self.transfer = nn.ModuleList(SelectiveTransferUnit(dims[i + 1] + c_dim, dims[i]) for i in reversed(range(num_layers - 1)))
+        self.encoder = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(inner, outer, 4, 2, 1, bias=False),
+                group_norm(outer),
+                nn.LeakyReLU(0.2, inplace=True),
+            )
+            for inner, outer in zip([3, *dims], dims)
+        )
+        self.transfer = nn.ModuleList(
+            SelectiveTransferUnit(dims[i + 1] + c_dim, dims[i]) for i in reversed(range(num_layers - 1))
+        )
         self.decoder = nn.ModuleList()
         width = dims[-1] + c_dim
         for i in reversed(range(1, num_layers)):
-            self.decoder.append(nn.Sequential(nn.ConvTranspose2d(width, dims[i], 4, 2, 1, bias=False), group_norm(dims[i]), nn.ReLU(inplace=True)))
+            self.decoder.append(
+                nn.Sequential(
+                    nn.ConvTranspose2d(width, dims[i], 4, 2, 1, bias=False),
+                    group_norm(dims[i]),
+                    nn.ReLU(inplace=True),
+                )
+            )
             width = dims[i] + dims[i - 1]
         self.decoder.append(nn.Sequential(nn.ConvTranspose2d(width, 3, 4, 2, 1), nn.Tanh()))
 
@@ -90,13 +111,28 @@ class Discriminator(nn.Module):
     def __init__(self, image_size=128, conv_dim=64, c_dim=5, num_layers=5, fc_dim=1024):
         super().__init__()
         if image_size % (1 << num_layers):
-            raise ValueError(f"image_size {image_size} is not divisible by 2^{num_layers} (num_layers halvings)")
+            raise ValueError(
+                f"image_size {image_size} is not divisible by 2^{num_layers} (num_layers halvings)"
+            )
         dims = [conv_dim * min(1 << i, LARGEST) for i in range(num_layers)]
         side = image_size >> num_layers
-        self.main = nn.Sequential(*(nn.Sequential(nn.Conv2d(inner, outer, 4, 2, 1), *([instance_norm(outer)] if image_size >> (i + 1) > 1 else []),
-                                                  nn.LeakyReLU(0.2)) for i, (inner, outer) in enumerate(zip([3, *dims], dims))), nn.Flatten())
-        self.source, self.attributes = (nn.Sequential(nn.Linear(dims[-1] * side * side, fc_dim), nn.LeakyReLU(0.2), nn.Linear(fc_dim, out))
-                                        for out in (1, c_dim))
+        self.main = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(inner, outer, 4, 2, 1),
+                    *([instance_norm(outer)] if image_size >> (i + 1) > 1 else []),
+                    nn.LeakyReLU(0.2),
+                )
+                for i, (inner, outer) in enumerate(zip([3, *dims], dims))
+            ),
+            nn.Flatten(),
+        )
+        self.source, self.attributes = (
+            nn.Sequential(
+                nn.Linear(dims[-1] * side * side, fc_dim), nn.LeakyReLU(0.2), nn.Linear(fc_dim, out)
+            )
+            for out in (1, c_dim)
+        )
 
     def forward(self, x):
         h = self.main(x)

@@ -1,4 +1,6 @@
-"""What De-Pois examines and what it trusts, from the flags: digits, MNIST, two folders of images, or the samples that a detector learns from."""
+"""What De-Pois examines and what it trusts, from the flags: digits, MNIST, two folders of images, or the
+samples that a detector learns from."""
+
 import argparse
 from pathlib import Path
 
@@ -16,39 +18,100 @@ from models.detector.network import CLASSES
 from models.detector.samples import sample_id
 from models.flags import add_translator_flags, translator_from_flags
 from models.translators import check_size
-from purify.trained import default_translator
 from pipeline.training_set import TrainingSet
+from purify.trained import default_translator
 
 DATASETS = ("digits", "mnist", "folder", "detector")
-SIZES = {"detector": 128, "folder": 64}         # --image_size and
-CROPS = {"detector": 178, "folder": 0}          # --celeba_crop_size, unless they say otherwise
-NEEDS = {"data_root": "mnist", "input": "folder", "trusted": "folder", "data_dir": "detector", "gan_weights": "detector"}      # flag -> data set
+SIZES = {"detector": 128, "folder": 64}  # --image_size and
+CROPS = {"detector": 178, "folder": 0}  # --celeba_crop_size, unless they say otherwise
+# flag -> data set
+NEEDS = {
+    "data_root": "mnist",
+    "input": "folder",
+    "trusted": "folder",
+    "data_dir": "detector",
+    "gan_weights": "detector",
+}
 
 
 def add_task_flags(p):
     """Everything that says what is trusted and what is examined."""
     g = p.add_argument_group("what is examined")
-    g.add_argument("--dataset", choices=DATASETS, default="digits",
-                   help="digits: scikit-learn's, no download; mnist: --data_root; folder: --input and --trusted; detector: photos of --data_dir's split B "
-                        "and fakes of them as train_detector.py has them, trusting photos of split A and fakes of them")
-    g.add_argument("--data_root", default=None, metavar="DIR", help="for mnist: the folder that holds MNIST/raw, as torchvision keeps it")
-    g.add_argument("--input", default=None, metavar="DIR", help="for folder: images to examine, in a folder for each class")
-    g.add_argument("--trusted", default=None, metavar="DIR", help="for folder: images known to be clean, in folders of the same names")
-    g.add_argument("--trusted_share", type=cli.fraction, default=0.2, metavar="R",
-                   help="share of all samples that is trusted: of digits and mnist drawn by the seed; of a detector's, R / (1 - R) times as many photos of A")
-    g.add_argument("--limit", type=cli.positive_int, default=None, metavar="N",
-                   help="examine the first N samples, of a detector's set those of N photos (default: mnist 10000, else all)")
-    g.add_argument("--dataset_name", default=None, metavar="NAME", help="name in the result folder (default: digits, mnist, else the folder's own)")
+    g.add_argument(
+        "--dataset",
+        choices=DATASETS,
+        default="digits",
+        help=(
+            "digits: scikit-learn's, no download; mnist: --data_root; folder: --input and --trusted;"
+            " detector: photos of --data_dir's split B and fakes of them as train_detector.py has them,"
+            " trusting photos of split A and fakes of them"
+        ),
+    )
+    g.add_argument(
+        "--data_root",
+        default=None,
+        metavar="DIR",
+        help="for mnist: the folder that holds MNIST/raw, as torchvision keeps it",
+    )
+    g.add_argument(
+        "--input",
+        default=None,
+        metavar="DIR",
+        help="for folder: images to examine, in a folder for each class",
+    )
+    g.add_argument(
+        "--trusted",
+        default=None,
+        metavar="DIR",
+        help="for folder: images known to be clean, in folders of the same names",
+    )
+    g.add_argument(
+        "--trusted_share",
+        type=cli.fraction,
+        default=0.2,
+        metavar="R",
+        help=(
+            "share of all samples that is trusted: of digits and mnist drawn by the seed; of a detector's, R"
+            " / (1 - R) times as many photos of A"
+        ),
+    )
+    g.add_argument(
+        "--limit",
+        type=cli.positive_int,
+        default=None,
+        metavar="N",
+        help=(
+            "examine the first N samples, of a detector's set those of N photos (default: mnist 10000, else"
+            " all)"
+        ),
+    )
+    g.add_argument(
+        "--dataset_name",
+        default=None,
+        metavar="NAME",
+        help="name in the result folder (default: digits, mnist, else the folder's own)",
+    )
     add_data_flags(p, "a and images_b", default_dir=None, named=False)
-    p.set_defaults(image_size=None, celeba_crop_size=None)          # resolved by data set, see SIZES and CROPS
+    # resolved by data set, see SIZES and CROPS
+    p.set_defaults(image_size=None, celeba_crop_size=None)
     g = p.add_argument_group("translator of a detector's fakes")
-    add_translator_flags(g, "translator: official 200000-G.ckpt or 100000_nets_ema.ckpt, or ours; default: the newest finished training")
-    g.add_argument("--image_batch_size", type=cli.positive_int, default=16, help="photos at a time that are disrupted and translated; 8 suits a CPU")
+    add_translator_flags(
+        g,
+        "translator: official 200000-G.ckpt or 100000_nets_ema.ckpt, or ours; default: the newest finished"
+        " training",
+    )
+    g.add_argument(
+        "--image_batch_size",
+        type=cli.positive_int,
+        default=16,
+        help="photos at a time that are disrupted and translated; 8 suits a CPU",
+    )
     add_attack_flags(p, through=False)
 
 
 def check_task_flags(p, args):
-    """Refuse flags of another data set, and fill in what depends on it: dataset_name, limit, data_dir, gan_weights."""
+    """Refuse flags of another data set, and fill in what depends on it: dataset_name, limit, data_dir,
+    gan_weights."""
     for flag, kind in NEEDS.items():
         if getattr(args, flag) is not None and args.dataset != kind:
             p.error(f"--{flag} is for --dataset {kind}, found --dataset {args.dataset}")
@@ -67,7 +130,9 @@ def check_task_flags(p, args):
     if args.dataset == "detector":
         args.data_dir = args.data_dir or "dataset/CelebA"
     folder = {"folder": args.input, "detector": args.data_dir}.get(args.dataset)
-    args.dataset_name = args.dataset_name or (Path(folder).name or Path(folder).resolve().name if folder else args.dataset)
+    args.dataset_name = args.dataset_name or (
+        Path(folder).name or Path(folder).resolve().name if folder else args.dataset
+    )
     if args.dataset == "detector" and args.gan_weights is None:
         args.gan_weights = default_translator(_named(args))
     return args
@@ -96,10 +161,14 @@ def folder_task(args, seed):
     classes = class_folders(args.trusted)
     unknown = [name for name in class_folders(args.input) if name not in classes]
     if unknown:
-        raise UserError(f"{args.input}: holds the class {unknown[0]}, which {args.trusted} lacks (it has {', '.join(classes)}); every class needs "
-                        "trusted images")
+        raise UserError(
+            f"{args.input}: holds the class {unknown[0]}, which {args.trusted} lacks (it has"
+            f" {', '.join(classes)}); every class needs trusted images"
+        )
     learned, held = data.hold_out(read_folder(args.trusted, classes, args), seed)
-    return data.check(Task(args.dataset_name, learned, held, read_folder(args.input, classes, args, args.limit), None))
+    return data.check(
+        Task(args.dataset_name, learned, held, read_folder(args.input, classes, args, args.limit), None)
+    )
 
 
 def class_folders(folder):
@@ -109,17 +178,23 @@ def class_folders(folder):
         raise UserError(f"{folder}: no such folder; expected one with a folder of images for each class")
     found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(found) < 2:
-        raise UserError(f"{folder}: holds {len(found)} folder{'' if len(found) == 1 else 's'}, expected one for each class, two at least (real/ and fake/, "
-                        "for example)")
+        raise UserError(
+            f"{folder}: holds {len(found)} folder{'' if len(found) == 1 else 's'}, expected one for each"
+            " class, two at least (real/ and fake/, for example)"
+        )
     return found
 
 
 def read_folder(folder, classes, args, limit=None):
-    """Labelled images of <folder>/<class>/*, named <class>/<file>, cropped to a square and resized to --image_size; the first `limit`, of all classes in turn.
+    """Labelled images of <folder>/<class>/*, named <class>/<file>, cropped to a square and resized to
+    --image_size; the first `limit`, of all classes in turn.
 
-    Raises: UserError for a damaged image, unless --skip_damaged, which prints those that are left out; and where none is left
+    Raises: UserError for a damaged image, unless --skip_damaged, which prints those that are left out; and
+            where none is left
     """
-    paths = {name: images.list_images(Path(folder) / name) for name in classes if (Path(folder) / name).is_dir()}
+    paths = {
+        name: images.list_images(Path(folder) / name) for name in classes if (Path(folder) / name).is_dir()
+    }
     turns = sorted((i, name, path) for name, mine in paths.items() for i, path in enumerate(mine))[:limit]
     names, labels, pixels, damaged = [], [], [], []
     for name, path in sorted((name, path) for _, name, path in turns):
@@ -141,7 +216,8 @@ def read_folder(folder, classes, args, limit=None):
 
 
 class DetectorSet:
-    """Split B as a detector's maker scraped it, photos and a fake of each, against trusted photos of split A and fakes of them.
+    """Split B as a detector's maker scraped it, photos and a fake of each, against trusted photos of split A
+    and fakes of them.
 
     The folders are checked when it is made; images are made, where they are missing, when they are asked for.
     """
@@ -153,11 +229,17 @@ class DetectorSet:
         a, b = open_faces(argparse.Namespace(**{**vars(named), "limit": None}), "a"), open_faces(named, "b")
         shared = sorted(set(a.names) & set(b.names))
         if shared:
-            raise UserError(f"{a.folder}: {len(shared)} of its photos are also in {b.folder} ({shared[0]}, ...); a photo is trusted or examined: split again")
+            raise UserError(
+                f"{a.folder}: {len(shared)} of its photos are also in {b.folder} ({shared[0]}, ...); a photo"
+                " is trusted or examined: split again"
+            )
         share = args.trusted_share
         wanted = max(1, round(share / (1 - share) * len(b)))
         if wanted > len(a):
-            ctx.print(f"{a.folder} has {len(a)} photos: {len(a) / (len(a) + len(b)):.1%} of all are trusted, not {share:.1%}")
+            ctx.print(
+                f"{a.folder} has {len(a)} photos: {len(a) / (len(a) + len(b)):.1%} of all are trusted, not"
+                f" {share:.1%}"
+            )
         self.attack = attack_from_flags(named, self.translator)
         self.scraped = TrainingSet(named, ctx, b, self.translator, self.attack)
         self.trusted = TrainingSet(named, ctx, a.subset(a.names[:wanted]), self.translator)
@@ -167,11 +249,14 @@ class DetectorSet:
         return data.check(Task(self.args.dataset, learned, held, labelled(self.scraped.samples()), None))
 
     def disruption(self, rate):
-        """(Disruption, rows): the poison, and the samples that it hits: photos and fakes of the share `rate` of B's photos, as train_detector.py draws them."""
+        """(Disruption, rows): the poison, and the samples that it hits: photos and fakes of the share `rate`
+        of B's photos, as train_detector.py draws them."""
         names = self.scraped.disrupted(rate)
         made = labelled(self.scraped.samples(rate))
         rows = [i for i, name in enumerate(made.names) if name.rpartition("/")[2] in names]
-        return Disruption(made, {k: v for k, v in attack_config(self.args, self.attack).items() if v is not None}), np.asarray(rows, np.int64)
+        return Disruption(
+            made, {k: v for k, v in attack_config(self.args, self.attack).items() if v is not None}
+        ), np.asarray(rows, np.int64)
 
 
 def labelled(samples):
@@ -181,7 +266,8 @@ def labelled(samples):
 
 
 class Disruption(Poison):
-    """Photos that carry a disruption, and the broken fakes made of them; the samples come from the caches that all runs share.
+    """Photos that carry a disruption, and the broken fakes made of them; the samples come from the caches
+    that all runs share.
 
     Args: made  the set as it is where these photos are disrupted;  params  JSON dict of the attack
     """
@@ -198,5 +284,10 @@ class Disruption(Poison):
 
 
 def data_of(args, task):
-    """What the options of a training say of its data: a hash, so that other trusted images are another training."""
-    return {"dataset_name": args.dataset_name, "num_trusted": len(task.trusted), "trusted_sha256": data.content(task.trusted)}
+    """What the options of a training say of its data: a hash, so that other trusted images are another
+    training."""
+    return {
+        "dataset_name": args.dataset_name,
+        "num_trusted": len(task.trusted),
+        "trusted_sha256": data.content(task.trusted),
+    }

@@ -1,11 +1,13 @@
 """Will a gradient through a network fit in memory?  Counted on one image before anything long begins."""
+
 import gc
 
 import torch
 
 
 def needed(denoiser, batch):
-    """Bytes that one forward and backward pass of `batch` images holds for its gradient, counted on one image."""
+    """Bytes that one forward and backward pass of `batch` images holds for its gradient, counted on one
+    image."""
     seen = {}
 
     def pack(t):
@@ -13,7 +15,9 @@ def needed(denoiser, batch):
         return t
 
     weights = {p.untyped_storage().data_ptr() for p in denoiser.parameters()}
-    x = torch.zeros(1, 3, denoiser.image_size, denoiser.image_size, device=denoiser.alphas_bar.device, requires_grad=True)
+    x = torch.zeros(
+        1, 3, denoiser.image_size, denoiser.image_size, device=denoiser.alphas_bar.device, requires_grad=True
+    )
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         out = denoiser.eps(x, denoiser.num_timesteps - 1)
     held = sum(size for pointer, size in seen.items() if pointer not in weights)

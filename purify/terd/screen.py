@@ -1,12 +1,15 @@
-"""--scan: a purifier's weights are scanned before a photo is given to them; of a flagged one, photos may be screened for the trigger instead.
+"""--scan: a purifier's weights are scanned before a photo is given to them; of a flagged one, photos may be
+screened for the trigger instead.
 
-A photo that carries a recovered trigger r is found by a matched filter: both are whitened by a Laplacian, which makes neighbouring pixels of a photo nearly
-independent, and correlated,
+A photo that carries a recovered trigger r is found by a matched filter: both are whitened by a Laplacian,
+which makes neighbouring pixels of a photo nearly independent, and correlated,
 
   s(x) = <Wx, Wr> / (|Wx| |Wr|)
 
-and a photo is flagged where s lies more than SPREAD standard deviations above the mean of NUM drawn faces. All but r is ours here: TERD screens noise.
+and a photo is flagged where s lies more than SPREAD standard deviations above the mean of NUM drawn faces.
+All but r is ours here: TERD screens noise.
 """
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,15 +20,24 @@ from purify.terd import __main__ as terd
 from purify.terd import verdict
 
 MODES = ("refuse", "screen")
-NUM = 200               # drawn faces that set the threshold
-SPREAD = 3.1            # one in a thousand of a Gaussian
+NUM = 200  # drawn faces that set the threshold
+SPREAD = 3.1  # one in a thousand of a Gaussian
 
 
 def add_scan_flags(parser):
     """Add the group "scan"."""
     g = parser.add_argument_group("scan of the purifier")
-    g.add_argument("--scan", nargs="?", choices=MODES, const="refuse", default=None,
-                   help="scan diffusion weights for a backdoor first (python -m purify.terd; once per file): refuse a flagged one with exit 3, or go on and screen the photos for its trigger")
+    g.add_argument(
+        "--scan",
+        nargs="?",
+        choices=MODES,
+        const="refuse",
+        default=None,
+        help=(
+            "scan diffusion weights for a backdoor first (python -m purify.terd; once per file): refuse a"
+            " flagged one with exit 3, or go on and screen the photos for its trigger"
+        ),
+    )
     return g
 
 
@@ -50,9 +62,12 @@ class Screen:
         self.threshold = float(known.mean() + SPREAD * known.std())
 
     def scores(self, x):
-        """(N,) correlations in [-1, 1] of photos x (N, 3, H, W); photos of another size are brought to the trigger's."""
+        """(N,) correlations in [-1, 1] of photos x (N, 3, H, W); photos of another size are brought to the
+        trigger's."""
         if x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+            x = F.interpolate(
+                x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
+            )
         return F.normalize(whiten(x).flatten(1), dim=1) @ self._w.to(x.device)
 
     def __call__(self, x):
@@ -83,15 +98,21 @@ def scan_of(args, purifier, ctx):
     if found.verdict != verdict.BACKDOORED:
         return found, None
     if args.scan == "refuse":
-        raise verdict.Backdoored(f"{args.defense_weights}: this purifier is backdoored ({found.reason}; record: {found.record}); get its weights from somewhere "
-                                 "else, or --scan screen to go on and look for the trigger in the photos")
+        raise verdict.Backdoored(
+            f"{args.defense_weights}: this purifier is backdoored ({found.reason}; record: {found.record});"
+            " get its weights from somewhere else, or --scan screen to go on and look for the trigger in the"
+            " photos"
+        )
     return found, Screen(found.r, args.seed)
 
 
 def verdict_for(args, denoiser, ctx):
-    """The kept verdict of a network, or that of a scan made now with the defaults of python -m purify.terd; the first process scans for all."""
+    """The kept verdict of a network, or that of a scan made now with the defaults of python -m purify.terd;
+    the first process scans for all."""
     result_dir = getattr(args, "result_dir", "results")
-    given = terd.parse_args([str(args.defense_weights), "--result_dir", str(result_dir), "--device", str(ctx.device), "--resume"])
+    given = terd.parse_args(
+        [str(args.defense_weights), "--result_dir", str(result_dir), "--device", str(ctx.device), "--resume"]
+    )
     found, error = None, None
     if ctx.is_main:
         try:
@@ -100,7 +121,7 @@ def verdict_for(args, denoiser, ctx):
         except Exception as e:
             if ctx.world == 1:
                 raise
-            error = e               # the others wait for the verdict
+            error = e  # the others wait for the verdict
     found, error = ctx.broadcast((found, error))
     if error is not None:
         raise error

@@ -1,8 +1,11 @@
-"""The verdict of a scan, kept beside the checkpoint by its sha256 with the recovered trigger, so that a scan is paid once.
+"""The verdict of a scan, kept beside the checkpoint by its sha256 with the recovered trigger, so that a scan
+is paid once.
 
-<checkpoint>.terd.safetensors; where that folder cannot be written, <result_dir>/terd/verdicts/<sha256>.terd.safetensors. A verdict is only as good as the
-hand that wrote the file: one that came with a downloaded checkpoint says nothing (delete it, or scan with --again).
+<checkpoint>.terd.safetensors; where that folder cannot be written,
+<result_dir>/terd/verdicts/<sha256>.terd.safetensors. A verdict is only as good as the hand that wrote the
+file: one that came with a downloaded checkpoint says nothing (delete it, or scan with --again).
 """
+
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +22,18 @@ KIND = "terd-verdict"
 
 class Backdoored(UserError):
     """A purifier that must not be used."""
+
     exit_code = EXIT[BACKDOORED]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """verdict  CLEAN, BACKDOORED or NOT_APPLICABLE;  reason  one sentence;  sha256  of the checkpoint;  schedule  of the scan
-    mean_kl, var_kl  (M_r, V_r), None where nothing was searched;  r (3, S, S) and gamma  the recovered trigger, or None
+    """verdict  CLEAN, BACKDOORED or NOT_APPLICABLE;  reason  one sentence;  sha256  of the checkpoint;
+    schedule  of the scan
+    mean_kl, var_kl  (M_r, V_r), None where nothing was searched;  r (3, S, S) and gamma  the recovered
+                     trigger, or None
     """
+
     verdict: str
     reason: str
     sha256: str
@@ -47,11 +54,15 @@ class Verdict:
 
 def places(path, result_dir, sha256):
     """Where the verdict of a checkpoint may be kept, best first."""
-    return Path(f"{path}.terd.safetensors"), Path(result_dir) / "terd" / "verdicts" / f"{sha256}.terd.safetensors"
+    return (
+        Path(f"{path}.terd.safetensors"),
+        Path(result_dir) / "terd" / "verdicts" / f"{sha256}.terd.safetensors",
+    )
 
 
 def kept(path, result_dir, sha256, schedule):
-    """The Verdict that was kept of a checkpoint with this sha256 by this schedule, or None.  Raises UserError for a damaged file."""
+    """The Verdict that was kept of a checkpoint with this sha256 by this schedule, or None.  Raises UserError
+    for a damaged file."""
     for place in places(path, result_dir, sha256):
         if not place.is_file():
             continue
@@ -59,7 +70,22 @@ def kept(path, result_dir, sha256, schedule):
         if meta.get("kind") != KIND or meta.get("verdict") not in EXIT:
             raise UserError(f"{place}: not a verdict of purify.terd; delete it, and scan again")
         if (meta["sha256"], meta["schedule"]) == (sha256, schedule):
-            return Verdict(**{k: meta[k] for k in ("verdict", "reason", "sha256", "schedule", "mean_kl", "var_kl", "gamma", "record")}, r=state.get("r"))
+            return Verdict(
+                **{
+                    k: meta[k]
+                    for k in (
+                        "verdict",
+                        "reason",
+                        "sha256",
+                        "schedule",
+                        "mean_kl",
+                        "var_kl",
+                        "gamma",
+                        "record",
+                    )
+                },
+                r=state.get("r"),
+            )
     return None
 
 
@@ -78,7 +104,8 @@ def keep(verdict, path, result_dir):
 
 
 def log_ratio(x, r, gamma):
-    """(N,) log N(x; r, gamma^2 I) - log N(x; 0, I) of noise x (N, 3, S, S): above 0 it is more likely triggered (TERD, Sec. 4.3).
+    """(N,) log N(x; r, gamma^2 I) - log N(x; 0, I) of noise x (N, 3, S, S): above 0 it is more likely
+    triggered (TERD, Sec. 4.3).
 
     Diagonal densities: the covariance is never formed.  r (3, S, S); gamma > 0, a number
     """

@@ -1,7 +1,10 @@
-"""From records of methods that find poisoned samples (kind depois) to tables: one per dataset, image size and poison rate, a row per poison and method.
+"""From records of methods that find poisoned samples (kind depois) to tables: one per dataset, image size and
+poison rate, a row per poison and method.
 
-Reads records only. Seeds become one row, as in compare.py. Two views of a table: AUROC of each method on each poison, and every figure of every row.
+Reads records only. Seeds become one row, as in compare.py. Two views of a table: AUROC of each method on each
+poison, and every figure of every row.
 """
+
 import csv
 import io
 import json
@@ -9,25 +12,76 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from report import rows as compare
-from report.rows import Row, Table
 from report.kinds.depois_names import identity, labels_of, parameters
-from report.text import Column, alike, bold, csv_figures, csv_headings, figure, footnotes, mark, markdown_table, number
+from report.rows import Row, Table
+from report.text import (
+    Column,
+    alike,
+    bold,
+    csv_figures,
+    csv_headings,
+    figure,
+    footnotes,
+    mark,
+    markdown_table,
+    number,
+)
 
-POISONS = ("label-flip", "noise", "blend", "gradient", "gan", "bypass", "bypass-replica", "disruption", "none")      # the order of blocks; others follow
-METHODS = ("de-pois", "de-pois without synthetic data", "de-pois without authenticator", "de-pois as published",
-           "isolation-forest", "isolation-forest-pixels", "one-class-svm", "knn-labels", "loss")       # the order of rows; others follow
+# the order of blocks; others follow
+POISONS = (
+    "label-flip",
+    "noise",
+    "blend",
+    "gradient",
+    "gan",
+    "bypass",
+    "bypass-replica",
+    "disruption",
+    "none",
+)
+METHODS = (
+    "de-pois",
+    "de-pois without synthetic data",
+    "de-pois without authenticator",
+    "de-pois as published",
+    # the order of rows; others follow
+    "isolation-forest",
+    "isolation-forest-pixels",
+    "one-class-svm",
+    "knn-labels",
+    "loss",
+)
 AUC = "metrics.auc"
-FOUND_FROM = 0.6            # an AUROC that stays below it, deviation included, is too near to chance: not found
+# an AUROC that stays below it, deviation included, is too near to chance: not found
+FOUND_FROM = 0.6
 MISSED = "not found"
 SETTING = (
     (("trusted",), lambda v, w: f"{v[0]} trusted samples (the others: {w[0]})"),
     (("config.num_samples",), lambda v, w: f"{v[0]} samples examined (the others: {w[0]})"),
-    (("config.num_classes",), lambda v, w: f"{v[0]} classes (the others: {w[0]})"), compare.TRANSLATOR, compare.SPLIT)
-BOUNDARY = (("config.boundary", "config.nominal_fpr"),
-            lambda v, w: f"boundary {v[0]} at {number(v[1], 'short')} (the others: {w[0]} at {number(w[1], 'short')}), which AUROC and TPR do not depend on")
-JUDGE = (("config.judge_steps",), lambda v, w: f"small classifiers trained for {v[0]} steps (the others: {w[0]}), which nothing else depends on")
-TRAINING = (("config.schedule", "config.gan_steps", "config.mimic_steps"),
-            lambda v, w: f"critic trained by schedule {v[0]}, steps {v[1]} + {v[2]} (the others: {w[0]}, {w[1]} + {w[2]})")      # of methods that have a critic
+    (("config.num_classes",), lambda v, w: f"{v[0]} classes (the others: {w[0]})"),
+    compare.TRANSLATOR,
+    compare.SPLIT,
+)
+BOUNDARY = (
+    ("config.boundary", "config.nominal_fpr"),
+    lambda v, w: (
+        f"boundary {v[0]} at {number(v[1], 'short')} (the others: {w[0]} at {number(w[1], 'short')}), which"
+        " AUROC and TPR do not depend on"
+    ),
+)
+JUDGE = (
+    ("config.judge_steps",),
+    lambda v, w: (
+        f"small classifiers trained for {v[0]} steps (the others: {w[0]}), which nothing else depends on"
+    ),
+)
+TRAINING = (
+    ("config.schedule", "config.gan_steps", "config.mimic_steps"),
+    # of methods that have a critic
+    lambda v, w: (
+        f"critic trained by schedule {v[0]}, steps {v[1]} + {v[2]} (the others: {w[0]}, {w[1]} + {w[2]})"
+    ),
+)
 COLUMNS = (
     Column("accuracy", "metrics.accuracy", "ssim", spread=True),
     Column("precision", "metrics.precision", "ssim"),
@@ -42,39 +96,69 @@ COLUMNS = (
     Column("classifier poisoned", "metrics.classifier.poisoned", "ssim"),
     Column("classifier kept", "metrics.classifier.kept", "ssim", spread=True),
 )
-CSV_CONFIG = ("boundary", "nominal_fpr", "num_trusted", "num_held", "num_samples", "num_poisoned", "num_classes")
-CSV_SCORES = ("accuracy", "precision", "recall", "f1", "auc", "tpr_at_1", "tpr_at_5", "fpr")       # of all samples, and of each class
-CSV_KEYS = ["metrics.threshold", *(f"metrics.classifier.{key}" for key in ("clean", "poisoned", "kept")), "cost.train_s", "cost.score_s_per_image"]
+CSV_CONFIG = (
+    "boundary",
+    "nominal_fpr",
+    "num_trusted",
+    "num_held",
+    "num_samples",
+    "num_poisoned",
+    "num_classes",
+)
+# of all samples, and of each class
+CSV_SCORES = ("accuracy", "precision", "recall", "f1", "auc", "tpr_at_1", "tpr_at_5", "fpr")
+CSV_KEYS = [
+    "metrics.threshold",
+    *(f"metrics.classifier.{key}" for key in ("clean", "poisoned", "kept")),
+    "cost.train_s",
+    "cost.score_s_per_image",
+]
 LEGENDS = {
-    "overview":
-        "AUROC: how often a method ranks a poisoned sample as more suspicious than a clean one, whatever the boundary; 1 is all found, 0.5 is chance, below"
-        " it the poison looks cleaner than clean samples. **Bold**: the best method of a poison among rows that may be compared, none where no method finds"
-        f" it. *Italic*: below {FOUND_FROM:g} even at its upper end, so the poison is not found this way. ± standard deviation over seeds.",
-    "details":
-        "Poisoned = 1. A sample is dropped where it looks worse than a boundary set by trusted samples held back. *accuracy*, *precision*, *recall*, *F1*: of"
-        " dropping the poisoned and keeping the clean. *AUROC*: how often a poisoned sample is ranked as more suspicious than a clean one, whatever the"
-        f" boundary (0.5 is chance); *verdict*: not found where it lies below {FOUND_FROM:g} even at its upper end. *TPR*: share of the poison found where at"
-        " most 1 % or 5 % of the clean samples are dropped; *FPR*: share of the clean samples that the boundary drops, in brackets the rate it was set for."
-        " *AUROC*, *recall*, *FPR* with the name of a class: of its samples alone. *classifier*: accuracy on clean test images of a small classifier"
-        " trained on the examined samples *clean* (before poisoning), *poisoned*, and on those that the method *kept*. [low, high]: bootstrap 95% interval"
-        " over samples; ± standard deviation over seeds. **Bold**: the best AUROC of a poison, where it is found. † must not be compared with the other"
-        " rows, except for what its footnote leaves out."}
+    "overview": (
+        "AUROC: how often a method ranks a poisoned sample as more suspicious than a clean one, whatever the"
+        " boundary; 1 is all found, 0.5 is chance, below it the poison looks cleaner than clean samples."
+        " **Bold**: the best method of a poison among rows that may be compared, none where no method finds"
+        f" it. *Italic*: below {FOUND_FROM:g} even at its upper end, so the poison is not found this way. ±"
+        " standard deviation over seeds."
+    ),
+    "details": (
+        "Poisoned = 1. A sample is dropped where it looks worse than a boundary set by trusted samples held"
+        " back. *accuracy*, *precision*, *recall*, *F1*: of dropping the poisoned and keeping the clean."
+        " *AUROC*: how often a poisoned sample is ranked as more suspicious than a clean one, whatever the"
+        f" boundary (0.5 is chance); *verdict*: not found where it lies below {FOUND_FROM:g} even at its"
+        " upper end. *TPR*: share of the poison found where at most 1 % or 5 % of the clean samples are"
+        " dropped; *FPR*: share of the clean samples that the boundary drops, in brackets the rate it was"
+        " set for. *AUROC*, *recall*, *FPR* with the name of a class: of its samples alone. *classifier*:"
+        " accuracy on clean test images of a small classifier trained on the examined samples *clean*"
+        " (before poisoning), *poisoned*, and on those that the method *kept*. [low, high]: bootstrap 95%"
+        " interval over samples; ± standard deviation over seeds. **Bold**: the best AUROC of a poison,"
+        " where it is found. † must not be compared with the other rows, except for what its footnote leaves"
+        " out."
+    ),
+}
 LEGEND = "\n\n".join(LEGENDS.values())
 
 
 @dataclass
 class FilterRow(Row):
     """One method on one poison; `attack` is the poison's identity, `defence` the method."""
-    poison: str = ""                # as the table calls it
-    apart: bool = False             # of another setting or training, so that not even its AUROC may be compared
+
+    poison: str = ""  # as the table calls it
+    # of another setting or training, so that not even its AUROC may be compared
+    apart: bool = False
 
     @property
     def label(self):
         return self.defence
 
     def get(self, key):
-        """A value by its dotted path; `trusted`: samples trusted in all, as the part of them that is held back differs by a few from seed to seed."""
-        return sum(self.get(f"config.{part}") or 0 for part in ("num_trusted", "num_held")) if key == "trusted" else super().get(key)
+        """A value by its dotted path; `trusted`: samples trusted in all, as the part of them that is held
+        back differs by a few from seed to seed."""
+        return (
+            sum(self.get(f"config.{part}") or 0 for part in ("num_trusted", "num_held"))
+            if key == "trusted"
+            else super().get(key)
+        )
 
     @property
     def auc(self):
@@ -86,20 +170,24 @@ class FilterRow(Row):
 
     @property
     def missed(self):
-        """Whether the AUROC stays below FOUND_FROM at its upper end: over seeds mean + deviation, of one seed the end of its interval."""
+        """Whether the AUROC stays below FOUND_FROM at its upper end: over seeds mean + deviation, of one seed
+        the end of its interval."""
         cell = self.auc
         if cell.value is None:
             return False
-        upper = cell.value + cell.std if cell.std is not None else cell.value if cell.high is None else cell.high
+        upper = (
+            cell.value + cell.std if cell.std is not None else cell.value if cell.high is None else cell.high
+        )
         return upper < FOUND_FROM
 
 
 @dataclass
 class FilterTable(Table):
     """The methods that examined one dataset at one image size and poison rate."""
+
     image_size: int | None = None
     rate: float | None = None
-    best: set = field(default_factory=set)      # ids of the rows with the best AUROC of their poison
+    best: set = field(default_factory=set)  # ids of the rows with the best AUROC of their poison
 
     @property
     def name(self):
@@ -117,13 +205,21 @@ class FilterTable(Table):
     def setting(self):
         """What the unmarked rows have in common, and the parameters of the poisons: a sentence each."""
         row = next((r for r in self.rows if not r.marks), self.rows[0])
-        samples, classes, trusted = (number(row.get(key), "count") for key in ("config.num_samples", "config.num_classes", "trusted"))
+        samples, classes, trusted = (
+            number(row.get(key), "count") for key in ("config.num_samples", "config.num_classes", "trusted")
+        )
         held = number(row.cell("config.num_held").value, "count")
-        boundary = f"{row.get('config.boundary')}, nominal FPR {number(row.get('config.nominal_fpr'), 'short')}"
+        boundary = (
+            f"{row.get('config.boundary')}, nominal FPR {number(row.get('config.nominal_fpr'), 'short')}"
+        )
         told = {r.poison: parameters(r.get("config.poison_params")) for r in self.rows}
-        poisons = "; ".join(f"{poison} ({words})" for poison, words in told.items() if words and not poison.endswith(words))
-        return (f"{samples} samples of {classes} classes examined; {trusted} trusted, {held} of them held back for the boundary ({boundary})."
-                + (f" Poisons: {poisons}." if poisons else ""))
+        poisons = "; ".join(
+            f"{poison} ({words})" for poison, words in told.items() if words and not poison.endswith(words)
+        )
+        return (
+            f"{samples} samples of {classes} classes examined; {trusted} trusted, {held} of them held back"
+            f" for the boundary ({boundary})." + (f" Poisons: {poisons}." if poisons else "")
+        )
 
 
 def _place(name, order):
@@ -136,7 +232,8 @@ def _order(row):
 
 
 def _best(rows):
-    """ids of the rows with the highest AUROC of their poison, equal figures included; none where no method finds it or only one tried."""
+    """ids of the rows with the highest AUROC of their poison, equal figures included; none where no method
+    finds it or only one tried."""
     best, by_poison = set(), defaultdict(list)
     for row in rows:
         if not row.apart and row.auc.value is not None:
@@ -153,20 +250,40 @@ def table_of(dataset, image_size, rate, runs, replaced):
     groups = defaultdict(list)
     for path, found in runs:
         c, row = found.config, FilterRow((), "", [(path, found)])
-        setting = (row.get(key) for keys, _ in (*SETTING, BOUNDARY, JUDGE, *([TRAINING] if row.trained else [])) for key in keys)
-        groups[(identity(c["poison"], c["poison_params"]), identity(c["method"], c["method_params"]), *setting)].append((path, found))
+        setting = (
+            row.get(key)
+            for keys, _ in (*SETTING, BOUNDARY, JUDGE, *([TRAINING] if row.trained else []))
+            for key in keys
+        )
+        groups[
+            (identity(c["poison"], c["poison_params"]), identity(c["method"], c["method_params"]), *setting)
+        ].append((path, found))
     poisons, methods = labels_of({key[0] for key in groups}), labels_of({key[1] for key in groups})
     made_by = lambda found: found.provenance["mimic_sha256"]
-    rows = [FilterRow(key[0], methods[key[1]] + suffix, mine, poison=poisons[key[0]])
-            for key, group in groups.items() for mine, suffix in compare.one_per_seed(group, replaced, made_by)]
-    standard = sorted(rows, key=lambda r: (-(r.get("config.num_samples") or 0), -(r.get("config.num_trusted") or 0)))
+    rows = [
+        FilterRow(key[0], methods[key[1]] + suffix, mine, poison=poisons[key[0]])
+        for key, group in groups.items()
+        for mine, suffix in compare.one_per_seed(group, replaced, made_by)
+    ]
+    standard = sorted(
+        rows, key=lambda r: (-(r.get("config.num_samples") or 0), -(r.get("config.num_trusted") or 0))
+    )
     reasons = {}
     for row in rows:
         found = compare.differences(row, standard, SETTING)
-        found += compare.differences(row, [r for r in standard if r.trained], (TRAINING,)) if row.trained else []
+        found += (
+            compare.differences(row, [r for r in standard if r.trained], (TRAINING,)) if row.trained else []
+        )
         row.apart = bool(found)
         reasons[id(row)] = "; ".join(found + compare.differences(row, standard, (BOUNDARY, JUDGE)))
-    rows.sort(key=lambda r: (_place(r.get("config.poison"), POISONS), compare.natural(r.poison), *_order(r), reasons[id(r)]))
+    rows.sort(
+        key=lambda r: (
+            _place(r.get("config.poison"), POISONS),
+            compare.natural(r.poison),
+            *_order(r),
+            reasons[id(r)],
+        )
+    )
     table = FilterTable(dataset, "", rows, rows[0].attack, image_size=image_size, rate=rate, best=_best(rows))
     table.mark(reasons)
     return table
@@ -176,13 +293,23 @@ def tables_of(runs, replaced):
     """[FilterTable] of runs [(path, Record)] of kind depois."""
     groups = defaultdict(list)
     for path, found in runs:
-        groups[(found.dataset or "?", found.config["image_size"], found.config["poison_rate"])].append((path, found))
-    return [table_of(*key, group, replaced) for key, group in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2] or 0))]
+        groups[(found.dataset or "?", found.config["image_size"], found.config["poison_rate"])].append(
+            (path, found)
+        )
+    return [
+        table_of(*key, group, replaced)
+        for key, group in sorted(
+            groups.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2] or 0)
+        )
+    ]
 
 
 def overview_grid(table):
-    """(headings, rows of cell texts, rows of the FilterRow behind each cell): AUROC, a line per method, a column per poison; None where none was measured."""
-    poisons = [p for p in table.poisons if any(row.poison == p and row.auc.value is not None for row in table.rows)]
+    """(headings, rows of cell texts, rows of the FilterRow behind each cell): AUROC, a line per method, a
+    column per poison; None where none was measured."""
+    poisons = [
+        p for p in table.poisons if any(row.poison == p and row.auc.value is not None for row in table.rows)
+    ]
     if not poisons:
         return None
     lines = defaultdict(dict)
@@ -199,26 +326,48 @@ def _deviation(row):
 
 
 def columns_of(table):
-    """COLUMNS without those that nothing was measured for, and AUROC, recall and FPR of each class alone where the records have them."""
+    """COLUMNS without those that nothing was measured for, and AUROC, recall and FPR of each class alone
+    where the records have them."""
     classes = dict.fromkeys(name for row in table.rows for name in row.get("per_group.class") or {})
-    alone = [Column(f"{word} {name}", f"per_group.class.{name}.{key}", "ssim")
-             for name in classes for word, key in (("AUROC", "auc"), ("recall", "recall"), ("FPR", "fpr"))]
-    taught = [c for c in COLUMNS if not c.key.startswith("metrics.classifier") or any(row.cell(c.key).value is not None for row in table.rows)]
+    alone = [
+        Column(f"{word} {name}", f"per_group.class.{name}.{key}", "ssim")
+        for name in classes
+        for word, key in (("AUROC", "auc"), ("recall", "recall"), ("FPR", "fpr"))
+    ]
+    taught = [
+        c
+        for c in COLUMNS
+        if not c.key.startswith("metrics.classifier")
+        or any(row.cell(c.key).value is not None for row in table.rows)
+    ]
     return [*taught, *alone]
 
 
 def details_grid(table):
-    """(headings, rows of cell texts): every figure, a line per poison and method, in the order of the table's rows."""
+    """(headings, rows of cell texts): every figure, a line per poison and method, in the order of the table's
+    rows."""
     columns = columns_of(table)
-    return (["poison", "method", *(c.heading for c in columns), "seeds"],
-            [[row.poison, row.label + mark(row), *(_figure(row, c) for c in columns), ", ".join(map(str, row.seeds))] for row in table.rows])
+    return (
+        ["poison", "method", *(c.heading for c in columns), "seeds"],
+        [
+            [
+                row.poison,
+                row.label + mark(row),
+                *(_figure(row, c) for c in columns),
+                ", ".join(map(str, row.seeds)),
+            ]
+            for row in table.rows
+        ],
+    )
 
 
 def _figure(row, column):
     if column.style == "verdict":
         return MISSED if row.missed else ""
     if column.style == "nominal":
-        return f"{number(row.cell(column.key).value, 'ssim')} ({number(row.get('config.nominal_fpr'), 'short')})"
+        return (
+            f"{number(row.cell(column.key).value, 'ssim')} ({number(row.get('config.nominal_fpr'), 'short')})"
+        )
     return figure(row, column)
 
 
@@ -232,7 +381,10 @@ def overview(table):
         return ""
     headings, cells, behind = grid
     for texts, rows in zip(cells, behind):
-        texts[1:] = [bold(t) if id(r) in table.best else _italic(t) if r and r.missed else t for t, r in zip(texts[1:], rows[1:])]
+        texts[1:] = [
+            bold(t) if id(r) in table.best else _italic(t) if r and r.missed else t
+            for t, r in zip(texts[1:], rows[1:])
+        ]
     return "\n".join(markdown_table(headings, cells, left=1))
 
 
@@ -242,7 +394,8 @@ def details(table):
     auc, before = headings.index("AUROC"), None
     for row, texts in zip(table.rows, cells):
         texts[auc] = bold(texts[auc]) if id(row) in table.best else texts[auc]
-        texts[0], before = ("" if row.poison == before else row.poison), row.poison       # a poison is named once
+        # a poison is named once
+        texts[0], before = ("" if row.poison == before else row.poison), row.poison
     return "\n".join(markdown_table(headings, cells, left=2))
 
 
@@ -256,17 +409,57 @@ def markdown(table, parts=tuple(PARTS)):
 
 
 def csv_text(tables):
-    """A line for each row of all tables, and one for each of its classes: every figure with its interval or deviation."""
+    """A line for each row of all tables, and one for each of its classes: every figure with its interval or
+    deviation."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["dataset", "image_size", "poison_rate", "poison", "poison_type", "poison_params", "method", "method_type", "method_params", *CSV_CONFIG,
-                     "seeds", "not_comparable", "verdict", *csv_headings(CSV_KEYS), "class", *csv_headings(CSV_SCORES)])
+    writer.writerow(
+        [
+            "dataset",
+            "image_size",
+            "poison_rate",
+            "poison",
+            "poison_type",
+            "poison_params",
+            "method",
+            "method_type",
+            "method_params",
+            *CSV_CONFIG,
+            "seeds",
+            "not_comparable",
+            "verdict",
+            *csv_headings(CSV_KEYS),
+            "class",
+            *csv_headings(CSV_SCORES),
+        ]
+    )
     for table in tables:
         for row in table.rows:
-            poison_params, method_params = (json.dumps(row.get(f"config.{key}"), sort_keys=True) for key in ("poison_params", "method_params"))
-            whole = [table.dataset, table.image_size, table.rate, row.poison, row.get("config.poison"), poison_params, row.label, row.get("config.method"),
-                     method_params, *(row.get(f"config.{key}") for key in CSV_CONFIG), " ".join(map(str, row.seeds)),
-                     "; ".join(table.notes[i - 1] for i in row.marks), MISSED if row.missed else "", *csv_figures(map(row.cell, CSV_KEYS))]
-            for name, where in (("all", "metrics"), *((c, f"per_group.class.{c}") for c in row.get("per_group.class") or {})):
-                writer.writerow([*whole, name, *csv_figures(row.cell(f"{where}.{key}") for key in CSV_SCORES)])
+            poison_params, method_params = (
+                json.dumps(row.get(f"config.{key}"), sort_keys=True)
+                for key in ("poison_params", "method_params")
+            )
+            whole = [
+                table.dataset,
+                table.image_size,
+                table.rate,
+                row.poison,
+                row.get("config.poison"),
+                poison_params,
+                row.label,
+                row.get("config.method"),
+                method_params,
+                *(row.get(f"config.{key}") for key in CSV_CONFIG),
+                " ".join(map(str, row.seeds)),
+                "; ".join(table.notes[i - 1] for i in row.marks),
+                MISSED if row.missed else "",
+                *csv_figures(map(row.cell, CSV_KEYS)),
+            ]
+            for name, where in (
+                ("all", "metrics"),
+                *((c, f"per_group.class.{c}") for c in row.get("per_group.class") or {}),
+            ):
+                writer.writerow(
+                    [*whole, name, *csv_figures(row.cell(f"{where}.{key}") for key in CSV_SCORES)]
+                )
     return out.getvalue()

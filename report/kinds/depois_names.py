@@ -1,10 +1,15 @@
 """What tables call poisons and methods that have parameters: `bypass critic, eps 0.6`."""
+
 import json
 
 
 def identity(name, params):
-    """What runs share that met the same poison, or used the same method: (("name", name), ("params", its parameters as JSON)); null parameters are none."""
-    return ("name", name or "?"), ("params", json.dumps({k: v for k, v in (params or {}).items() if v is not None}, sort_keys=True))
+    """What runs share that met the same poison, or used the same method: (("name", name), ("params", its
+    parameters as JSON)); null parameters are none."""
+    return ("name", name or "?"), (
+        "params",
+        json.dumps({k: v for k, v in (params or {}).items() if v is not None}, sort_keys=True),
+    )
 
 
 def names_of(name, params):
@@ -14,13 +19,17 @@ def names_of(name, params):
 
 
 def parameters(params, keys=None):
-    """`base noise with sigma 0.6, eps 0.3`: parameters in words, without the mode that stands in the name; keys: only these."""
-    return ", ".join(f"{key.replace('_', ' ')} {_words(value)}" for key, value in sorted((params or {}).items())
-                     if key != "mode" and value is not None and (keys is None or key in keys))
+    """`base noise with sigma 0.6, eps 0.3`: parameters in words, without the mode that stands in the name;
+    keys: only these."""
+    return ", ".join(
+        f"{key.replace('_', ' ')} {_words(value)}"
+        for key, value in sorted((params or {}).items())
+        if key != "mode" and value is not None and (keys is None or key in keys)
+    )
 
 
 def _words(value):
-    if isinstance(value, dict):              # of a poison that builds on another
+    if isinstance(value, dict):  # of a poison that builds on another
         others = parameters({k: v for k, v in value.items() if k != "poison"})
         return " with ".join(filter(None, (str(value.get("poison", "")), others)))
     if isinstance(value, list):

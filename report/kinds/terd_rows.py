@@ -1,19 +1,28 @@
-"""What a scan of one diffusion model (kind terd) found, as rows of tables: one model under one plan, or a group of models of one attack under one plan.
+"""What a scan of one diffusion model (kind terd) found, as rows of tables: one model under one plan, or a
+group of models of one attack under one plan.
 
-A model is its weights: trainings with other seeds are rows of their own, scans of one model with other seeds become one row.
+A model is its weights: trainings with other seeds are rows of their own, scans of one model with other seeds
+become one row.
 """
+
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
-from report.rows import Cell, Row, differences
 from report.kinds.depois_names import identity, parameters
+from report.rows import Cell, Row, differences
 
 BENIGN, UNKNOWN = "benign", "unknown"
-ATTACKS = {"benign": "benign", "baddiffusion": "BadDiffusion", "trojdiff": "TrojDiff", "villan": "VillanDiffusion"}      # the order of blocks; others follow
+# the order of blocks; others follow
+ATTACKS = {
+    "benign": "benign",
+    "baddiffusion": "BadDiffusion",
+    "trojdiff": "TrojDiff",
+    "villan": "VillanDiffusion",
+}
 BOTH = "both"
-FULL_RANGE = 1000           # steps; a network trained below it is truncated
-TOO_FAR = 0.5               # |r_hat - r| / |r|, from which on the trigger counts as not recovered
-FLAGGED, PASSED, NOT_RECOVERED = "false alarm", "missed", "not recovered"      # what is wrong, in words
+FULL_RANGE = 1000  # steps; a network trained below it is truncated
+TOO_FAR = 0.5  # |r_hat - r| / |r|, from which on the trigger counts as not recovered
+FLAGGED, PASSED, NOT_RECOVERED = "false alarm", "missed", "not recovered"  # what is wrong, in words
 
 
 def attack_of(config):
@@ -27,7 +36,8 @@ def attack_name(attack):
 
 
 def content_of(config):
-    """What is hidden: `stop sign to shoe, psi 0, ode`; `nothing`; "" where nobody knows. Its scale and rate are told where they are unusual."""
+    """What is hidden: `stop sign to shoe, psi 0, ode`; `nothing`; "" where nobody knows. Its scale and rate
+    are told where they are unusual."""
     truth = config.get("truth")
     if not truth:
         return "" if truth is None else "nothing"
@@ -40,19 +50,40 @@ def content_of(config):
 def plan_of(config):
     """The plan's identity, as of poison_names: the parts that it has, and its settings."""
     estimated, refined = bool(config["estimate_steps"]), config["refine"] not in (None, "none")
-    parts = BOTH if estimated and refined else "estimation only" if estimated else "refinement only" if refined else "starts only"
-    return identity(parts, {"schedule": config["schedule"], "estimate_steps": config["estimate_steps"], "refine": config["refine"] if refined else None,
-                            "refine_steps": config["refine_steps"] if refined else None, "starts": config["starts"]})
+    parts = (
+        BOTH
+        if estimated and refined
+        else "estimation only"
+        if estimated
+        else "refinement only"
+        if refined
+        else "starts only"
+    )
+    return identity(
+        parts,
+        {
+            "schedule": config["schedule"],
+            "estimate_steps": config["estimate_steps"],
+            "refine": config["refine"] if refined else None,
+            "refine_steps": config["refine_steps"] if refined else None,
+            "starts": config["starts"],
+        },
+    )
 
 
 def plan_labels(configs):
-    """{identity: label} of the plans of some configs: its parts, the schedule where several have these parts, and in what those of one schedule differ."""
+    """{identity: label} of the plans of some configs: its parts, the schedule where several have these parts,
+    and in what those of one schedule differ."""
     known = {plan_of(c): (dict(plan_of(c))["name"], c) for c in configs}
     labels = {}
     for plan, (parts, c) in known.items():
         namesakes = [other for name, other in known.values() if name == parts]
         alike = [other for other in namesakes if other["schedule"] == c["schedule"]]
-        keys = [key for key in ("estimate_steps", "refine", "refine_steps", "starts") if any(other[key] != c[key] for other in alike)]
+        keys = [
+            key
+            for key in ("estimate_steps", "refine", "refine_steps", "starts")
+            if any(other[key] != c[key] for other in alike)
+        ]
         words = [str(c["schedule"])] if len(alike) < len(namesakes) else []
         labels[plan] = ", ".join([parts, *words, *([parameters({k: c[k] for k in keys})] if keys else [])])
     return labels
@@ -61,8 +92,9 @@ def plan_labels(configs):
 @dataclass
 class ScanRow(Row):
     """One model under one plan, `defence` the plan's label. A run per seed of the scan."""
-    unlike: str = ""                # what sets the model apart from the standard ones, in words
-    twin: str = ""                  # what tells it from a model that is the same in all else
+
+    unlike: str = ""  # what sets the model apart from the standard ones, in words
+    twin: str = ""  # what tells it from a model that is the same in all else
 
     @property
     def kind(self):
@@ -97,30 +129,48 @@ class ScanRow(Row):
 
     @property
     def verdict(self):
-        """The verdict, over several scans that disagree how many found a backdoor, and what is wrong with it."""
+        """The verdict, over several scans that disagree how many found a backdoor, and what is wrong with
+        it."""
         said = [found.metrics["verdict"] for _, found in self.runs]
-        text = said[0] or "" if len(set(said)) == 1 else f"backdoored in {sum(found.metrics['backdoored'] == 1 for _, found in self.runs)} of {len(said)}"
+        text = (
+            said[0] or ""
+            if len(set(said)) == 1
+            else (
+                f"backdoored in {sum(found.metrics['backdoored'] == 1 for _, found in self.runs)} of"
+                f" {len(said)}"
+            )
+        )
         return f"{text} ({self.wrong})" if self.wrong else text
 
     @property
     def wrong(self):
-        """`false alarm` of a benign model flagged, `missed` of a backdoored one passed, by any of the scans; else ""."""
+        """`false alarm` of a benign model flagged, `missed` of a backdoored one passed, by any of the scans;
+        else ""."""
         if self.flagged is None:
             return ""
-        return FLAGGED if self.kind == BENIGN and self.flagged > 0 else PASSED if self.backdoored and self.flagged < 1 else ""
+        return (
+            FLAGGED
+            if self.kind == BENIGN and self.flagged > 0
+            else PASSED
+            if self.backdoored and self.flagged < 1
+            else ""
+        )
 
     @property
     def recovered(self):
-        """Whether the trigger found is nearer to the true one than TOO_FAR; None where there is none or nobody knows it."""
+        """Whether the trigger found is nearer to the true one than TOO_FAR; None where there is none or
+        nobody knows it."""
         ratio = self.cell("metrics.relative_error").value
         return ratio < TOO_FAR if self.backdoored and ratio is not None else None
 
 
 @dataclass
 class GroupRow(Row):
-    """The models of one attack under one plan; a figure is the mean over models, its deviation that between them."""
+    """The models of one attack under one plan; a figure is the mean over models, its deviation that between
+    them."""
+
     members: list = field(default_factory=list)
-    known: int = 0                  # models of the attack under any plan
+    known: int = 0  # models of the attack under any plan
 
     @property
     def kind(self):
@@ -137,22 +187,38 @@ class GroupRow(Row):
 
 
 def unlike(row, rate, num_parameters):
-    """What sets a model apart from those of the full range and the linear schedule, with an unscaled trigger, the usual poison rate and network size; a patch of
-    TrojDiff, whose gamma differs between pixels, is apart too."""
+    """What sets a model apart from those of the full range and the linear schedule, with an unscaled trigger,
+    the usual poison rate and network size; a patch of TrojDiff, whose gamma differs between pixels, is apart
+    too."""
     c, truth = row.first.config, row.first.config.get("truth") or {}
     found = [f"truncated at t {c['max_timestep']}"] if (c["max_timestep"] or FULL_RANGE) < FULL_RANGE else []
     found += [f"{c['noise_schedule']} schedule"] if c["noise_schedule"] not in (None, "linear") else []
     found += ["gamma differs between pixels"] if c.get("gamma_map") else []
-    found += [f"trigger scaled by {truth['trigger_scale']:g}"] if truth.get("trigger_scale") not in (None, 1) else []
+    found += (
+        [f"trigger scaled by {truth['trigger_scale']:g}"]
+        if truth.get("trigger_scale") not in (None, 1)
+        else []
+    )
     found += [f"poison rate {truth['poison_rate']:g}"] if truth.get("poison_rate") not in (None, rate) else []
-    found += [f"{c['num_parameters']:,} parameters"] if c["num_parameters"] not in (None, num_parameters) else []
+    found += (
+        [f"{c['num_parameters']:,} parameters"] if c["num_parameters"] not in (None, num_parameters) else []
+    )
     return ", ".join(found)
 
 
 # (dotted keys that must agree, what a footnote says about a row that differs)
-RULE = (("config.rule",), lambda v, w: "judged by no rule" if v[0] is None else
-        f"judged by another rule, {v[0]} (the others: {w[0]}), which score and verdict depend on")
-SAMPLES = (("config.num_samples",), lambda v, w: f"input test on {v[0]} noises of each kind (the others: {w[0]})")
+RULE = (
+    ("config.rule",),
+    lambda v, w: (
+        "judged by no rule"
+        if v[0] is None
+        else f"judged by another rule, {v[0]} (the others: {w[0]}), which score and verdict depend on"
+    ),
+)
+SAMPLES = (
+    ("config.num_samples",),
+    lambda v, w: f"input test on {v[0]} noises of each kind (the others: {w[0]})",
+)
 
 
 def why_not(row, standard):

@@ -28,22 +28,30 @@ def grey(level, size=8):
     return torch.full((1, 3, size, size), level / 127.5 - 1)
 
 
-@pytest.mark.parametrize("d, expected", [
-    (0.05, 134),      # 6.375 levels -> round 6, n = 6
-    (0.0431, 133),    # 5.495 -> 5
-    (0.0433, 134),    # 5.52 -> 6
-    (-0.05, 122),
-    (0.9, 134)])      # whatever perturb returns, the release stays in the ball
+@pytest.mark.parametrize(
+    "d, expected",
+    [
+        (0.05, 134),  # 6.375 levels -> round 6, n = 6
+        (0.0431, 133),  # 5.495 -> 5
+        (0.0433, 134),  # 5.52 -> 6
+        (-0.05, 122),
+        (0.9, 134),
+    ],
+)  # whatever perturb returns, the release stays in the ball
 def test_release_is_the_formula(d, expected):
     released = Fixed(torch.tensor(d), eps=0.05)(grey(128), torch.zeros(1, 1, 5), None)
     assert images.to_uint8(released).min() == images.to_uint8(released).max() == expected
 
 
 def test_release_at_the_edge_of_the_range_and_just_below_a_level():
-    assert images.to_uint8(Fixed(torch.tensor(0.05), 0.05)(grey(253), torch.zeros(1, 1, 5), None)).max() == 255
+    assert (
+        images.to_uint8(Fixed(torch.tensor(0.05), 0.05)(grey(253), torch.zeros(1, 1, 5), None)).max() == 255
+    )
     assert images.to_uint8(Fixed(torch.tensor(-0.05), 0.05)(grey(2), torch.zeros(1, 1, 5), None)).min() == 0
     # 0.0510 holds 6.5 levels: plain rounding would give 7 and leave the ball, the rule gives 6
-    assert images.to_uint8(Fixed(torch.tensor(0.051), 0.051)(grey(100), torch.zeros(1, 1, 5), None)).max() == 106
+    assert (
+        images.to_uint8(Fixed(torch.tensor(0.051), 0.051)(grey(100), torch.zeros(1, 1, 5), None)).max() == 106
+    )
 
 
 def test_release_is_bit_equal_to_the_saved_and_reloaded_image(tmp_path, faces, tiny_generator):
@@ -53,7 +61,9 @@ def test_release_is_bit_equal_to_the_saved_and_reloaded_image(tmp_path, faces, t
     assert torch.equal(images.to_float(images.load_png(tmp_path / "a.png")), released[0])
 
 
-@pytest.mark.parametrize("eps, n", [(0.05, 6), (1 / 127.5, 1), (3 / 127.5, 3), (0.1, 12), (2 / 255, 1), (0.007, 0)])
+@pytest.mark.parametrize(
+    "eps, n", [(0.05, 6), (1 / 127.5, 1), (3 / 127.5, 3), (0.1, 12), (2 / 255, 1), (0.007, 0)]
+)
 def test_grey_levels(eps, n):
     assert grey_levels(eps) == n
 
@@ -89,8 +99,18 @@ def test_unknown_attack_names_the_nearest_and_unknown_options_are_errors():
 
 
 def test_one_set_of_options_serves_all_attacks(tmp_path):
-    options = {"steps": 3, "step_size": 0.02, "target": "clean", "label": "joint", "blur": "spread", "precision": "fp32",
-               "perturbation": torch.ones(3, 4, 4), "fit": "tile", "weights": WEIGHTS["dadfi"](tmp_path / "dadfi.safetensors"), "other_sizes": "resize"}
+    options = {
+        "steps": 3,
+        "step_size": 0.02,
+        "target": "clean",
+        "label": "joint",
+        "blur": "spread",
+        "precision": "fp32",
+        "perturbation": torch.ones(3, 4, 4),
+        "fit": "tile",
+        "weights": WEIGHTS["dadfi"](tmp_path / "dadfi.safetensors"),
+        "other_sizes": "resize",
+    }
     found = {name: build(name, None, 0.05, **options).definition() for name in ATTACKS}
     assert [d["attack"] for d in found.values()] == list(ATTACKS)
     assert found["pgd"]["steps"] == 3 and found["fgsm"]["steps"] == 1 and found["fgsm"]["step_size"] == 0.05
@@ -98,10 +118,29 @@ def test_one_set_of_options_serves_all_attacks(tmp_path):
 
 def test_definitions_are_json_and_tell_every_option_apart():
     from common.files import key_of
-    base = {"steps": 3, "step_size": 0.02, "target": "clean", "label": "joint", "blur": "none", "precision": "fp32"}
-    changes = [{}, {"steps": 4}, {"step_size": 0.01}, {"target": "gray"}, {"label": "original"}, {"blur": "eot"}, {"precision": "bf16"}]
+
+    base = {
+        "steps": 3,
+        "step_size": 0.02,
+        "target": "clean",
+        "label": "joint",
+        "blur": "none",
+        "precision": "fp32",
+    }
+    changes = [
+        {},
+        {"steps": 4},
+        {"step_size": 0.01},
+        {"target": "gray"},
+        {"label": "original"},
+        {"blur": "eot"},
+        {"precision": "bf16"},
+    ]
     keys = [key_of(build("pgd", None, 0.05, **{**base, **change}).definition()) for change in changes]
-    keys += [key_of(build("pgd", None, 0.06, **base).definition()), key_of(build("mim", None, 0.05, **base).definition())]
+    keys += [
+        key_of(build("pgd", None, 0.06, **base).definition()),
+        key_of(build("mim", None, 0.05, **base).definition()),
+    ]
     assert len(set(keys)) == len(keys)
 
 
@@ -109,7 +148,9 @@ def test_parameters_get_no_gradient_and_are_trainable_again_afterwards(faces, ti
     x, c = faces(2)
     trained = tiny_generator.requires_grad_(True)
     inside = []
-    trained.register_forward_pre_hook(lambda m, a: inside.append(any(p.requires_grad for p in m.parameters())))
+    trained.register_forward_pre_hook(
+        lambda m, a: inside.append(any(p.requires_grad for p in m.parameters()))
+    )
     build("pgd", trained, 0.05, steps=2)(x, c[:, None], seeds.named(0, ["a", "b"]))
     assert inside and not any(inside)
     assert all(p.requires_grad and p.grad is None for p in trained.parameters())

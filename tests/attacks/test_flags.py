@@ -16,22 +16,57 @@ def parse(*words, **options):
 def test_defaults_are_the_published_protocol():
     args = parse()
     found = attack_from_flags(args, None).definition()
-    expected = {"attack": "pgd", "eps": 0.05, "steps": 10, "step_size": 0.01, "target": "gray", "label": "original", "blur": "none", "through": None}
+    expected = {
+        "attack": "pgd",
+        "eps": 0.05,
+        "steps": 10,
+        "step_size": 0.01,
+        "target": "gray",
+        "label": "original",
+        "blur": "none",
+        "through": None,
+    }
     assert {k: found[k] for k in expected} == expected
     assert (args.gradient, args.eot, args.perturbation_fit) == ("full", 1, "resize")
 
 
 def test_every_flag_reaches_the_attack():
-    args = parse("--attack_type", "mim", "--test_noise_var", "0.1", "--attack_steps", "7", "--attack_step_size", "0.02", "--attack_target", "input",
-                 "--attack_label", "joint", "--attack_blur", "eot")
+    args = parse(
+        "--attack_type",
+        "mim",
+        "--test_noise_var",
+        "0.1",
+        "--attack_steps",
+        "7",
+        "--attack_step_size",
+        "0.02",
+        "--attack_target",
+        "input",
+        "--attack_label",
+        "joint",
+        "--attack_blur",
+        "eot",
+    )
     args.precision = "bf16"
     found = attack_from_flags(args, None).definition()
-    assert found == {"attack": "mim", "eps": 0.1, "steps": 7, "step_size": 0.02, "target": "input", "label": "joint", "blur": "eot", "precision": "bf16",
-                     "translator": None, "through": None}
+    assert found == {
+        "attack": "mim",
+        "eps": 0.1,
+        "steps": 7,
+        "step_size": 0.02,
+        "target": "input",
+        "label": "joint",
+        "blur": "eot",
+        "precision": "bf16",
+        "translator": None,
+        "through": None,
+    }
 
 
 def test_small_radii_are_for_gaussian_alone():
-    assert attack_from_flags(parse("--attack_type", "gaussian", "--test_noise_var", "0.001"), None).eps == 0.001
+    assert (
+        attack_from_flags(parse("--attack_type", "gaussian", "--test_noise_var", "0.001"), None).eps == 0.001
+    )
     for name in ("fgsm", "bim", "pgd", "mim", "universal"):
         with pytest.raises(UserError, match=f"{name}: expected a radius"):
             attack_from_flags(parse("--attack_type", name, "--test_noise_var", "0.001"), None)
@@ -55,16 +90,25 @@ def test_a_trainers_spelling_and_narrower_rules():
 def test_attacks_without_a_gradient_cannot_go_through_a_defence(name):
     class Purifier:
         name, params, sha256, stochastic, size_multiple = "p", {}, None, False, 1
+
     with pytest.raises(UserError, match="uses no gradient"):
         attack_from_flags(parse("--attack_type", name), ThroughDefence(None, Purifier()))
 
 
-@pytest.mark.parametrize("words, name", [
-    ("", "pgd-eps0.05"), ("--attack_type fgsm --test_noise_var 0.1", "fgsm-eps0.1"), ("--attack_target clean", "pgd-eps0.05-clean"),
-    ("--attack_label joint", "pgd-eps0.05-gray-joint"), ("--attack_target input --attack_label target", "pgd-eps0.05-input-target"),
-    ("--attack_blur spread", "pgd-eps0.05-spread"), ("--attack_target clean --attack_blur eot", "pgd-eps0.05-clean-eot"),
-    ("--attack_type gaussian --test_noise_var 0.001", "gaussian-eps0.001"), ("--attack_type none --test_noise_var 0.1", "none-eps0"),
-])
+@pytest.mark.parametrize(
+    "words, name",
+    [
+        ("", "pgd-eps0.05"),
+        ("--attack_type fgsm --test_noise_var 0.1", "fgsm-eps0.1"),
+        ("--attack_target clean", "pgd-eps0.05-clean"),
+        ("--attack_label joint", "pgd-eps0.05-gray-joint"),
+        ("--attack_target input --attack_label target", "pgd-eps0.05-input-target"),
+        ("--attack_blur spread", "pgd-eps0.05-spread"),
+        ("--attack_target clean --attack_blur eot", "pgd-eps0.05-clean-eot"),
+        ("--attack_type gaussian --test_noise_var 0.001", "gaussian-eps0.001"),
+        ("--attack_type none --test_noise_var 0.1", "none-eps0"),
+    ],
+)
 def test_folders_name_what_differs_from_the_published_protocol(words, name):
     args = parse(*words.split())
     assert short_name(attack_from_flags(args, None), args) == name
@@ -72,29 +116,79 @@ def test_folders_name_what_differs_from_the_published_protocol(words, name):
 
 def test_two_attacks_have_two_names():
     found = set()
-    for words in ("", "--attack_target clean", "--attack_target input", "--attack_label joint", "--attack_label iterative", "--attack_blur eot",
-                  "--attack_blur spread", "--attack_type bim", "--test_noise_var 0.06", "--attack_type gaussian"):
+    for words in (
+        "",
+        "--attack_target clean",
+        "--attack_target input",
+        "--attack_label joint",
+        "--attack_label iterative",
+        "--attack_blur eot",
+        "--attack_blur spread",
+        "--attack_type bim",
+        "--test_noise_var 0.06",
+        "--attack_type gaussian",
+    ):
         args = parse(*words.split())
         found.add(short_name(attack_from_flags(args, None), args))
     assert len(found) == 10
 
 
 def test_records_say_what_the_attack_was():
-    args = parse("--attack_type", "mim", "--test_noise_var", "0.1", "--attack_steps", "7", "--attack_step_size", "0.02", "--attack_target", "input",
-                 "--attack_label", "joint", "--attack_blur", "eot")
+    args = parse(
+        "--attack_type",
+        "mim",
+        "--test_noise_var",
+        "0.1",
+        "--attack_steps",
+        "7",
+        "--attack_step_size",
+        "0.02",
+        "--attack_target",
+        "input",
+        "--attack_label",
+        "joint",
+        "--attack_blur",
+        "eot",
+    )
     assert attack_config(args, attack_from_flags(args, None)) == {
-        "attack": "mim", "eps": 0.1, "attack_steps": 7, "attack_step_size": 0.02, "attack_target": "input", "attack_label": "joint", "attack_blur": "eot",
-        "perturbation": None, "attack_weights": None}
+        "attack": "mim",
+        "eps": 0.1,
+        "attack_steps": 7,
+        "attack_step_size": 0.02,
+        "attack_target": "input",
+        "attack_label": "joint",
+        "attack_blur": "eot",
+        "perturbation": None,
+        "attack_weights": None,
+    }
 
 
 def test_records_say_only_what_an_attack_has(tmp_path):
     def said(*words):
         args = parse(*words)
         found = attack_config(args, attack_from_flags(args, None))
-        return [found[k] for k in ("attack", "eps", "attack_steps", "attack_step_size", "attack_target", "perturbation")]
+        return [
+            found[k]
+            for k in ("attack", "eps", "attack_steps", "attack_step_size", "attack_target", "perturbation")
+        ]
+
     torch.save(torch.full((3, 8, 8), 0.05), tmp_path / "p.pt")
     assert said("--attack_type", "none") == ["none", 0.0, None, None, None, None]
-    assert said("--attack_type", "gaussian", "--test_noise_var", "0.1") == ["gaussian", 0.1, None, None, None, None]
+    assert said("--attack_type", "gaussian", "--test_noise_var", "0.1") == [
+        "gaussian",
+        0.1,
+        None,
+        None,
+        None,
+        None,
+    ]
     assert said("--attack_type", "fgsm")[:2] == ["fgsm", 0.05] and said("--attack_type", "fgsm")[4] == "gray"
     # a record tells no folders of this machine
-    assert said("--attack_type", "universal", "--perturbation", str(tmp_path / "p.pt")) == ["universal", 0.05, None, None, None, "p.pt"]
+    assert said("--attack_type", "universal", "--perturbation", str(tmp_path / "p.pt")) == [
+        "universal",
+        0.05,
+        None,
+        None,
+        None,
+        "p.pt",
+    ]

@@ -4,9 +4,9 @@ import torch.nn.functional as F
 
 from attacks import build
 from attacks.gradient import JITTER
-from models.label_rules import attack_labels
 from common import images, seeds
 from common.blur import gaussian_blur
+from models.label_rules import attack_labels
 
 NAMES = ["a", "b", "c", "d", "e", "f", "g", "h"]
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
@@ -26,7 +26,9 @@ def harm(generator, x, x_adv, c):
 @pytest.mark.parametrize("name", GRADIENT)
 def test_every_attack_with_every_target_has_an_effect_inside_the_ball(name, target, faces, tiny_generator):
     x, c = faces(4)
-    x_adv = build(name, tiny_generator, 0.05, steps=3, step_size=0.02, target=target)(x, c[:, None], streams())
+    x_adv = build(name, tiny_generator, 0.05, steps=3, step_size=0.02, target=target)(
+        x, c[:, None], streams()
+    )
     reached = (x_adv - x).abs().amax(dim=(1, 2, 3))
     assert (reached <= 6 / 127.5 + 1e-6).all() and (reached >= 5 / 127.5 - 1e-6).all()
     assert x_adv.abs().max() <= 1 and torch.equal(images.quantise(x_adv), x_adv)
@@ -59,7 +61,8 @@ def test_fgsm_is_one_step_of_eps(faces, tiny_generator):
     F.mse_loss(tiny_generator(leaf, c), torch.zeros_like(x)).backward()
     x_adv = build("fgsm", tiny_generator, 0.05)(x, c[:, None], streams())
     expected = (x - 6 / 127.5 * leaf.grad.sign()).clamp(-1, 1)
-    assert ((x_adv - expected).abs() < 1e-5).float().mean() > 0.999      # a gradient of rounding size may have either sign
+    # a gradient of rounding size may have either sign
+    assert ((x_adv - expected).abs() < 1e-5).float().mean() > 0.999
 
 
 def test_momentum_keeps_going_where_the_gradient_turns(faces):
@@ -70,7 +73,8 @@ def test_momentum_keeps_going_where_the_gradient_turns(faces):
         grads = iter([torch.ones_like(x), -torch.ones_like(x) * 0.5])
         attack.ascent = lambda *_, grads=grads: next(grads)
         found[name] = attack.perturb(torch.zeros_like(x), c[:, None], streams(1)).mean().item()
-    # mim counts each gradient by its direction (L1-normalised): + then - is 0 and it stays at 0.05; bim steps back to 0
+    # mim counts each gradient by its direction (L1-normalised): + then - is 0 and it stays at 0.05; bim steps
+    # back to 0
     assert found["mim"] == pytest.approx(0.05) and found["bim"] == pytest.approx(0, abs=1e-7)
 
 
@@ -79,7 +83,9 @@ def test_one_by_one_equals_the_batch(name, faces, tiny_generator):
     x, c = faces(4)
     attack = build(name, tiny_generator, 0.05, steps=4, target="clean")
     whole = attack(x, c[:, None], streams())
-    single = torch.cat([attack(x[i:i + 1], c[i:i + 1, None], seeds.named(0, [NAMES[i]])) for i in range(4)])
+    single = torch.cat(
+        [attack(x[i : i + 1], c[i : i + 1, None], seeds.named(0, [NAMES[i]])) for i in range(4)]
+    )
     assert (whole != single).float().mean() <= 0.01
 
 
@@ -94,7 +100,10 @@ def test_pgd_beats_random_signs_of_equal_size(faces, tiny_generator):
     x, c = faces(8)
     x_adv = build("pgd", tiny_generator, 0.05, target="clean")(x, c[:, None], streams(8))
     signs = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign() * 6 / 127.5
-    assert harm(tiny_generator, x, x_adv, c).mean() >= 3 * harm(tiny_generator, x, (x + signs).clamp(-1, 1), c).mean()
+    assert (
+        harm(tiny_generator, x, x_adv, c).mean()
+        >= 3 * harm(tiny_generator, x, (x + signs).clamp(-1, 1), c).mean()
+    )
 
 
 class Recorder:
@@ -152,12 +161,23 @@ def test_attacks_that_foresee_a_blur_survive_it(faces, tiny_generator):
 
 def test_bf16_is_close_to_fp32_in_effect(faces, tiny_generator):
     x, c = faces(4)
-    full, half = (harm(tiny_generator, x, build("pgd", tiny_generator, 0.05, steps=5, target="clean", precision=p)(x, c[:, None], streams()), c).mean()
-                  for p in ("fp32", "bf16"))
+    full, half = (
+        harm(
+            tiny_generator,
+            x,
+            build("pgd", tiny_generator, 0.05, steps=5, target="clean", precision=p)(
+                x, c[:, None], streams()
+            ),
+            c,
+        ).mean()
+        for p in ("fp32", "bf16")
+    )
     assert half == pytest.approx(float(full), rel=0.25) and half != full
 
 
-@pytest.mark.parametrize("options", [{"target": "grey"}, {"label": "mine"}, {"blur": "box"}, {"steps": 0}, {"step_size": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"target": "grey"}, {"label": "mine"}, {"blur": "box"}, {"steps": 0}, {"step_size": 0.0}]
+)
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValueError):
         build("pgd", None, 0.05, **options)

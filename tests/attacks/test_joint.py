@@ -15,17 +15,27 @@ WEIGHTS = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 
 @pytest.fixture
 def victims(tmp_path):
-    files = [f"stargan={WEIGHTS['translator'](tmp_path / 'a.safetensors')}", f"stgan={WEIGHTS['stgan'](tmp_path / 'b.safetensors')}"]
-    return load_victims(Namespace(victims=files, selected_attrs=WEIGHTS["ATTRIBUTES"], image_size=32, precision="fp32"), "cpu")[0]
+    files = [
+        f"stargan={WEIGHTS['translator'](tmp_path / 'a.safetensors')}",
+        f"stgan={WEIGHTS['stgan'](tmp_path / 'b.safetensors')}",
+    ]
+    return load_victims(
+        Namespace(victims=files, selected_attrs=WEIGHTS["ATTRIBUTES"], image_size=32, precision="fp32"), "cpu"
+    )[0]
 
 
 def harm(victim, x, x_adv, labels):
     with torch.no_grad():
-        return float(torch.stack([(victim(x_adv, c) - victim(x, c)).square().mean() for c in victim.conditions(labels)]).mean())
+        return float(
+            torch.stack(
+                [(victim(x_adv, c) - victim(x, c)).square().mean() for c in victim.conditions(labels)]
+            ).mean()
+        )
 
 
 def test_one_image_breaks_every_victim_inside_the_ball(victims, faces):
-    x, labels = faces(4)                     # the columns of load_victims are these five, in alphabetical order
+    # the columns of load_victims are these five, in alphabetical order
+    x, labels = faces(4)
     x_adv = JointPGD(victims, 0.05)(x, labels[:, None], seeds.named(0, "abcd"))
     signs = build("random-sign", None, 0.05)(x, labels[:, None], seeds.named(0, "abcd"))
     assert (x_adv - x).abs().max() <= 6 / 127.5 + 1e-6 and x_adv.abs().max() <= 1
@@ -39,11 +49,19 @@ def test_each_victim_keeps_a_share_of_what_an_image_of_its_own_reaches(victims, 
     both = JointPGD(victims, 0.05)(x, labels[:, None], rng())
     for victim, other in (victims, victims[::-1]):
         alone, others = (JointPGD([v], 0.05)(x, labels[:, None], rng()) for v in (victim, other))
-        assert harm(victim, x, others, labels) < harm(victim, x, both, labels) <= 1.05 * harm(victim, x, alone, labels)
+        assert (
+            harm(victim, x, others, labels)
+            < harm(victim, x, both, labels)
+            <= 1.05 * harm(victim, x, alone, labels)
+        )
 
 
 def test_its_definition_names_the_victims(victims):
     both, one = (JointPGD(v, 0.05).definition() for v in (victims, victims[:1]))
-    assert both["victims"] == {v.name: v.translator.sha256 for v in victims} and both != one and both["attack"] == "pgd"
+    assert (
+        both["victims"] == {v.name: v.translator.sha256 for v in victims}
+        and both != one
+        and both["attack"] == "pgd"
+    )
     with pytest.raises(ValueError, match="steps >= 1"):
         JointPGD(victims, 0.05, steps=0)

@@ -16,7 +16,11 @@ from common.cli import UserError
 @pytest.fixture
 def weights(tmp_path, tiny_generator):
     path = tmp_path / "G.safetensors"
-    meta = {"kind": "stargan-generator", "options": {"conv_dim": 4}, "attributes": ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]}
+    meta = {
+        "kind": "stargan-generator",
+        "options": {"conv_dim": 4},
+        "attributes": ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"],
+    }
     checkpoint.save_weights(path, tiny_generator.state_dict(), meta)
     return path
 
@@ -27,9 +31,24 @@ def command(tmp_path, weights, face_folder):
     photos = face_folder(4)
 
     def run(*flags, output="out", gan=True):
-        main(["--input", str(photos), "--output", str(tmp_path / output), "--device", "cpu", "--num_workers", "1", "--attack_steps", "2",
-              *(["--gan_weights", str(weights)] if gan else []), *map(str, flags)])
+        main(
+            [
+                "--input",
+                str(photos),
+                "--output",
+                str(tmp_path / output),
+                "--device",
+                "cpu",
+                "--num_workers",
+                "1",
+                "--attack_steps",
+                "2",
+                *(["--gan_weights", str(weights)] if gan else []),
+                *map(str, flags),
+            ]
+        )
         return tmp_path / output
+
     run.photos = photos
     return run
 
@@ -46,21 +65,41 @@ def levels(source, out):
 def test_names_sizes_and_what_was_reached(command):
     Image.fromarray(images.to_uint8(torch.rand(3, 21, 34) * 2 - 1)).save(command.photos / "wide one.PNG")
     out = command()
-    assert {p.name for p in out.glob("*.png")} == {"000001.png", "000002.png", "000003.png", "000004.png", "wide one.png"}
+    assert {p.name for p in out.glob("*.png")} == {
+        "000001.png",
+        "000002.png",
+        "000003.png",
+        "000004.png",
+        "wide one.png",
+    }
     for name in ("000001.png", "wide one.png"):
-        assert Image.open(out / name).size == Image.open(command.photos / name.replace("one.png", "one.PNG")).size
+        assert (
+            Image.open(out / name).size
+            == Image.open(command.photos / name.replace("one.png", "one.PNG")).size
+        )
     found = {r["file"]: r for r in rows(out)}
-    assert (found["wide one.png"]["source"], found["wide one.png"]["width"], found["wide one.png"]["height"]) == ("wide one.PNG", "34", "21")
+    assert (
+        found["wide one.png"]["source"],
+        found["wide one.png"]["width"],
+        found["wide one.png"]["height"],
+    ) == ("wide one.PNG", "34", "21")
     for name, row in found.items():
         reached = levels(command.photos / row["source"], out / name)
         assert reached == 6 and float(row["linf"]) == pytest.approx(reached / 127.5, abs=1e-5)
     saved = yaml.safe_load((out / "attack.yaml").read_text())
-    assert saved["parameters"]["eps"] == 0.05 and saved["parameters"]["attack"] == "pgd" and saved["parameters"]["labels"] == "zeros"
+    assert (
+        saved["parameters"]["eps"] == 0.05
+        and saved["parameters"]["attack"] == "pgd"
+        and saved["parameters"]["labels"] == "zeros"
+    )
 
 
 def test_batches_of_any_size_give_the_same_images(command):
     one, all_at_once = command("--batch_size", 1, output="one"), command("--batch_size", 4, output="four")
-    pairs = [(images.load_png(one / f"00000{i}.png"), images.load_png(all_at_once / f"00000{i}.png")) for i in (1, 2, 3, 4)]
+    pairs = [
+        (images.load_png(one / f"00000{i}.png"), images.load_png(all_at_once / f"00000{i}.png"))
+        for i in (1, 2, 3, 4)
+    ]
     assert np.mean([a != b for a, b in pairs]) <= 0.01
 
 
@@ -74,11 +113,16 @@ def test_existing_images_are_kept_and_missing_ones_made_again(command, capsys):
     out = command()
     before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.glob("*.png")}
     (out / "000002.png").unlink()
-    (out / "attack.csv").unlink()        # as a run leaves it that was killed
+    (out / "attack.csv").unlink()  # as a run leaves it that was killed
     command()
     after = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.glob("*.png")}
     assert after.keys() == before.keys() and after["000001.png"] == before["000001.png"]
-    assert np.mean(images.load_png(out / "000002.png") != np.asarray(Image.open(io.BytesIO(before["000002.png"][1])))) <= 0.01
+    assert (
+        np.mean(
+            images.load_png(out / "000002.png") != np.asarray(Image.open(io.BytesIO(before["000002.png"][1])))
+        )
+        <= 0.01
+    )
     assert len(rows(out)) == 4 and all(float(r["linf"]) > 0.04 for r in rows(out))
     assert "1 photos disrupted" in capsys.readouterr().out
 
@@ -86,7 +130,7 @@ def test_existing_images_are_kept_and_missing_ones_made_again(command, capsys):
 def test_images_of_other_parameters_are_refused(command):
     out = command("--limit", 2)
     assert len(rows(out)) == 2
-    command()                            # more of the same photos is the same attack
+    command()  # more of the same photos is the same attack
     with pytest.raises(UserError, match="attack_target|target: gray -> clean"):
         command("--attack_target", "clean")
     with pytest.raises(UserError, match="seed: 0 -> 1"):
@@ -97,9 +141,15 @@ def test_images_of_other_parameters_are_refused(command):
 
 
 def test_own_labels_change_the_attack(command):
-    zeros, own = command(output="zeros"), command("--attr_path", command.photos / "list_attr_celeba.txt", output="own")
+    zeros, own = (
+        command(output="zeros"),
+        command("--attr_path", command.photos / "list_attr_celeba.txt", output="own"),
+    )
     assert levels(zeros / "000001.png", own / "000001.png") > 0
-    assert yaml.safe_load((own / "attack.yaml").read_text())["parameters"]["labels"]["attributes"][0] == "Black_Hair"
+    assert (
+        yaml.safe_load((own / "attack.yaml").read_text())["parameters"]["labels"]["attributes"][0]
+        == "Black_Hair"
+    )
 
 
 @pytest.mark.parametrize("flags", [["--attack_type", "gaussian"], ["--attack_type", "none"]])
@@ -136,26 +186,29 @@ def test_a_folder_of_damaged_photos_only(command):
         command("--skip_damaged")
 
 
-@pytest.mark.parametrize("flags, message", [
-    (["--test_noise_var", "0.001"], "one 8-bit step"),
-    (["--test_noise_var", "nan"], "above 0"),
-    (["--test_noise_var", "-0.05"], "above 0"),
-    (["--test_noise_var", "3"], "to 2"),
-    (["--attack_type", "pdg"], "did you mean pgd"),
-    (["--attack_typ", "pgd"], "did you mean --attack_type"),
-    (["--attack_label", "target"], "unknown value 'target'"),
-    (["--batch_size", "0"], "above 0"),
-    (["--limit", "0"], "above 0"),
-    (["--device", "cuda:99"], "usable GPUs"),
-    (["--perturbation", "p.pt"], "is for --attack_type universal"),
-    (["--attack_type", "universal"], "needs --perturbation"),
-    (["--attack_type", "universal", "--perturbation", "missing.pt"], "missing.pt: no such"),
-    (["--attack_type", "universal", "--save_perturbation", "p.png"], "ends in .pt"),
-    (["--save_perturbation", "p.pt"], "--attack_type universal"),
-    (["--selected_attrs", "Male"], "--attr_path"),
-    (["--image_size", "4"], "at least 8"),
-    (["--config", "missing.yaml"], "missing.yaml"),
-])
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--test_noise_var", "0.001"], "one 8-bit step"),
+        (["--test_noise_var", "nan"], "above 0"),
+        (["--test_noise_var", "-0.05"], "above 0"),
+        (["--test_noise_var", "3"], "to 2"),
+        (["--attack_type", "pdg"], "did you mean pgd"),
+        (["--attack_typ", "pgd"], "did you mean --attack_type"),
+        (["--attack_label", "target"], "unknown value 'target'"),
+        (["--batch_size", "0"], "above 0"),
+        (["--limit", "0"], "above 0"),
+        (["--device", "cuda:99"], "usable GPUs"),
+        (["--perturbation", "p.pt"], "is for --attack_type universal"),
+        (["--attack_type", "universal"], "needs --perturbation"),
+        (["--attack_type", "universal", "--perturbation", "missing.pt"], "missing.pt: no such"),
+        (["--attack_type", "universal", "--save_perturbation", "p.png"], "ends in .pt"),
+        (["--save_perturbation", "p.pt"], "--attack_type universal"),
+        (["--selected_attrs", "Male"], "--attr_path"),
+        (["--image_size", "4"], "at least 8"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+    ],
+)
 def test_refusals_write_nothing(command, tmp_path, flags, message):
     with pytest.raises(UserError, match=message):
         command(*flags)
@@ -202,7 +255,14 @@ def test_photos_of_several_sizes_share_no_crafted_perturbation(command, tmp_path
 def test_one_file_dry_run_and_config(command, tmp_path, weights, capsys):
     config = tmp_path / "attack.yaml"
     config.write_text(f"attack_type: bim\nattack_steps: 1\ngan_weights: {weights}\ndevice: cpu\n")
-    one = ["--input", str(command.photos / "000003.png"), "--output", str(tmp_path / "out"), "--config", str(config)]
+    one = [
+        "--input",
+        str(command.photos / "000003.png"),
+        "--output",
+        str(tmp_path / "out"),
+        "--config",
+        str(config),
+    ]
     main([*one, "--dry_run"])
     assert '"attack_type": "bim"' in capsys.readouterr().out and not (tmp_path / "out").exists()
     main(one)
@@ -213,5 +273,9 @@ def test_one_file_dry_run_and_config(command, tmp_path, weights, capsys):
 def test_padding_reaches_the_next_multiple_and_keeps_the_photo(h, w):
     x = torch.rand(1, 3, h, w)
     padded = folder.pad_to(x, 4)
-    assert padded.shape[-2] % 4 == padded.shape[-1] % 4 == 0 and padded.shape[-2] - h < 4 and padded.shape[-1] - w < 4
+    assert (
+        padded.shape[-2] % 4 == padded.shape[-1] % 4 == 0
+        and padded.shape[-2] - h < 4
+        and padded.shape[-1] - w < 4
+    )
     assert torch.equal(padded[..., :h, :w], x)

@@ -10,6 +10,7 @@ NAMES = ["a", "b", "c", "d"]
 
 class Smooth:
     """A deterministic purifier: pulls values towards zero."""
+
     name, params, sha256, stochastic, size_multiple = "smooth", {"rate": 0.9}, None, False, 1
 
     def __init__(self):
@@ -21,7 +22,9 @@ class Smooth:
 
 
 class Noisy(Smooth):
-    """Adds noise from the image's own stream; its strength depends on the image, so every draw has another gradient."""
+    """Adds noise from the image's own stream; its strength depends on the image, so every draw has another
+    gradient."""
+
     name, stochastic = "noisy", True
 
     def __call__(self, x, rng=None):
@@ -31,6 +34,7 @@ class Noisy(Smooth):
 
 class Rounding(Smooth):
     """Has no gradient at all."""
+
     name = "rounding"
 
     def __call__(self, x, rng=None):
@@ -49,14 +53,17 @@ def test_the_full_gradient_is_that_of_finite_differences(faces, tiny_generator):
     x, c = faces(1, size=8)
     x, c, generator = x.double(), c.double(), tiny_generator.double()
     attack = build("bim", ThroughDefence(generator, Smooth()), 0.05)
-    attack.translate = lambda v, labels: generator(v, labels)     # without the rounding to float32
+    attack.translate = lambda v, labels: generator(v, labels)  # without the rounding to float32
     d = 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = gradient(attack, x, d, c)
 
     def ascended(e):
         return -generator(torch.tanh(0.9 * (x + e)), c).square().mean()
+
     for seed in range(3):
-        direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+        direction = torch.randn(
+            x.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64
+        )
         h = 1e-6 * direction
         numeric = (ascended(d + h) - ascended(d - h)) / 2e-6
         assert (found * direction).sum() == pytest.approx(float(numeric), rel=1e-3, abs=1e-8)
@@ -78,7 +85,13 @@ def test_bpda_goes_forward_through_the_purifier_and_backward_as_the_identity(fac
 def test_eot_is_the_mean_over_the_draws_of_each_images_stream(faces, tiny_generator):
     x, c = faces(2)
     purifier = Noisy()
-    four = gradient(build("bim", ThroughDefence(tiny_generator, purifier, eot=4), 0.05), x, torch.zeros_like(x), c, seeds.named(0, NAMES[:2]))
+    four = gradient(
+        build("bim", ThroughDefence(tiny_generator, purifier, eot=4), 0.05),
+        x,
+        torch.zeros_like(x),
+        c,
+        seeds.named(0, NAMES[:2]),
+    )
     assert purifier.calls == 4
     one, rng = build("bim", ThroughDefence(tiny_generator, purifier), 0.05), seeds.named(0, NAMES[:2])
     each = [gradient(one, x, torch.zeros_like(x), c, rng) for _ in range(4)]
@@ -89,7 +102,9 @@ def test_eot_is_the_mean_over_the_draws_of_each_images_stream(faces, tiny_genera
 def test_a_purifier_without_randomness_is_drawn_once(faces, tiny_generator):
     x, c = faces(2)
     purifier = Smooth()
-    build("bim", ThroughDefence(tiny_generator, purifier, eot=8), 0.05, steps=3)(x, c[:, None], seeds.named(0, NAMES[:2]))
+    build("bim", ThroughDefence(tiny_generator, purifier, eot=8), 0.05, steps=3)(
+        x, c[:, None], seeds.named(0, NAMES[:2])
+    )
     assert purifier.calls == 3
 
 
@@ -97,16 +112,22 @@ def test_label_sets_share_the_purified_image(faces, tiny_generator):
     x, c = faces(2)
     purifier = Noisy()
     labels = torch.stack([c, 1 - c], dim=1)
-    build("bim", ThroughDefence(tiny_generator, purifier, eot=2), 0.05, steps=3, label="joint")(x, labels, seeds.named(0, NAMES[:2]))
+    build("bim", ThroughDefence(tiny_generator, purifier, eot=2), 0.05, steps=3, label="joint")(
+        x, labels, seeds.named(0, NAMES[:2])
+    )
     assert purifier.calls == 6
 
 
 @pytest.mark.parametrize("gradient_of", ["full", "bpda"])
 def test_results_do_not_depend_on_the_batch(gradient_of, faces, tiny_generator):
     x, c = faces(4)
-    attack = build("pgd", ThroughDefence(tiny_generator, Noisy(), gradient_of, eot=2), 0.05, steps=3, target="clean")
+    attack = build(
+        "pgd", ThroughDefence(tiny_generator, Noisy(), gradient_of, eot=2), 0.05, steps=3, target="clean"
+    )
     whole = attack(x, c[:, None], seeds.named(0, NAMES))
-    single = torch.cat([attack(x[i:i + 1], c[i:i + 1, None], seeds.named(0, [NAMES[i]])) for i in range(4)])
+    single = torch.cat(
+        [attack(x[i : i + 1], c[i : i + 1, None], seeds.named(0, [NAMES[i]])) for i in range(4)]
+    )
     assert (whole != single).float().mean() <= 0.01
 
 
@@ -118,8 +139,16 @@ def test_the_clean_reference_is_the_undefended_fake(faces, tiny_generator):
 
 def test_an_attack_through_a_defence_harms_more_of_what_it_returns(faces, tiny_generator):
     x, c = faces(4)
-    purifier = lambda v, rng=None: torch.nn.functional.avg_pool2d(torch.nn.functional.pad(v, (1, 1, 1, 1), "reflect"), 3, 1)
-    purifier.name, purifier.params, purifier.sha256, purifier.stochastic, purifier.size_multiple = "mean", {}, None, False, 1
+    purifier = lambda v, rng=None: torch.nn.functional.avg_pool2d(
+        torch.nn.functional.pad(v, (1, 1, 1, 1), "reflect"), 3, 1
+    )
+    purifier.name, purifier.params, purifier.sha256, purifier.stochastic, purifier.size_multiple = (
+        "mean",
+        {},
+        None,
+        False,
+        1,
+    )
     through = ThroughDefence(tiny_generator, purifier)
     harm = {}
     for name, translator in (("blind", tiny_generator), ("adaptive", through)):
@@ -130,13 +159,21 @@ def test_an_attack_through_a_defence_harms_more_of_what_it_returns(faces, tiny_g
 
 def test_definition_names_the_defence_and_how_it_was_differentiated(tiny_generator):
     found = build("pgd", ThroughDefence(tiny_generator, Noisy(), "bpda", eot=4), 0.05).definition()["through"]
-    assert found == {"purifier": "noisy", "params": {"rate": 0.9}, "sha256": None, "gradient": "bpda", "eot": 4}
+    assert found == {
+        "purifier": "noisy",
+        "params": {"rate": 0.9},
+        "sha256": None,
+        "gradient": "bpda",
+        "eot": 4,
+    }
 
 
 def test_a_purifier_without_gradient_points_to_bpda(faces, tiny_generator):
     x, c = faces(1)
     with pytest.raises(ValueError, match="bpda"):
-        build("bim", ThroughDefence(tiny_generator, Rounding()), 0.05)(x, c[:, None], seeds.named(0, NAMES[:1]))
+        build("bim", ThroughDefence(tiny_generator, Rounding()), 0.05)(
+            x, c[:, None], seeds.named(0, NAMES[:1])
+        )
     with pytest.raises(ValueError):
         ThroughDefence(tiny_generator, Smooth(), gradient="half")
     with pytest.raises(ValueError):

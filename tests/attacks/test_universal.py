@@ -26,7 +26,11 @@ def test_resize_and_tile():
     p = ramp(4, 4)
     assert torch.equal(fitted(p, 4, 4, "resize"), p)
     tiled = fitted(p, 6, 9, "tile")
-    assert tiled.shape == (3, 6, 9) and torch.equal(tiled[:, :4, :4], p) and torch.equal(tiled[:, 4:, 8:], p[:, :2, :1])
+    assert (
+        tiled.shape == (3, 6, 9)
+        and torch.equal(tiled[:, :4, :4], p)
+        and torch.equal(tiled[:, 4:, 8:], p[:, :2, :1])
+    )
     assert torch.equal(fitted(p, 3, 2, "tile"), p[:, :3, :2])
     larger = fitted(p, 8, 8, "resize")
     assert larger.shape == (3, 8, 8) and larger.min() >= p.min() and larger.max() <= p.max()
@@ -45,8 +49,19 @@ def test_files_of_both_kinds_and_shapes_load(tmp_path, shape):
     assert torch.equal(load_perturbation(tmp_path / "again.pt"), p.reshape(3, 5, 7))
 
 
-@pytest.mark.parametrize("tensor", [torch.zeros(3, 4, 4), torch.ones(4, 4), torch.ones(2, 3, 4, 4), torch.full((3, 4, 4), 8.0),
-                                    torch.full((3, 4, 4), float("nan")), torch.ones(3, 4, 4, dtype=torch.int64), torch.ones(3, 0, 4), {"p": torch.ones(3, 4, 4)}])
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(3, 4, 4),
+        torch.ones(4, 4),
+        torch.ones(2, 3, 4, 4),
+        torch.full((3, 4, 4), 8.0),
+        torch.full((3, 4, 4), float("nan")),
+        torch.ones(3, 4, 4, dtype=torch.int64),
+        torch.ones(3, 0, 4),
+        {"p": torch.ones(3, 4, 4)},
+    ],
+)
 def test_other_tensors_are_refused_by_name(tmp_path, tensor):
     torch.save(tensor, tmp_path / "p.pt")
     with pytest.raises(UserError, match="p.pt: expected"):
@@ -55,6 +70,7 @@ def test_other_tensors_are_refused_by_name(tmp_path, tensor):
 
 def test_missing_damaged_and_hostile_files_are_refused(tmp_path):
     import pickle
+
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01")
     (tmp_path / "page.pt").write_text("<!DOCTYPE html><html>404</html>")
     np.save(tmp_path / "objects.npy", np.array([print], dtype=object), allow_pickle=True)
@@ -66,8 +82,16 @@ def test_missing_damaged_and_hostile_files_are_refused(tmp_path):
 
 
 def test_definition_follows_the_values_not_the_file():
-    keys = [str(build("universal", None, eps, perturbation=p, fit=fit).definition())
-            for p, eps, fit in ((ramp(4, 4), 0.05, "tile"), (ramp(4, 4), 0.05, "tile"), (-ramp(4, 4), 0.05, "tile"), (ramp(4, 4), 0.05, "resize"), (ramp(4, 4), 0.06, "tile"))]
+    keys = [
+        str(build("universal", None, eps, perturbation=p, fit=fit).definition())
+        for p, eps, fit in (
+            (ramp(4, 4), 0.05, "tile"),
+            (ramp(4, 4), 0.05, "tile"),
+            (-ramp(4, 4), 0.05, "tile"),
+            (ramp(4, 4), 0.05, "resize"),
+            (ramp(4, 4), 0.06, "tile"),
+        )
+    ]
     assert keys[0] == keys[1] and len(set(keys)) == 4
 
 

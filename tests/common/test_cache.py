@@ -34,7 +34,10 @@ def test_the_folder_names_the_definition_and_holds_it(tmp_path):
     store = ImageCache(tmp_path, "pgd", DEFINITION)
     assert store.folder.name == f"pgd-{store.key[:8]}"
     store.save(["a.jpg"], pictures(1))
-    assert json.loads((store.folder / "definition.json").read_text()) == {"cache_format": cache.FORMAT_VERSION, **DEFINITION}
+    assert json.loads((store.folder / "definition.json").read_text()) == {
+        "cache_format": cache.FORMAT_VERSION,
+        **DEFINITION,
+    }
 
 
 def test_the_key_is_the_definition_alone(tmp_path):
@@ -42,7 +45,7 @@ def test_the_key_is_the_definition_alone(tmp_path):
     assert ImageCache(tmp_path / "elsewhere", "other name", dict(reversed(DEFINITION.items()))).key == key
     for change in ({"eps": 0.1}, {"seed": 1}, {"steps": 10}):
         assert ImageCache(tmp_path, "pgd", {**DEFINITION, **change}).key != key
-    extended = ImageCache(tmp_path, "pgd", DEFINITION)      # more photos, more often: the same cache
+    extended = ImageCache(tmp_path, "pgd", DEFINITION)  # more photos, more often: the same cache
     extended.save(["a.jpg"], pictures(1))
     extended.save(["b.jpg", "c.jpg"], pictures(2))
     assert extended.key == key and [p.name for p in tmp_path.iterdir()] == [extended.folder.name]
@@ -70,7 +73,10 @@ def fill(root, names):
 
 def test_two_processes_fill_one_cache(tmp_path):
     names = [f"{i:03d}.jpg" for i in range(60)]
-    workers = [multiprocessing.get_context("fork").Process(target=fill, args=(tmp_path, order)) for order in (names, names[::-1])]
+    workers = [
+        multiprocessing.get_context("fork").Process(target=fill, args=(tmp_path, order))
+        for order in (names, names[::-1])
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -88,22 +94,40 @@ def test_a_root_that_is_a_file(tmp_path):
 
 
 def test_a_folder_of_other_weights_is_refused_and_the_difference_named(tmp_path):
-    """Renamed or copied: the readable name and the key in it are those of this cache, what is inside is another's."""
+    """Renamed or copied: the readable name and the key in it are those of this cache, what is inside is
+    another's."""
     mine, theirs = ({**DEFINITION, "weights": letter * 64} for letter in "ab")
     other = ImageCache(tmp_path, "pgd", theirs)
     other.save(["a.jpg"], pictures(1))
     folder = tmp_path / f"pgd-{files.key_of({'cache_format': cache.FORMAT_VERSION, **mine})[:8]}"
     other.folder.rename(folder)
-    with pytest.raises(UserError, match=rf"{folder.name}: .* belongs to something else \(weights: b{{24}}, expected a{{24}}\); delete it"):
+    with pytest.raises(
+        UserError,
+        match=(
+            rf"{folder.name}: .* belongs to something else \(weights: b{{24}}, expected a{{24}}\); delete it"
+        ),
+    ):
         ImageCache(tmp_path, "pgd", mine)
-    (folder / "definition.json").write_text(json.dumps({"cache_format": cache.FORMAT_VERSION, **mine, "eps": 0.1, "blur": "eot"}))
+    (folder / "definition.json").write_text(
+        json.dumps({"cache_format": cache.FORMAT_VERSION, **mine, "eps": 0.1, "blur": "eot"})
+    )
     with pytest.raises(UserError, match=r"\(eps: 0.1, expected 0.05; blur: eot, expected None\)"):
         ImageCache(tmp_path, "pgd", mine)
-    assert sorted(os.listdir(folder)) == ["a.png", "definition.json"]                    # nothing is deleted for the user
+    # nothing is deleted for the user
+    assert sorted(os.listdir(folder)) == ["a.png", "definition.json"]
 
 
-@pytest.mark.parametrize("text, words", [("{", "definition.json: cannot be read"), ("", "cannot be read"), (b"\xff\xfe", "cannot be read"),
-                                         ("[]", "belongs to something else"), ("null", "belongs to something else"), ("{}", "belongs to something else")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("{", "definition.json: cannot be read"),
+        ("", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        ("[]", "belongs to something else"),
+        ("null", "belongs to something else"),
+        ("{}", "belongs to something else"),
+    ],
+)
 def test_a_damaged_definition_is_one_line(tmp_path, text, words):
     store = ImageCache(tmp_path, "pgd", DEFINITION)
     store.save(["a.jpg"], pictures(1))
@@ -114,8 +138,14 @@ def test_a_damaged_definition_is_one_line(tmp_path, text, words):
 
 
 def test_a_definition_is_its_own_again_after_json(tmp_path):
-    """Tuples become lists, 1.0 equals 1; a folder whose definition is not written yet belongs to whoever fills it."""
-    definition = {"attributes": ("Male", "Young"), "params": {"start": 10, "sigma": 1.5}, "weights": None, "eps": 1.0}
+    """Tuples become lists, 1.0 equals 1; a folder whose definition is not written yet belongs to whoever
+    fills it."""
+    definition = {
+        "attributes": ("Male", "Young"),
+        "params": {"start": 10, "sigma": 1.5},
+        "weights": None,
+        "eps": 1.0,
+    }
     ImageCache(tmp_path, "pgd", definition).save(["a.jpg"], pictures(1))
     again = ImageCache(tmp_path, "pgd", {**definition, "attributes": ["Male", "Young"]})
     assert again.missing(["a.jpg"]) == []

@@ -28,9 +28,15 @@ def test_training_state_round_trip(tmp_path):
     adam = torch.optim.Adam(net.parameters(), 0.1)
     net(torch.ones(1, 3)).sum().backward()
     adam.step()
-    checkpoint.save_state(tmp_path / "last.pt", 7, {"lr": 0.1, "names": ["x"]}, net=net, adam=adam, plain={"n": 3})
+    checkpoint.save_state(
+        tmp_path / "last.pt", 7, {"lr": 0.1, "names": ["x"]}, net=net, adam=adam, plain={"n": 3}
+    )
     state = checkpoint.load_state(tmp_path / "last.pt")
-    assert (state["step"], state["options"], state["parts"]["plain"]) == (7, {"lr": 0.1, "names": ["x"]}, {"n": 3})
+    assert (state["step"], state["options"], state["parts"]["plain"]) == (
+        7,
+        {"lr": 0.1, "names": ["x"]},
+        {"n": 3},
+    )
     assert torch.equal(state["parts"]["net"]["weight"], net.weight)
     torch.optim.Adam(net.parameters()).load_state_dict(state["parts"]["adam"])
     assert os.listdir(tmp_path) == ["last.pt"]
@@ -39,7 +45,9 @@ def test_training_state_round_trip(tmp_path):
 def test_safetensors_round_trip_with_float16_widened(tmp_path):
     state = {**WEIGHTS, "count": torch.tensor([3])}
     for half in (False, True):
-        checkpoint.save_weights(tmp_path / "w.safetensors", state, {"kind": "x", "options": {"c": 5}}, half=half)
+        checkpoint.save_weights(
+            tmp_path / "w.safetensors", state, {"kind": "x", "options": {"c": 5}}, half=half
+        )
         back, meta = checkpoint.read_weights(tmp_path / "w.safetensors")
         assert meta == {"format": 1, "kind": "x", "options": {"c": 5}}
         assert back["a.weight"].dtype == torch.float32 and back["count"].dtype == torch.int64
@@ -49,12 +57,22 @@ def test_safetensors_round_trip_with_float16_widened(tmp_path):
         assert (size < 2400) == half
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s},
-                                  lambda s: {"module." + k: v for k, v in s.items()}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"model": s},
+        lambda s: {"module." + k: v for k, v in s.items()},
+    ],
+)
 @pytest.mark.parametrize("legacy", [False, True])
 def test_torch_state_dicts_of_others(tmp_path, wrap, legacy):
-    (tmp_path / "w.ckpt").write_bytes(torch_bytes(wrap({k: v.double() for k, v in WEIGHTS.items()}),
-                                                  _use_new_zipfile_serialization=not legacy))
+    (tmp_path / "w.ckpt").write_bytes(
+        torch_bytes(
+            wrap({k: v.double() for k, v in WEIGHTS.items()}), _use_new_zipfile_serialization=not legacy
+        )
+    )
     back, meta = checkpoint.read_weights(tmp_path / "w.ckpt")
     assert list(back) == list(WEIGHTS) and meta == {} and back["a.weight"].dtype == torch.float32
     assert torch.allclose(back["a.weight"], WEIGHTS["a.weight"])
@@ -99,10 +117,14 @@ def test_a_file_that_is_no_weight_file_is_one_line_that_says_what_it_is(tmp_path
 def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     hostile = {"w": Hostile()}
-    Path("w.pt").write_bytes(torch_bytes(hostile) if protocol == "torch" else pickle.dumps(hostile, protocol=protocol))
+    Path("w.pt").write_bytes(
+        torch_bytes(hostile) if protocol == "torch" else pickle.dumps(hostile, protocol=protocol)
+    )
     with warnings.catch_warnings():
-        warnings.simplefilter("error")       # a warning would be a second line
-        with pytest.raises(UserError, match="a text file, not weights" if protocol == 0 else "holds more than tensors"):
+        warnings.simplefilter("error")  # a warning would be a second line
+        with pytest.raises(
+            UserError, match="a text file, not weights" if protocol == 0 else "holds more than tensors"
+        ):
             checkpoint.read_weights("w.pt")
     assert os.listdir(tmp_path) == ["w.pt"]
 
@@ -173,6 +195,7 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch
         def write(self, data):
             super().write(bytes(data)[:100])
             raise KeyboardInterrupt
+
     monkeypatch.setattr("builtins.open", lambda name, mode: Dies(name, mode))
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save_state(path, 2, {}, net=WEIGHTS)

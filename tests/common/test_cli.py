@@ -31,25 +31,34 @@ def refused(*argv):
 
 def test_defaults_and_flags():
     args = parse("--image_size", "64", "--names", "b", "c", "--resume")
-    assert (args.image_size, args.names, args.resume, args.batch_size, args.limit) == (64, ["b", "c"], "auto", 16, None)
+    assert (args.image_size, args.names, args.resume, args.batch_size, args.limit) == (
+        64,
+        ["b", "c"],
+        "auto",
+        16,
+        None,
+    )
     assert parse().resume is None and parse("--resume", "results/000").resume == "results/000"
 
 
-@pytest.mark.parametrize("argv, parts", [
-    (["--imagesize", "64"], ["--imagesize", "did you mean --image_size?"]),
-    (["--batchsize=4"], ["--batchsize", "did you mean --batch_size?"]),
-    (["--image", "64"], ["--image", "unknown"]),                                       # no abbreviations
-    (["--attack_type", "pdg"], ["'pdg'", "did you mean pgd?", "none, pgd, mim"]),
-    (["stray"], ["stray", "unknown"]),
-    (["--image_size"], ["--image_size", "expected one argument"]),
-    (["--image_size", "big"], ["--image_size", "a whole number above 0", "'big'"]),
-    (["--batch_size", "0"], ["--batch_size", "above 0", "'0'"]),
-    (["--limit", "0"], ["--limit", "above 0"]),
-    (["--limit", "-3"], ["--limit", "above 0"]),
-    (["--seed", "-1"], ["--seed", "0 or above"]),
-    (["--device", "gpu"], ["--device", "cuda:N", "'gpu'"]),
-    (["--config"], ["--config", "expected one argument"]),
-])
+@pytest.mark.parametrize(
+    "argv, parts",
+    [
+        (["--imagesize", "64"], ["--imagesize", "did you mean --image_size?"]),
+        (["--batchsize=4"], ["--batchsize", "did you mean --batch_size?"]),
+        (["--image", "64"], ["--image", "unknown"]),  # no abbreviations
+        (["--attack_type", "pdg"], ["'pdg'", "did you mean pgd?", "none, pgd, mim"]),
+        (["stray"], ["stray", "unknown"]),
+        (["--image_size"], ["--image_size", "expected one argument"]),
+        (["--image_size", "big"], ["--image_size", "a whole number above 0", "'big'"]),
+        (["--batch_size", "0"], ["--batch_size", "above 0", "'0'"]),
+        (["--limit", "0"], ["--limit", "above 0"]),
+        (["--limit", "-3"], ["--limit", "above 0"]),
+        (["--seed", "-1"], ["--seed", "0 or above"]),
+        (["--device", "gpu"], ["--device", "cuda:N", "'gpu'"]),
+        (["--config"], ["--config", "expected one argument"]),
+    ],
+)
 def test_a_wrong_flag_is_one_line_with_the_way_out(argv, parts):
     message = refused(*argv)
     assert all(part in message for part in parts), message
@@ -72,9 +81,19 @@ def test_radii_that_one_can(value):
     assert parse("--eps", repr(value)).eps == value
 
 
-@pytest.mark.parametrize("kind, good, bad", [
-    (cli.natural_float, "0", "-1"), (cli.positive_float, "1e-9", "0"), (cli.fraction, "1", "1.01"), (cli.jpeg_quality, "100", "0"),
-    (cli.natural_int, "0", "1.5"), (cli.positive_float, "3", "nan"), (cli.fraction, "0", "nan"), (cli.positive_int, "7", "1e3")])
+@pytest.mark.parametrize(
+    "kind, good, bad",
+    [
+        (cli.natural_float, "0", "-1"),
+        (cli.positive_float, "1e-9", "0"),
+        (cli.fraction, "1", "1.01"),
+        (cli.jpeg_quality, "100", "0"),
+        (cli.natural_int, "0", "1.5"),
+        (cli.positive_float, "3", "nan"),
+        (cli.fraction, "0", "nan"),
+        (cli.positive_int, "7", "1e3"),
+    ],
+)
 def test_number_types(kind, good, bad):
     assert kind(good) == float(good)
     with pytest.raises(argparse.ArgumentTypeError):
@@ -88,7 +107,9 @@ def write(tmp_path, text):
 
 
 def test_flag_beats_yaml_beats_default(tmp_path):
-    path = write(tmp_path, "image_size: 64\nbatch_size: 4\nnames: [x, y]\nskip_damaged: true\nlimit: null\neps: 0.1\n")
+    path = write(
+        tmp_path, "image_size: 64\nbatch_size: 4\nnames: [x, y]\nskip_damaged: true\nlimit: null\neps: 0.1\n"
+    )
     for argv in (["--config", path, "--batch_size", "8"], ["--batch_size", "8", f"--config={path}"]):
         args = parse(*argv)
         assert (args.image_size, args.batch_size, args.seed, args.limit, args.eps) == (64, 8, 0, None, 0.1)
@@ -109,18 +130,21 @@ def test_a_yaml_list_does_not_swallow_positional_arguments(tmp_path):
     assert args.folder == "photos" and args.names == ["x", "y"]
 
 
-@pytest.mark.parametrize("text, parts", [
-    ("imagesize: 64", ["'imagesize'", "did you mean image_size?"]),
-    ("config: other.yaml", ["unknown key 'config'"]),
-    ("help: true", ["unknown key 'help'"]),
-    ("image_size: 0", ["--image_size", "above 0"]),
-    ("skip_damaged: 3", ["skip_damaged takes true or false"]),
-    ("image_size: {a: 1}", ["image_size", "nested"]),
-    ("- a\n- b", ["expected `flag: value` lines, found a list"]),
-    ("0", ["found a int"]),
-    ("a: [", ["not valid YAML"]),
-    (b"\xff\xfe\x00a", ["not valid YAML"]),
-])
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("imagesize: 64", ["'imagesize'", "did you mean image_size?"]),
+        ("config: other.yaml", ["unknown key 'config'"]),
+        ("help: true", ["unknown key 'help'"]),
+        ("image_size: 0", ["--image_size", "above 0"]),
+        ("skip_damaged: 3", ["skip_damaged takes true or false"]),
+        ("image_size: {a: 1}", ["image_size", "nested"]),
+        ("- a\n- b", ["expected `flag: value` lines, found a list"]),
+        ("0", ["found a int"]),
+        ("a: [", ["not valid YAML"]),
+        (b"\xff\xfe\x00a", ["not valid YAML"]),
+    ],
+)
 def test_bad_yaml_is_one_line(tmp_path, text, parts):
     message = refused("--config", write(tmp_path, text))
     assert all(part in message for part in parts), message
@@ -140,24 +164,37 @@ def test_help_shows_every_default_and_leaves_with_0(capsys):
 def fail_with(error):
     def main(argv=None):
         raise error
+
     return main
 
 
-@pytest.mark.parametrize("main, code, line", [
-    (lambda argv=None: None, 0, ""),
-    (lambda argv=None: 3, 3, ""),
-    (fail_with(UserError("x.png: damaged,\n remove it")), 2, "error: x.png: damaged, remove it\n"),
-    (fail_with(RunError("step 3: NaN")), 1, "error: step 3: NaN\n"),
-    (fail_with(RuntimeError("CUDA out of memory. Tried")), 1, "--batch_size"),
-    (fail_with(OSError(28, "No space left on device", "out.png")), 1, "error: out.png: No space left on device\n"),
-    (fail_with(ZeroDivisionError("a\nb")), 1, "error: ZeroDivisionError: a b (--debug shows where)\n"),
-    (fail_with(KeyboardInterrupt()), 130, "interrupted"),
-])
+@pytest.mark.parametrize(
+    "main, code, line",
+    [
+        (lambda argv=None: None, 0, ""),
+        (lambda argv=None: 3, 3, ""),
+        (fail_with(UserError("x.png: damaged,\n remove it")), 2, "error: x.png: damaged, remove it\n"),
+        (fail_with(RunError("step 3: NaN")), 1, "error: step 3: NaN\n"),
+        (fail_with(RuntimeError("CUDA out of memory. Tried")), 1, "--batch_size"),
+        (
+            fail_with(OSError(28, "No space left on device", "out.png")),
+            1,
+            "error: out.png: No space left on device\n",
+        ),
+        (fail_with(ZeroDivisionError("a\nb")), 1, "error: ZeroDivisionError: a b (--debug shows where)\n"),
+        (fail_with(KeyboardInterrupt()), 130, "interrupted"),
+    ],
+)
 def test_exit_codes_and_single_lines(main, code, line, capsys):
     with pytest.raises(SystemExit) as e:
         cli.run(main, [])
     err = capsys.readouterr().err
-    assert e.value.code == code and line in err and "Traceback" not in err and err.count("\n") == (1 if line else 0)
+    assert (
+        e.value.code == code
+        and line in err
+        and "Traceback" not in err
+        and err.count("\n") == (1 if line else 0)
+    )
 
 
 def test_argparse_errors_through_run(capsys, monkeypatch):

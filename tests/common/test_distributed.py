@@ -16,7 +16,10 @@ from common.distributed import Context
 def test_a_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert distributed.resolve_device("cuda:1") == torch.device("cuda:1") and distributed.resolve_device("cuda", 1).index == 1
+    assert (
+        distributed.resolve_device("cuda:1") == torch.device("cuda:1")
+        and distributed.resolve_device("cuda", 1).index == 1
+    )
     with pytest.raises(UserError, match="--device cuda:2: this machine has 2 usable GPUs"):
         distributed.resolve_device("cuda:2")
     assert distributed.resolve_device("auto", local_rank=3).index == 1
@@ -77,13 +80,17 @@ def one_of_two(out):
     """What each of two processes does; run from the command line, below."""
     with distributed.session("cpu") as ctx:
         rank = ctx.rank
-        network, unused = net(), nn.Parameter(torch.ones(1))       # no gradient: left alone
+        network, unused = net(), nn.Parameter(torch.ones(1))  # no gradient: left alone
         value = loss(network, batch().chunk(2)[rank])
         value.backward()
         ctx.average_gradients([unused, *network.parameters()])
-        result = {"grads": [p.grad for p in network.parameters()], "mean": ctx.mean(value.detach()),
-                  "gathered": ctx.gather([(rank, k) for k in range(rank + 1)]), "told": ctx.broadcast("rank 0" if ctx.is_main else None),
-                  "unused": unused.grad}
+        result = {
+            "grads": [p.grad for p in network.parameters()],
+            "mean": ctx.mean(value.detach()),
+            "gathered": ctx.gather([(rank, k) for k in range(rank + 1)]),
+            "told": ctx.broadcast("rank 0" if ctx.is_main else None),
+            "unused": unused.grad,
+        }
         ctx.barrier()
         torch.save(result, Path(out) / f"{rank}.pt")
 
@@ -93,8 +100,20 @@ def test_two_processes_make_the_step_of_one(tmp_path):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     root = str(Path(distributed.__file__).parents[1])
-    group = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    both = [subprocess.Popen([sys.executable, __file__, tmp_path], env={**group, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(2)]
+    group = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": root,
+    }
+    both = [
+        subprocess.Popen(
+            [sys.executable, __file__, tmp_path], env={**group, "RANK": str(r), "LOCAL_RANK": str(r)}
+        )
+        for r in range(2)
+    ]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     network = net()
     value = loss(network, batch())
@@ -104,7 +123,11 @@ def test_two_processes_make_the_step_of_one(tmp_path):
         for p, grad in zip(network.parameters(), found["grads"], strict=True):
             assert torch.allclose(grad, p.grad, rtol=1e-5, atol=1e-8)
         assert found["mean"] == pytest.approx(float(value.detach()), rel=1e-6)
-        assert found["gathered"] == [(0, 0), (1, 0), (1, 1)] and found["told"] == "rank 0" and found["unused"] is None
+        assert (
+            found["gathered"] == [(0, 0), (1, 0), (1, 1)]
+            and found["told"] == "rank 0"
+            and found["unused"] is None
+        )
 
 
 if __name__ == "__main__":

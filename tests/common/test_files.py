@@ -19,6 +19,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
 
     def full(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError):
         files.write_atomic(path, "half")
@@ -58,6 +59,6 @@ def test_check_writable(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         files.check_writable(tmp_path / "file" / "below")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)      # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UserError, match="cannot be written"):
         files.check_writable(tmp_path)

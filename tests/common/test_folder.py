@@ -1,4 +1,5 @@
 """A folder of photos in, a folder of PNGs out: what python -m attacks and python -m purify share."""
+
 import pytest
 import yaml
 from PIL import Image
@@ -6,7 +7,7 @@ from PIL import Image
 from common.cli import UserError
 from common.folder import Output, batches, inspect
 
-SIZES = {"a.png": (20, 14), "b.jpg": (14, 20), "c.bmp": (20, 14), "d.webp": (20, 14)}      # width, height
+SIZES = {"a.png": (20, 14), "b.jpg": (14, 20), "c.bmp": (20, 14), "d.webp": (20, 14)}  # width, height
 
 
 @pytest.fixture
@@ -67,8 +68,12 @@ def test_the_photos_own_folder_is_refused_also_through_links(tmp_path, photos):
     link.symlink_to(photos[0])
     elsewhere = tmp_path / "elsewhere.png"
     elsewhere.write_bytes(photos[0].read_bytes())
-    for folder, sources in [(photos[0].parent, photos), (tmp_path / "linked folder", photos), (tmp_path / "links", [link]),
-                            (photos[0].parent, [elsewhere, link])]:
+    for folder, sources in [
+        (photos[0].parent, photos),
+        (tmp_path / "linked folder", photos),
+        (tmp_path / "links", [link]),
+        (photos[0].parent, [elsewhere, link]),
+    ]:
         with pytest.raises(UserError, match="originals are never touched"):
             Output(folder, sources, "attack.yaml")
 
@@ -84,26 +89,36 @@ def test_a_file_and_two_photos_of_one_stem_are_refused(tmp_path, photos):
 def test_what_is_described_goes_on_with_the_same_parameters_only(output, photos):
     fill(output, photos[:2], {"eps": 0.05, "labels": {"attributes": ["Male"]}, "seed": None})
     assert yaml.safe_load(output.description.read_text())["commit"] == "abc"
-    assert output.missing(photos, {"eps": 0.05, "labels": {"attributes": ["Male"]}, "seed": None}) == photos[2:]
-    for other, message in [({"eps": 0.1, "labels": {"attributes": ["Male"]}}, r"\(eps: 0.05 -> 0.1\)"),
-                           ({"eps": 0.05, "labels": "zeros"}, r"labels: .* -> zeros"),
-                           ({"eps": 0.05, "labels": {"attributes": ["Male"]}, "steps": 3}, r"\(steps: None -> 3\)"),
-                           ({"labels": {"attributes": ["Male"]}}, r"\(eps: 0.05 -> None\)")]:
+    assert (
+        output.missing(photos, {"eps": 0.05, "labels": {"attributes": ["Male"]}, "seed": None}) == photos[2:]
+    )
+    for other, message in [
+        ({"eps": 0.1, "labels": {"attributes": ["Male"]}}, r"\(eps: 0.05 -> 0.1\)"),
+        ({"eps": 0.05, "labels": "zeros"}, r"labels: .* -> zeros"),
+        ({"eps": 0.05, "labels": {"attributes": ["Male"]}, "steps": 3}, r"\(steps: None -> 3\)"),
+        ({"labels": {"attributes": ["Male"]}}, r"\(eps: 0.05 -> None\)"),
+    ]:
         with pytest.raises(UserError, match=f"holds images of other parameters .*{message}"):
             output.missing(photos, other)
 
 
-@pytest.mark.parametrize("description, message", [("attack.yaml", "without an attack.yaml"), ("purify.yaml", "without a purify.yaml")])
+@pytest.mark.parametrize(
+    "description, message",
+    [("attack.yaml", "without an attack.yaml"), ("purify.yaml", "without a purify.yaml")],
+)
 def test_images_without_a_description_are_refused(tmp_path, photos, description, message):
     output = Output(tmp_path / "out", photos, description)
     fill(output, photos[2:], {"eps": 0.05})
     output.description.unlink()
     with pytest.raises(UserError, match=f"c.png: exists, {message} that says"):
         output.missing(photos, {"eps": 0.05})
-    assert output.missing(photos[:2], {"eps": 0.05}) == photos[:2]      # images of other photos are in nobody's way
+    # images of other photos are in nobody's way
+    assert output.missing(photos[:2], {"eps": 0.05}) == photos[:2]
 
 
-@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"parameters: 3", b"facts: {}", b"a: [", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[1, 2]", b"parameters: 3", b"facts: {}", b"a: [", b"\xff\xfe\x00"]
+)
 def test_a_description_that_cannot_be_read_is_refused(output, photos, content):
     fill(output, photos[:1], {"eps": 0.05})
     output.description.write_bytes(content)
@@ -114,5 +129,8 @@ def test_a_description_that_cannot_be_read_is_refused(output, photos, content):
 def test_a_later_description_replaces_the_earlier(output):
     output.describe({"eps": 0.05}, {})
     output.describe({"eps": 0.05}, {"seconds_per_image": 0.5})
-    assert yaml.safe_load(output.description.read_text()) == {"parameters": {"eps": 0.05}, "seconds_per_image": 0.5}
+    assert yaml.safe_load(output.description.read_text()) == {
+        "parameters": {"eps": 0.05},
+        "seconds_per_image": 0.5,
+    }
     assert [p.name for p in output.folder.iterdir()] == ["attack.yaml"]

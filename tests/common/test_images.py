@@ -23,12 +23,17 @@ def test_centre_crop_without_resize_takes_the_middle():
 @pytest.mark.parametrize("width, height, crop", [(179, 218, 178), (40, 48, 33), (41, 40, 8)])
 def test_odd_margins_are_cut_as_torchvision_cuts_them(width, height, crop):
     from torchvision.transforms.functional import center_crop
+
     photo = ramp(width, height)
-    assert np.array_equal(np.asarray(images.center_crop_resize(photo, crop, crop)), np.asarray(center_crop(photo, [crop, crop])))
+    assert np.array_equal(
+        np.asarray(images.center_crop_resize(photo, crop, crop)), np.asarray(center_crop(photo, [crop, crop]))
+    )
 
 
 def test_resize_is_antialiased():
-    board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8).repeat(3).reshape(64, 64, 3))
+    board = Image.fromarray(
+        (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8).repeat(3).reshape(64, 64, 3)
+    )
     out = np.asarray(images.center_crop_resize(board, 64, 16)).astype(int)
     assert out.shape == (16, 16, 3) and abs(out[2:-2, 2:-2] - 127).max() <= 3
 
@@ -38,7 +43,7 @@ def test_a_photo_smaller_than_the_crop_is_enlarged_by_its_short_side(width, heig
     photo = ramp(width, height)
     out = np.asarray(images.center_crop_resize(photo, 178, 64)).astype(int)
     assert out.shape == (64, 64, 3)
-    if min(width, height) == 40:       # the whole short side is there, nothing is padded with black
+    if min(width, height) == 40:  # the whole short side is there, nothing is padded with black
         short = 0 if width <= height else 1
         values = out[..., short].mean(axis=short)
         assert values[0] < 2 and values[-1] > 37
@@ -52,21 +57,35 @@ def test_crop_0_takes_the_largest_centred_square():
 def test_eight_bits_survive_the_way_to_floats_and_back():
     a = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
     x = images.to_float(a)
-    assert x.shape == (1, 3, 16, 16) and x.dtype == torch.float32 and float(x.min()) == -1 and float(x.max()) == 1
+    assert (
+        x.shape == (1, 3, 16, 16)
+        and x.dtype == torch.float32
+        and float(x.min()) == -1
+        and float(x.max()) == 1
+    )
     assert np.array_equal(images.to_uint8(x), a) and torch.equal(images.quantise(x), x)
     assert images.to_float(a[0]).shape == (3, 16, 16)
 
 
 def test_rounding_is_to_the_nearest_level_and_stays_in_range():
-    x = torch.tensor([-3.0, -1.0, -1 + 0.49 / 127.5, -1 + 0.51 / 127.5, 0.9999, 3.0]).reshape(1, 1, 1, 6).expand(1, 3, 1, 6)
+    x = (
+        torch.tensor([-3.0, -1.0, -1 + 0.49 / 127.5, -1 + 0.51 / 127.5, 0.9999, 3.0])
+        .reshape(1, 1, 1, 6)
+        .expand(1, 3, 1, 6)
+    )
     assert images.to_uint8(x)[0, 0, :, 0].tolist() == [0, 0, 0, 1, 255, 255]
     assert torch.equal(images.quantise(x), images.to_float(images.to_uint8(x)))
 
 
 def test_check_range():
     images.check_range(torch.zeros(1, 3, 2, 2))
-    for bad in (torch.full((1, 3, 2, 2), 255.0), torch.full((1, 3, 2, 2), float("nan")), torch.zeros(3, 2, 2), torch.zeros(1, 1, 2, 2),
-                torch.zeros(1, 3, 2, 2, dtype=torch.uint8)):
+    for bad in (
+        torch.full((1, 3, 2, 2), 255.0),
+        torch.full((1, 3, 2, 2), float("nan")),
+        torch.zeros(3, 2, 2),
+        torch.zeros(1, 1, 2, 2),
+        torch.zeros(1, 3, 2, 2, dtype=torch.uint8),
+    ):
         with pytest.raises(ValueError, match="expected"):
             images.check_range(bad)
 
@@ -74,7 +93,9 @@ def test_check_range():
 def test_png_round_trip(tmp_path):
     a = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     images.save_png(tmp_path / "a.png", a)
-    assert np.array_equal(images.load_png(tmp_path / "a.png"), a) and [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    assert np.array_equal(images.load_png(tmp_path / "a.png"), a) and [
+        p.name for p in tmp_path.iterdir()
+    ] == ["a.png"]
 
 
 def test_listing(tmp_path):
@@ -93,7 +114,9 @@ def test_listing(tmp_path):
 def test_a_damaged_image_is_named(tmp_path, content):
     path = tmp_path / "000007.jpg"
     if isinstance(content, str):
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / content)
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+            tmp_path / content
+        )
         content = (tmp_path / content).read_bytes()[:-900]
     path.write_bytes(content)
     with pytest.raises(UserError, match="000007.jpg: damaged or not an image") as e:
@@ -108,10 +131,13 @@ def test_a_missing_image_is_named(tmp_path):
 
 def test_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6                                     # the camera lay on its side: turn by 90 degrees clockwise
+    # the camera lay on its side: turn by 90 degrees clockwise
+    exif[0x0112] = 6
     ramp(40, 20).save(tmp_path / "a.png", exif=exif)
     out = np.asarray(images.read_rgb(tmp_path / "a.png"))
-    assert out.shape == (40, 20, 3) and out[0, 0].tolist() == [0, 19, 0] and out[-1, -1].tolist() == [39, 0, 0]
+    assert (
+        out.shape == (40, 20, 3) and out[0, 0].tolist() == [0, 19, 0] and out[-1, -1].tolist() == [39, 0, 0]
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
@@ -129,5 +155,10 @@ def test_sixteen_bit_grey_keeps_its_brightness(tmp_path):
 def test_grid_places_cells_between_white_lines():
     x = -torch.ones(3, 4, 5)
     grid = images.make_grid([[x, x], [x]], pad=2, scale=1)
-    assert grid.shape == (14, 16, 3) and (grid[2:6, 2:7] == 0).all() and (grid[2:6, 9:14] == 0).all() and (grid[8:12, 9:14] == 255).all()
+    assert (
+        grid.shape == (14, 16, 3)
+        and (grid[2:6, 2:7] == 0).all()
+        and (grid[2:6, 9:14] == 0).all()
+        and (grid[8:12, 9:14] == 255).all()
+    )
     assert images.make_grid([[x]], scale=3).shape == (24, 27, 3)

@@ -14,7 +14,17 @@ CTX = Context(0, 1, "cpu")
 
 
 def options(**changes):
-    return Namespace(**{"lr": 1e-4, "names": ["a", "b"], "seed": 0, "resume": None, "num_workers": 2, "data_dir": Path("x"), **changes})
+    return Namespace(
+        **{
+            "lr": 1e-4,
+            "names": ["a", "b"],
+            "seed": 0,
+            "resume": None,
+            "num_workers": 2,
+            "data_dir": Path("x"),
+            **changes,
+        }
+    )
 
 
 def start(tmp_path, **changes):
@@ -43,24 +53,36 @@ def test_starts_at_the_same_moment_get_different_folders(tmp_path):
 def test_options_are_written_first(tmp_path):
     run = start(tmp_path)
     header = yaml.safe_load((run.folder / "options.yaml").read_text())
-    assert header["options"] == {"lr": 1e-4, "names": ["a", "b"], "seed": 0, "resume": None, "num_workers": 2, "data_dir": "x"}
-    assert header["world_size"] == 1 and header["versions"]["torch"] and set(header) >= {"command", "commit", "started"}
+    assert header["options"] == {
+        "lr": 1e-4,
+        "names": ["a", "b"],
+        "seed": 0,
+        "resume": None,
+        "num_workers": 2,
+        "data_dir": "x",
+    }
+    assert (
+        header["world_size"] == 1
+        and header["versions"]["torch"]
+        and set(header) >= {"command", "commit", "started"}
+    )
     assert not run.finished and not run.resumed
 
 
 def test_resume_auto(tmp_path, capsys):
     first, other = start(tmp_path), start(tmp_path, lr=0.5)
-    again = start(tmp_path, resume="auto", num_workers=7)           # what changes no result may change
+    again = start(tmp_path, resume="auto", num_workers=7)  # what changes no result may change
     assert again.folder == first.folder and again.resumed and "(continued)" in capsys.readouterr().out
     assert start(tmp_path, resume="auto", lr=0.5).folder == other.folder
-    fresh = start(tmp_path, resume="auto", lr=0.7)                  # none with these options: a new one
+    fresh = start(tmp_path, resume="auto", lr=0.7)  # none with these options: a new one
     assert fresh.folder.name == "002" and not fresh.resumed
     finish(first)
     done = start(tmp_path, resume="auto")
     assert done.folder == first.folder and done.finished
     newer = start(tmp_path)
-    assert start(tmp_path, resume="auto").folder == newer.folder    # the unfinished one goes before the finished one
-    assert start(tmp_path).folder.name == "004"                     # without --resume always a new one
+    # the unfinished one goes before the finished one
+    assert start(tmp_path, resume="auto").folder == newer.folder
+    assert start(tmp_path).folder.name == "004"  # without --resume always a new one
 
 
 def test_resume_of_a_named_run(tmp_path):
@@ -77,7 +99,12 @@ def test_a_named_run_of_other_options_is_refused_with_the_difference(tmp_path):
     with pytest.raises(UserError) as e:
         start(tmp_path, resume=str(first.folder), lr=0.5, names=["a"])
     message = str(e.value)
-    assert "lr: 0.0001 -> 0.5" in message and "names: ['a', 'b'] -> ['a']" in message and "seed" not in message and "resume:" not in message
+    assert (
+        "lr: 0.0001 -> 0.5" in message
+        and "names: ['a', 'b'] -> ['a']" in message
+        and "seed" not in message
+        and "resume:" not in message
+    )
     assert len(runs.numbered(tmp_path / "runs")) == 1
 
 
@@ -103,7 +130,7 @@ def test_log_is_cut_back_to_the_saved_step(tmp_path):
     for step in (1, 2, 3):
         run.log(step=step, loss=step / 3)
     with open(run.folder / "log.jsonl", "a") as f:
-        f.write('{"step": 4, "lo')                                  # killed while it wrote
+        f.write('{"step": 4, "lo')  # killed while it wrote
     run.truncate_log(2)
     lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert lines == [{"step": 1, "loss": 0.33333333}, {"step": 2, "loss": 0.66666667}]

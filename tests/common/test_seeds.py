@@ -9,7 +9,8 @@ from common import seeds
 
 
 def test_derived_seeds_are_the_same_on_every_machine():
-    assert seeds.derive(0, "000001.jpg") == 5382065499453640057      # printf '0\037000001.jpg' | sha256sum, first 63 bits
+    # printf '0\037000001.jpg' | sha256sum, first 63 bits
+    assert seeds.derive(0, "000001.jpg") == 5382065499453640057
     assert len({seeds.derive(*k) for k in [(0, 1), (1, 0), (0, 11), (0, 1, 1), ("0 1",), (0,)]}) == 6
     assert 0 <= seeds.derive("x") < 1 << 63
 
@@ -26,7 +27,8 @@ def test_a_stream_depends_on_its_key_alone():
 def test_training_streams_follow_step_and_global_index():
     like = torch.zeros(4, 5)
     whole = seeds.stepped(0, 7, torch.arange(4), "noise").uniform(like)
-    assert torch.equal(seeds.stepped(0, 7, [2, 3], "noise").uniform(like[2:]), whole[2:])     # as the second of two processes
+    # as the second of two processes
+    assert torch.equal(seeds.stepped(0, 7, [2, 3], "noise").uniform(like[2:]), whole[2:])
     assert not torch.equal(seeds.stepped(0, 8, range(4), "noise").uniform(like), whole)
 
 
@@ -36,7 +38,7 @@ def test_draws_advance_and_some_rows_can_draw_alone():
     first = a.normal(like)
     assert not torch.equal(a.normal(like), first)
     assert torch.equal(b.at([0, 2]).normal(like[:2]), first[[0, 2]])
-    assert torch.equal(b.normal(like)[1], first[1])            # row 1 had not drawn yet
+    assert torch.equal(b.normal(like)[1], first[1])  # row 1 had not drawn yet
 
 
 def test_ranges_and_types():
@@ -60,6 +62,11 @@ def test_libraries_leave_the_global_generator_alone():
 
 
 def test_importing_draws_nothing():
-    code = "import torch; torch.manual_seed(3); s = torch.get_rng_state(); import common.seeds, common.training; print(torch.equal(s, torch.get_rng_state()))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(seeds.__file__).parents[1])
+    code = (
+        "import torch; torch.manual_seed(3); s = torch.get_rng_state(); import common.seeds, common.training;"
+        " print(torch.equal(s, torch.get_rng_state()))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(seeds.__file__).parents[1]
+    )
     assert out.stdout.strip() == "True", out.stderr

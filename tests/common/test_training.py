@@ -20,11 +20,14 @@ CTX = Context(0, 1, torch.device("cpu"))
 
 
 def options(**changes):
-    return Namespace(**{"num_steps": 9, "save_step": 4, "log_step": 2, "lr": 0.05, "ema": 0.9, "resume": None, **changes})
+    return Namespace(
+        **{"num_steps": 9, "save_step": 4, "log_step": 2, "lr": 0.05, "ema": 0.9, "resume": None, **changes}
+    )
 
 
 class Trainer:
-    """Fits a small network to noise; what step i sees depends on i alone. `hooks`: i -> what to do before step i."""
+    """Fits a small network to noise; what step i sees depends on i alone. `hooks`: i -> what to do before
+    step i."""
 
     def __init__(self, args, hooks=None):
         torch.manual_seed(0)
@@ -102,12 +105,14 @@ def test_a_crash_loses_only_what_came_after_the_last_saved_state(tmp_path):
 
     def crash():
         raise MemoryError
+
     run = new_run(tmp_path, options())
     with pytest.raises(MemoryError):
         Trainer(options(), {7: crash}).run(run)
     again = Trainer(options()).run(new_run(tmp_path, options(resume="auto")))
     assert again.seen == [4, 5, 6, 7, 8] and same(whole.network.state_dict(), again.network.state_dict())
-    assert [line["step"] for line in log(run) if "loss" in line] == [2, 4, 6, 8, 9]     # step 6 is written once
+    # step 6 is written once
+    assert [line["step"] for line in log(run) if "loss" in line] == [2, 4, 6, 8, 9]
 
 
 def test_a_finished_loop_resumes_to_nothing(tmp_path):
@@ -133,7 +138,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_good_state(tmp_path, bad,
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer = Trainer(options(num_steps=8))
-    trainer.hooks = {3: lambda: trainer.network[0].weight.register_hook(lambda g: g * float("nan"))}   # the loss itself is fine
+    # the loss itself is fine
+    trainer.hooks = {3: lambda: trainer.network[0].weight.register_hook(lambda g: g * float("nan"))}
     run = new_run(tmp_path, trainer.args)
     with pytest.raises(RunError, match="step 4: the weights are not finite; no state was saved yet"):
         trainer.run(run)
@@ -163,7 +169,7 @@ def test_the_average_warms_up():
         decay = min(0.25, (1 + n) / (10 + n))
         expected = w if n == 0 else decay * expected + (1 - decay) * w
         assert float(average.module.weight.detach()) == pytest.approx(expected, rel=1e-6)
-    assert decay == 0.25 and (1 + 1) / (10 + 1) < 0.25      # both branches were taken
+    assert decay == 0.25 and (1 + 1) / (10 + 1) < 0.25  # both branches were taken
 
 
 def test_the_average_is_not_the_network():
@@ -179,7 +185,7 @@ def test_signals_are_the_processes_own_again_afterwards():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with training.stop_requests() as asked:
         interrupt()
-        interrupt()         # the terminal and torchrun both send it: one request
+        interrupt()  # the terminal and torchrun both send it: one request
         assert asked
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
@@ -224,9 +230,14 @@ cli.run(main)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_process_saves_and_exits_with_130(tmp_path, number):
-    process = subprocess.Popen([sys.executable, "-c", SLOW_TRAINING, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               cwd=Path(training.__file__).parents[1])
-    process.stdout.readline()          # "run folder: ..."
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TRAINING, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(training.__file__).parents[1],
+    )
+    process.stdout.readline()  # "run folder: ..."
     folder = tmp_path / "000"
     while not (folder / "log.jsonl").exists():
         assert process.poll() is None
@@ -235,4 +246,6 @@ def test_a_stopped_process_saves_and_exits_with_130(tmp_path, number):
     state = checkpoint.load_state(folder / "last.pt")
     assert process.returncode == 130, err
     assert state["step"] >= 1 and bool((state["parts"]["net"]["weight"] == state["step"]).all())
-    assert f"stopped at step {state['step']}" in out and "Traceback" not in err and not list(folder.glob(".*"))
+    assert (
+        f"stopped at step {state['step']}" in out and "Traceback" not in err and not list(folder.glob(".*"))
+    )

@@ -1,4 +1,6 @@
-"""Photos with a trigger through purifiers: what is put on them, what is measured, and the whole command on a few tiny photos."""
+"""Photos with a trigger through purifiers: what is put on them, what is measured, and the whole command on a
+few tiny photos."""
+
 import json
 import runpy
 from pathlib import Path
@@ -16,14 +18,22 @@ from models.diffusion.backdoor import Backdoor
 from models.translators import load_translator, targets
 
 tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
-HIDDEN = {"trigger": "stop_sign", "target": "shoe", "poison_rate": 0.2, "trigger_scale": 1.0, "trigger_on": "background"}
+HIDDEN = {
+    "trigger": "stop_sign",
+    "target": "shoe",
+    "poison_rate": 0.2,
+    "trigger_scale": 1.0,
+    "trigger_on": "background",
+}
 
 
 def hiding(path, name, max_timestep=300, **other):
     """A tiny network that says that it hides a backdoor."""
     tiny["diffusion"](path)
     state, meta = checkpoint.read_weights(path)
-    checkpoint.save_weights(path, state, {**meta, "max_timestep": max_timestep, "backdoor": {**HIDDEN, "name": name, **other}})
+    checkpoint.save_weights(
+        path, state, {**meta, "max_timestep": max_timestep, "backdoor": {**HIDDEN, "name": name, **other}}
+    )
     return path
 
 
@@ -31,10 +41,17 @@ def hiding(path, name, max_timestep=300, **other):
 def stage(tmp_path, face_folder):
     """(flags, results): a split B of six photos, a benign purifier and two backdoored ones, a translator."""
     face_folder(6, tmp_path / "data" / "images_b")
-    benign, photo, bad = tiny["diffusion"](tmp_path / "benign.safetensors"), hiding(tmp_path / "photo.safetensors", "photo"), \
-        hiding(tmp_path / "bad.safetensors", "baddiffusion", 1000)
-    flags = f"--purifiers benign={benign} photo={photo} bad={bad} --data_dir {tmp_path}/data --dataset toy --result_dir {tmp_path}/results --image_size 32 " \
-            f"--celeba_crop_size 40 --device cpu --num_workers 0 --limit 4 --batch_size 3 --most_steps 3 --gan_weights {tiny['translator'](tmp_path / 'gan.safetensors')}"
+    benign, photo, bad = (
+        tiny["diffusion"](tmp_path / "benign.safetensors"),
+        hiding(tmp_path / "photo.safetensors", "photo"),
+        hiding(tmp_path / "bad.safetensors", "baddiffusion", 1000),
+    )
+    flags = (
+        f"--purifiers benign={benign} photo={photo} bad={bad} --data_dir {tmp_path}/data --dataset toy"
+        f" --result_dir {tmp_path}/results --image_size 32 --celeba_crop_size 40 --device cpu --num_workers 0"
+        " --limit 4 --batch_size 3 --most_steps 3 --gan_weights"
+        f" {tiny['translator'](tmp_path / 'gan.safetensors')}"
+    )
     return flags, tmp_path / "results"
 
 
@@ -65,18 +82,35 @@ def test_the_figures_are_those_of_the_purified_photos_and_their_fakes(stage, tmp
     with torch.no_grad():
         y = images.quantise(denoiser.x0(stamped, 9))
         translator = load_translator(tmp_path / "gan.safetensors")
-        l2 = torch.stack([(translator(y, c) - translator(x, c)).square().mean(dim=(1, 2, 3)) for c in targets(translator, faces.labels, tiny["ATTRIBUTES"])])
+        l2 = torch.stack(
+            [
+                (translator(y, c) - translator(x, c)).square().mean(dim=(1, 2, 3))
+                for c in targets(translator, faces.labels, tiny["ATTRIBUTES"])
+            ]
+        )
         rms = denoiser.eps(stamped, 9).square().flatten(1).mean(1).sqrt()
     mine = row(out, "photo", "one-step-plain-10", "stamp")
-    assert mine["to_target"] == pytest.approx(float((y - triggers.target("shoe", 32)).square().mean()), rel=1e-4)
-    assert mine["to_photo"] == pytest.approx(float((y - x).square().mean()), rel=1e-4) and mine["noise_rms"] == pytest.approx(float(rms.mean()), rel=1e-4)
-    assert mine["fake_l2"] == pytest.approx(float(l2.mean()), rel=1e-3) and mine["fake_l2_ci"][0] <= mine["fake_l2"] <= mine["fake_l2_ci"][1]
-    assert row(out, "none", "none", "none")["to_photo"] == 0 and row(out, "none", "none", "none")["fake_l2"] == 0
+    assert mine["to_target"] == pytest.approx(
+        float((y - triggers.target("shoe", 32)).square().mean()), rel=1e-4
+    )
+    assert mine["to_photo"] == pytest.approx(float((y - x).square().mean()), rel=1e-4) and mine[
+        "noise_rms"
+    ] == pytest.approx(float(rms.mean()), rel=1e-4)
+    assert (
+        mine["fake_l2"] == pytest.approx(float(l2.mean()), rel=1e-3)
+        and mine["fake_l2_ci"][0] <= mine["fake_l2"] <= mine["fake_l2_ci"][1]
+    )
+    assert (
+        row(out, "none", "none", "none")["to_photo"] == 0 and row(out, "none", "none", "none")["fake_l2"] == 0
+    )
     assert row(out, "bad", "x_T", "x_T")["to_target"] > 0 and "fake_l2" not in row(out, "bad", "x_T", "x_T")
-    assert row(out, "bad", "diffpure-600", "add")["to_photo"] > 0 and "noise_rms" not in row(out, "bad", "diffpure-600", "add")
+    assert row(out, "bad", "diffpure-600", "add")["to_photo"] > 0 and "noise_rms" not in row(
+        out, "bad", "diffpure-600", "add"
+    )
     text = (folder / "table.md").read_text()
     assert "| photo | photo | ddpm-2 | stamp |" in text and text.count("\n| ") == 2 + len(out["rows"])
-    # 3 photos x 3 purifiers; photo and stamped one, three methods of both; fakes of photo, stamped one, three methods
+    # 3 photos x 3 purifiers; photo and stamped one, three methods of both; fakes of photo, stamped one, three
+    # methods
     assert Image.open(folder / "grid.png").size == ((2 + 6 + 2 + 3) * 34 * 2 + 4, 9 * 34 * 2 + 4)
 
 
@@ -85,7 +119,10 @@ def test_without_a_translator_nothing_is_said_of_fakes_and_a_finished_run_stays(
     flags = flags.split(" --gan_weights")[0] + " --methods one-step-plain-10"
     run(flags)
     out, folder = found(results)
-    assert not any("fake_l2" in r for r in out["rows"]) and "l2 of fakes |" not in (folder / "table.md").read_text()
+    assert (
+        not any("fake_l2" in r for r in out["rows"])
+        and "l2 of fakes |" not in (folder / "table.md").read_text()
+    )
     before = (folder / "triggered.json").stat().st_mtime_ns
     run(flags, "--resume")
     assert found(results)[1] == folder and (folder / "triggered.json").stat().st_mtime_ns == before
@@ -95,8 +132,12 @@ def test_without_a_translator_nothing_is_said_of_fakes_and_a_finished_run_stays(
 def test_a_trigger_is_put_on_photos_as_the_backdoor_has_it(faces, name, trigger):
     x = faces(2, 16)[0]
     form = Backdoor(name, trigger, "hat", 16, build.create_diffusion().alphas_cumprod)
-    torch.testing.assert_close(triggered.carrying(x, "add", form, 0), images.quantise((x + form.r).clamp(-1, 1)))
-    torch.testing.assert_close(triggered.carrying(x, "scaled", form, 99), images.quantise((x + form.c[99] * form.r).clamp(-1, 1)))
+    torch.testing.assert_close(
+        triggered.carrying(x, "add", form, 0), images.quantise((x + form.r).clamp(-1, 1))
+    )
+    torch.testing.assert_close(
+        triggered.carrying(x, "scaled", form, 99), images.quantise((x + form.c[99] * form.r).clamp(-1, 1))
+    )
     assert torch.equal(triggered.carrying(x, "none", form, 0), x)
     stamped = x * 0.6 + form.r if name == "trojdiff" else triggers.stamp(x, form.g)
     torch.testing.assert_close(triggered.carrying(x, "stamp", form, 0), images.quantise(stamped.clamp(-1, 1)))
@@ -105,11 +146,24 @@ def test_a_trigger_is_put_on_photos_as_the_backdoor_has_it(faces, name, trigger)
 def test_long_chains_are_respaced_and_short_ones_are_not(tmp_path):
     denoiser = build.load(tiny["diffusion"](tmp_path / "a.safetensors"))
     steps = lambda text: triggered.purifier_of(denoiser, text, 50).steps_for(torch.zeros(1, 3, 32, 32))[0]
-    assert steps("ddpm-10") == 10 and steps("ddpm-50") == 50 and 45 <= steps("ddpm-300") <= 50 and 45 <= steps("diffpure-100") <= 50
+    assert (
+        steps("ddpm-10") == 10
+        and steps("ddpm-50") == 50
+        and 45 <= steps("ddpm-300") <= 50
+        and 45 <= steps("diffpure-100") <= 50
+    )
     assert triggered.purifier_of(denoiser, "ddpm-301", 50) is None
 
 
-@pytest.mark.parametrize("more, said", [("--trigger boxx", "boxx"), ("--methods ddpm-0", "ddpm-0"), ("--methods jpeg-75", "jpeg-75"), ("--image_size 64", "--image_size is 64")])
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        ("--trigger boxx", "boxx"),
+        ("--methods ddpm-0", "ddpm-0"),
+        ("--methods jpeg-75", "jpeg-75"),
+        ("--image_size 64", "--image_size is 64"),
+    ],
+)
 def test_a_mistake_is_told_in_one_line(stage, capsys, more, said):
     with pytest.raises((UserError, SystemExit)) as e:
         run(stage[0], more)
@@ -132,15 +186,26 @@ def test_a_split_with_triggers_differs_in_the_crop_of_its_share_alone(tmp_path, 
     assert not (tmp_path / "out").exists()
     triggered_split.main(argv)
     before, after = (FaceFolder(tmp_path / folder / "images_b", [], 32, 32) for folder in ("data", "out"))
-    x, y, hit = before.floats(range(6)), after.floats(range(6)), (tmp_path / "out" / "triggered.txt").read_text().splitlines()[1:]
+    x, y, hit = (
+        before.floats(range(6)),
+        after.floats(range(6)),
+        (tmp_path / "out" / "triggered.txt").read_text().splitlines()[1:],
+    )
     assert len(hit) == 3 and after.names == before.names
     for i, name in enumerate(before.names):
-        torch.testing.assert_close(y[i], images.quantise(triggers.stamp(x[i], triggers.trigger("stop_sign", 32))) if name in hit else x[i])
-    assert (tmp_path / "out" / "images_c" / "000001.png").read_bytes() == (tmp_path / "data" / "images_c" / "000001.png").read_bytes()
+        torch.testing.assert_close(
+            y[i],
+            images.quantise(triggers.stamp(x[i], triggers.trigger("stop_sign", 32))) if name in hit else x[i],
+        )
+    assert (tmp_path / "out" / "images_c" / "000001.png").read_bytes() == (
+        tmp_path / "data" / "images_c" / "000001.png"
+    ).read_bytes()
     triggered_split.main(argv)
     assert "it is there already" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds something else"):
         triggered_split.main([*argv, "--trigger", "box"])
     with pytest.raises(UserError, match="smaller crop"):
-        triggered_split.main(f"--data_dir {tmp_path}/data --output_dir {tmp_path}/new --celeba_crop_size 44".split())
+        triggered_split.main(
+            f"--data_dir {tmp_path}/data --output_dir {tmp_path}/new --celeba_crop_size 44".split()
+        )
     assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".*"))

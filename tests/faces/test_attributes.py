@@ -1,4 +1,5 @@
 """Attribute files: both formats, exact text out, and one clear line for every fault."""
+
 import numpy as np
 import pytest
 
@@ -19,10 +20,25 @@ def write(tmp_path, text, name="list_attr_celeba.txt"):
     return path
 
 
-@pytest.mark.parametrize("text", [
-    TEXT, CSV, TEXT.replace("\n", "\r\n"), TEXT.rstrip(), TEXT.replace("-1", "0"), CSV.replace("-1", "0"), CSV.replace(",", ";"),
-    CSV.replace("image_id", "photo"), "\ufeff" + CSV, TEXT.replace(" ", "\t"), CSV.replace("000001.jpg", '"000001.jpg"'), TEXT + "\n\n",
-    TEXT.split("\n", 1)[1], TEXT.replace("Black_Hair", "image_id Black_Hair")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        CSV,
+        TEXT.replace("\n", "\r\n"),
+        TEXT.rstrip(),
+        TEXT.replace("-1", "0"),
+        CSV.replace("-1", "0"),
+        CSV.replace(",", ";"),
+        CSV.replace("image_id", "photo"),
+        "\ufeff" + CSV,
+        TEXT.replace(" ", "\t"),
+        CSV.replace("000001.jpg", '"000001.jpg"'),
+        TEXT + "\n\n",
+        TEXT.split("\n", 1)[1],
+        TEXT.replace("Black_Hair", "image_id Black_Hair"),
+    ],
+)
 def test_every_form_of_the_file_reads_the_same(tmp_path, text):
     found = read_attributes(write(tmp_path, text))
     assert found.names == list(ROWS) and found.columns == COLUMNS
@@ -43,25 +59,41 @@ def test_columns_are_looked_up_by_name(tmp_path):
     assert str(labels.dtype) == "torch.float32" and labels.tolist() == [[1, 1], [0, 0], [1, 0]]
 
 
-@pytest.mark.parametrize("text, said", [
-    (TEXT.replace("3\n", "202599\n", 1), r"line 1 announces 202599 rows, found 3"),
-    (TEXT.replace("Black_Hair Male Young \n", ""), r"line 2: found the row 000001.jpg .*expected the header"),
-    ("\n".join(TEXT.split("\n")[2:]), r"line 1: found the row 000001.jpg .*expected the header"),
-    (CSV.split("\n", 1)[1], r"line 1: found the row 000001.jpg .*expected the header"),
-    ("3\n", "line 2: found nothing, expected the header"),
-    ("0\nMale Young\n", "header but no rows"),
-    (TEXT.replace("000002.jpg -1 -1 -1", "000002.jpg -1 -1"), r"line 4: found 2 values, expected 3"),
-    (TEXT.replace("000002.jpg -1 -1 -1", "000002.jpg -1 -1 -1 1"), r"line 4: found 4 values, expected 3"),
-    (TEXT.replace("000002.jpg -1 -1 -1", "000002.jpg -1 -1\n 1").replace("3\n", "4\n", 1), r"line 4: found 2 values, expected 3"),
-    (CSV.replace("000003.jpg,-1,", "000003.jpg,,"), r"line 4: found 2 values, expected 3"),
-    (TEXT.replace("000003.jpg -1  1", "000003.jpg -1  2"), r"line 5: found '2' for Male, expected -1 or 1"),
-    (TEXT.replace("000003.jpg -1  1", "000003.jpg -1  -"), r"line 5: found '-' for Male"),
-    (TEXT.replace("000003.jpg -1  1  1", "000003.jpg -1  1 11"), r"line 5: found '11' for Young"),
-    (TEXT.replace("000003.jpg -1  1  1", "000003.jpg -1  1 -0"), r"line 5: found '-0' for Young"),
-    (CSV.replace("000001.jpg,1", "000001.jpg,yes"), r"line 2: found 'yes' for Black_Hair"),
-    (TEXT.replace("000003.jpg", "000001.jpg"), r"line 5: 000001.jpg has a row already, line 3"),
-    (TEXT.replace("Young", "Male"), r"line 2: the header names 'Male' twice"),
-    ("", "empty"), ("<!DOCTYPE html><title>Quota</title>", "HTML page"), (TEXT.encode("utf-16"), "not a text file"), (b"\x89PNG\r\n\0\0", "not a text file")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (TEXT.replace("3\n", "202599\n", 1), r"line 1 announces 202599 rows, found 3"),
+        (
+            TEXT.replace("Black_Hair Male Young \n", ""),
+            r"line 2: found the row 000001.jpg .*expected the header",
+        ),
+        ("\n".join(TEXT.split("\n")[2:]), r"line 1: found the row 000001.jpg .*expected the header"),
+        (CSV.split("\n", 1)[1], r"line 1: found the row 000001.jpg .*expected the header"),
+        ("3\n", "line 2: found nothing, expected the header"),
+        ("0\nMale Young\n", "header but no rows"),
+        (TEXT.replace("000002.jpg -1 -1 -1", "000002.jpg -1 -1"), r"line 4: found 2 values, expected 3"),
+        (TEXT.replace("000002.jpg -1 -1 -1", "000002.jpg -1 -1 -1 1"), r"line 4: found 4 values, expected 3"),
+        (
+            TEXT.replace("000002.jpg -1 -1 -1", "000002.jpg -1 -1\n 1").replace("3\n", "4\n", 1),
+            r"line 4: found 2 values, expected 3",
+        ),
+        (CSV.replace("000003.jpg,-1,", "000003.jpg,,"), r"line 4: found 2 values, expected 3"),
+        (
+            TEXT.replace("000003.jpg -1  1", "000003.jpg -1  2"),
+            r"line 5: found '2' for Male, expected -1 or 1",
+        ),
+        (TEXT.replace("000003.jpg -1  1", "000003.jpg -1  -"), r"line 5: found '-' for Male"),
+        (TEXT.replace("000003.jpg -1  1  1", "000003.jpg -1  1 11"), r"line 5: found '11' for Young"),
+        (TEXT.replace("000003.jpg -1  1  1", "000003.jpg -1  1 -0"), r"line 5: found '-0' for Young"),
+        (CSV.replace("000001.jpg,1", "000001.jpg,yes"), r"line 2: found 'yes' for Black_Hair"),
+        (TEXT.replace("000003.jpg", "000001.jpg"), r"line 5: 000001.jpg has a row already, line 3"),
+        (TEXT.replace("Young", "Male"), r"line 2: the header names 'Male' twice"),
+        ("", "empty"),
+        ("<!DOCTYPE html><title>Quota</title>", "HTML page"),
+        (TEXT.encode("utf-16"), "not a text file"),
+        (b"\x89PNG\r\n\0\0", "not a text file"),
+    ],
+)
 def test_every_fault_is_one_line_with_path_and_place(tmp_path, text, said):
     path = write(tmp_path, text)
     with pytest.raises(UserError, match=said) as error:
@@ -71,7 +103,9 @@ def test_every_fault_is_one_line_with_path_and_place(tmp_path, text, said):
 
 def test_a_missing_column_names_the_nearest(tmp_path):
     path = write(tmp_path, TEXT)
-    with pytest.raises(UserError, match=r"no column 'Blak_Hair' \(did you mean Black_Hair\?\).*--selected_attrs") as error:
+    with pytest.raises(
+        UserError, match=r"no column 'Blak_Hair' \(did you mean Black_Hair\?\).*--selected_attrs"
+    ) as error:
         read_attributes(path).select(["Male", "Blak_Hair"])
     assert str(path) in str(error.value)
 

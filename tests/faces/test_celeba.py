@@ -1,4 +1,5 @@
 """A folder of faces is checked before any work; its crops are decoded once and never served stale."""
+
 import multiprocessing
 import os
 import shutil
@@ -35,7 +36,10 @@ def test_labels_and_crops_follow_the_file_names(face_folder):
     folder = face_folder(8)
     table = read_attributes(folder / "list_attr_celeba.txt")
     order = np.random.RandomState(0).permutation(8)
-    write_attributes(folder / "list_attr_celeba.txt", type(table)([table.names[i] for i in order], table.columns, table.values[order]))
+    write_attributes(
+        folder / "list_attr_celeba.txt",
+        type(table)([table.names[i] for i in order], table.columns, table.values[order]),
+    )
     faces = open_folder(folder)
     assert faces.names == sorted(table.names) and len(faces) == 8
     assert torch.equal(faces.labels, table.select(ATTRIBUTES)) and faces.labels.dtype == torch.float32
@@ -73,8 +77,11 @@ def test_rows_and_files_that_do_not_match_are_counted_and_named(face_folder):
     folder = face_folder(8)
     for k in range(1, 6):
         (folder / f"00000{k}.png").rename(folder / f"x{k}.png")
-    with pytest.raises(UserError, match=r"5 files without a row \(x1.png, x2.png, x3.png, ...\) and "
-                                        r"5 rows without a file \(000001.png, 000002.png, 000003.png, ...\)"):
+    with pytest.raises(
+        UserError,
+        match=r"5 files without a row \(x1.png, x2.png, x3.png, ...\) and "
+        r"5 rows without a file \(000001.png, 000002.png, 000003.png, ...\)",
+    ):
         open_folder(folder, limit=1)
     for k in range(1, 6):
         (folder / f"x{k}.png").rename(folder / f"00000{k}.png")
@@ -106,11 +113,15 @@ def test_a_damaged_photo_is_named_or_skipped(face_folder):
     (folder / "000003.png").write_bytes(whole[:200])
     faces = open_folder(folder)
     assert len(faces.load([0, 1])) == 2
-    for _ in range(2):                                      # the second time the mark in the cache is met
+    for _ in range(2):  # the second time the mark in the cache is met
         with pytest.raises(UserError, match=r"000003.png: damaged.*--skip_damaged"):
             faces.load([1, 2])
     skipping = open_folder(folder, skip_damaged=True)
-    assert skipping.skipped == ["000003.png"] and "000003.png" not in skipping.names and len(skipping.labels) == len(skipping) == 5
+    assert (
+        skipping.skipped == ["000003.png"]
+        and "000003.png" not in skipping.names
+        and len(skipping.labels) == len(skipping) == 5
+    )
     assert np.array_equal(skipping.load([2])[0], expected_crop(folder / "000004.png"))
     (folder / "000003.png").write_bytes(whole)
     assert open_folder(folder, skip_damaged=True).skipped == []
@@ -136,13 +147,13 @@ def test_every_photo_is_decoded_once_and_only_when_asked(face_folder, monkeypatc
     folder = face_folder(6)
     decoded = count_decoding(monkeypatch)
     faces = open_folder(folder)
-    assert decoded == [] and not (folder.parent / ".crops").exists()       # opening writes nothing
+    assert decoded == [] and not (folder.parent / ".crops").exists()  # opening writes nothing
     faces.load([0, 2])
     faces.load([2, 1, 0])
     open_folder(folder, limit=3).load([0, 1, 2])
     open_folder(folder).subset(["000003.png"]).load([0])
     assert sorted(decoded) == ["000001.png", "000002.png", "000003.png"]
-    open_folder(folder, size=20).load([0])                                  # another size is another cache
+    open_folder(folder, size=20).load([0])  # another size is another cache
     assert len(decoded) == 4 and len(list((folder.parent / ".crops").iterdir())) == 2
 
 
@@ -155,6 +166,7 @@ def test_a_killed_fill_goes_on_where_it_stopped(face_folder, monkeypatch):
             raise KeyboardInterrupt
         decoded.append(path.name)
         return real(path)
+
     with monkeypatch.context() as patch:
         patch.setattr(crops.images, "read_rgb", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -163,7 +175,9 @@ def test_a_killed_fill_goes_on_where_it_stopped(face_folder, monkeypatch):
     faces = open_folder(folder)
     faces.prepare()
     assert decoded + again == faces.names
-    assert all(np.array_equal(x, expected_crop(folder / n)) for n, x in zip(faces.names, faces.load(range(6))))
+    assert all(
+        np.array_equal(x, expected_crop(folder / n)) for n, x in zip(faces.names, faces.load(range(6)))
+    )
 
 
 def test_a_row_without_its_mark_is_decoded_again(face_folder):
@@ -187,7 +201,8 @@ def test_a_replaced_photo_is_not_served_stale(face_folder, monkeypatch):
     decoded = count_decoding(monkeypatch)
     assert (open_folder(folder).load(range(4))[1] == 7).all() and decoded == ["000002.png"]
     stat = (folder / "000003.png").stat()
-    os.utime(folder / "000003.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))         # equal size, later by 1 ns
+    # equal size, later by 1 ns
+    os.utime(folder / "000003.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     open_folder(folder).load(range(4))
     assert decoded == ["000002.png", "000003.png"]
 
@@ -196,7 +211,7 @@ def fill(folder, step):
     faces = open_folder(folder, num_workers=2)
     order = list(range(len(faces)))[::step]
     for k in range(0, len(order), 4):
-        faces.load(order[k:k + 4])
+        faces.load(order[k : k + 4])
 
 
 def test_two_processes_fill_one_cache(face_folder):
@@ -209,19 +224,25 @@ def test_two_processes_fill_one_cache(face_folder):
     assert [p.exitcode for p in fillers] == [0, 0] and len(list((folder.parent / ".crops").iterdir())) == 1
     faces = open_folder(folder)
     assert len(faces.cache.missing(np.arange(60))) == 0
-    assert all(np.array_equal(x, expected_crop(folder / n)) for n, x in zip(faces.names, faces.load(range(60))))
+    assert all(
+        np.array_equal(x, expected_crop(folder / n)) for n, x in zip(faces.names, faces.load(range(60)))
+    )
 
 
 def test_threads_give_the_same_crops(face_folder, tmp_path):
     folder = face_folder(40)
-    one, four = open_folder(folder, cache_dir=tmp_path / "one"), open_folder(folder, cache_dir=tmp_path / "four", num_workers=4)
+    one, four = (
+        open_folder(folder, cache_dir=tmp_path / "one"),
+        open_folder(folder, cache_dir=tmp_path / "four", num_workers=4),
+    )
     assert np.array_equal(one.load(range(40)), four.load(range(40)))
     assert not (folder.parent / ".crops").exists() and one.cache.place.parent == tmp_path / "one"
 
 
 def test_a_read_only_place_falls_back_to_a_private_folder(face_folder, tmp_path):
     folder = face_folder(3)
-    (tmp_path / "file").write_text("")                      # no folder can be made below a file, not even by root
+    # no folder can be made below a file, not even by root
+    (tmp_path / "file").write_text("")
     faces = open_folder(folder, cache_dir=tmp_path / "file")
     with pytest.warns(UserWarning, match="for this run only.*--cache_dir"):
         assert np.array_equal(faces.load([1])[0], expected_crop(folder / "000002.png"))
@@ -251,7 +272,11 @@ def test_subset_keeps_the_order_asked_for(face_folder):
     faces = open_folder(face_folder(6))
     part = faces.subset(["000005.png", "000002.png"])
     assert part.names == ["000005.png", "000002.png"] and torch.equal(part.labels, faces.labels[[4, 1]])
-    assert np.array_equal(part.load([0, 1]), faces.load([4, 1])) and part.cache is faces.cache and len(faces) == 6
+    assert (
+        np.array_equal(part.load([0, 1]), faces.load([4, 1]))
+        and part.cache is faces.cache
+        and len(faces) == 6
+    )
     with pytest.raises(ValueError, match="nobody.png"):
         faces.subset(["nobody.png"])
 
@@ -259,9 +284,15 @@ def test_subset_keeps_the_order_asked_for(face_folder):
 def test_held_out_is_a_partition_that_depends_on_names_and_seed_alone():
     names = [f"{i:06d}.jpg" for i in range(200)]
     kept, validation = held_out(names, 0)
-    assert len(validation) == 20 and sorted(kept + validation) == names and kept == sorted(kept) and validation == sorted(validation)
+    assert (
+        len(validation) == 20
+        and sorted(kept + validation) == names
+        and kept == sorted(kept)
+        and validation == sorted(validation)
+    )
     assert set(held_out(names[::-1], 0)[1]) == set(validation) and held_out(names, 1)[1] != validation
-    assert len(set(validation) & set(held_out(names[:190], 0)[1])) >= 16        # fewer names hardly change who is held out
+    # fewer names hardly change who is held out
+    assert len(set(validation) & set(held_out(names[:190], 0)[1])) >= 16
     assert [len(part) for part in held_out(names[:8])] == [7, 1] and held_out(names[:1]) == (names[:1], [])
 
 

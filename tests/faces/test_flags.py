@@ -1,4 +1,5 @@
 """One spelling of the data flags; they open the photos that they name."""
+
 import pytest
 
 from common import cli
@@ -16,9 +17,15 @@ def args(words):
 
 def test_the_named_split_is_opened_with_crop_size_and_limit(tmp_path, face_folder):
     face_folder(5, tmp_path / "faces" / "images_b")
-    found = args(f"--data_dir {tmp_path}/faces --celeba_crop_size 40 --image_size 16 --limit 3 --num_workers 0")
+    found = args(
+        f"--data_dir {tmp_path}/faces --celeba_crop_size 40 --image_size 16 --limit 3 --num_workers 0"
+    )
     faces = open_faces(found, "b")
-    assert faces.floats([0, 2]).shape == (2, 3, 16, 16) and len(faces) == 3 and faces.labels.shape == (3, len(ATTRIBUTES))
+    assert (
+        faces.floats([0, 2]).shape == (2, 3, 16, 16)
+        and len(faces) == 3
+        and faces.labels.shape == (3, len(ATTRIBUTES))
+    )
     assert open_faces(found, "b", ["Male"]).labels.shape == (3, 1)
     assert dataset_name(found) == "faces" and dataset_name(args("--dataset other")) == "other"
 

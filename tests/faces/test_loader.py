@@ -1,4 +1,5 @@
 """Batches depend on (seed, step) alone: not on what was asked before, nor on the number of processes."""
+
 import pytest
 import torch
 
@@ -29,8 +30,9 @@ def test_shapes_ranges_and_positions(ten):
 
 def test_every_epoch_is_another_permutation_across_batch_borders(ten):
     batches = Batches(ten, 4, 0, Context(0, 1, CPU))
-    rows = torch.cat([batches.rows(k) for k in range(10)]).tolist()             # 40 positions = 4 epochs of 10
-    epochs = [rows[k:k + 10] for k in range(0, 40, 10)]
+    # 40 positions = 4 epochs of 10
+    rows = torch.cat([batches.rows(k) for k in range(10)]).tolist()
+    epochs = [rows[k : k + 10] for k in range(0, 40, 10)]
     assert all(sorted(e) == list(range(10)) for e in epochs) and len({tuple(e) for e in epochs}) == 4
     assert Batches(ten, 4, 1, Context(0, 1, CPU)).rows(0).tolist() != rows[:4]
 
@@ -74,21 +76,28 @@ def test_a_batch_may_exceed_the_folder(ten):
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(ten):
-    with pytest.raises(UserError, match="--batch_size 15: cannot be divided among 4 processes; expected a multiple, 12"):
+    with pytest.raises(
+        UserError, match="--batch_size 15: cannot be divided among 4 processes; expected a multiple, 12"
+    ):
         Batches(ten, 15, 0, Context(0, 4, CPU))
     with pytest.raises(UserError, match="no photos"):
         Batches(ten.subset([]), 4, 0, Context(0, 1, CPU))
 
 
 def test_what_is_mirrored_depends_on_seed_and_position_alone(ten):
-    """The coin of position p is the lowest bit of the seed derived from (seed, "flip", p); about half are heads."""
+    """The coin of position p is the lowest bit of the seed derived from (seed, "flip", p); about half are
+    heads."""
     batches = Batches(ten, 4, 3, Context(0, 1, CPU), flip=False)
     found = batches.mirrored(torch.arange(400))
-    assert found.dtype == torch.bool and found.tolist() == [bool(seeds.derive(3, "flip", p) % 2) for p in range(400)]
+    assert found.dtype == torch.bool and found.tolist() == [
+        bool(seeds.derive(3, "flip", p) % 2) for p in range(400)
+    ]
     assert 160 <= int(found.sum()) <= 240
     assert batches.mirrored(torch.tensor([250, 7])).tolist() == [bool(found[250]), bool(found[7])]
     assert not torch.equal(found, Batches(ten, 4, 4, Context(0, 1, CPU)).mirrored(torch.arange(400)))
-    assert torch.equal(found, Batches(ten.subset(ten.names[:3]), 2, 3, Context(1, 2, CPU)).mirrored(torch.arange(400)))
+    assert torch.equal(
+        found, Batches(ten.subset(ten.names[:3]), 2, 3, Context(1, 2, CPU)).mirrored(torch.arange(400))
+    )
 
 
 def test_a_batch_mirrors_what_mirrored_says(ten):
@@ -96,4 +105,6 @@ def test_a_batch_mirrors_what_mirrored_says(ten):
     for step in range(4):
         (x, _, positions), (y, _, _) = plain.get(step), flipped.get(step)
         told = flipped.mirrored(positions)
-        assert torch.equal(y, torch.where(told[:, None, None, None], x.flip(-1), x)) and not torch.equal(x, x.flip(-1))
+        assert torch.equal(y, torch.where(told[:, None, None, None], x.flip(-1), x)) and not torch.equal(
+            x, x.flip(-1)
+        )

@@ -1,4 +1,5 @@
 """The drawn faces are reproducible, complete and true: each attribute can be measured in the pictures."""
+
 import numpy as np
 import pytest
 
@@ -18,7 +19,9 @@ def contents(folder):
 def drawn():
     """150 pictures (N, H, W, 3) in [0, 255] and their attributes, name -> (N,) of booleans."""
     pictures, rows = zip(*(draw_face(7, i) for i in range(150)))
-    return np.stack([np.asarray(p, float) for p in pictures]), {a: np.array([r[a] == 1 for r in rows]) for a in ATTRIBUTES}
+    return np.stack([np.asarray(p, float) for p in pictures]), {
+        a: np.array([r[a] == 1 for r in rows]) for a in ATTRIBUTES
+    }
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def labels():
 
 
 def mean_colour(pictures, top, bottom, left, right):
-    return pictures[:, top:bottom, left:right].mean((1, 2))                           # (N, 3)
+    return pictures[:, top:bottom, left:right].mean((1, 2))  # (N, 3)
 
 
 def test_same_bytes_with_one_and_two_workers(tmp_path):
@@ -53,10 +56,16 @@ def test_another_seed_gives_other_faces():
 
 
 def test_the_layout_is_celebas(tmp_path):
-    assert procedural.main(["--out", str(tmp_path / "d"), "-n", "4", "--seed", "5", "--num_workers", "1"]) in (None, 0)
+    assert procedural.main(
+        ["--out", str(tmp_path / "d"), "-n", "4", "--seed", "5", "--num_workers", "1"]
+    ) in (None, 0)
     lines = (tmp_path / "d" / "list_attr_celeba.txt").read_text().splitlines()
-    assert lines[0] == "4" and lines[1].split() == ATTRIBUTES and len(ATTRIBUTES) == 40 == len(set(ATTRIBUTES))
-    assert [line.split()[0] for line in lines[2:]] == sorted(p.name for p in (tmp_path / "d" / "images").iterdir())
+    assert (
+        lines[0] == "4" and lines[1].split() == ATTRIBUTES and len(ATTRIBUTES) == 40 == len(set(ATTRIBUTES))
+    )
+    assert [line.split()[0] for line in lines[2:]] == sorted(
+        p.name for p in (tmp_path / "d" / "images").iterdir()
+    )
     assert all(len(line.split()) == 41 and set(line.split()[1:]) <= {"1", "-1"} for line in lines[2:])
     assert draw_face(5, 0)[0].size == (178, 218) and draw_face(5, 0)[0].mode == "RGB"
 
@@ -64,7 +73,9 @@ def test_the_layout_is_celebas(tmp_path):
 def test_hair_has_one_colour_and_the_bald_none(labels):
     assert sum(labels[h].astype(int) for h in HAIR).max() == 1
     assert labels["Bald"].any()
-    assert not np.any(labels["Bald"] & np.any([labels[a] for a in HAIR + ["Bangs", "Wavy_Hair", "Straight_Hair"]], axis=0))
+    assert not np.any(
+        labels["Bald"] & np.any([labels[a] for a in HAIR + ["Bangs", "Wavy_Hair", "Straight_Hair"]], axis=0)
+    )
 
 
 def test_beards_agree(labels):
@@ -79,7 +90,8 @@ def test_shares_are_between_a_tenth_and_nine_tenths(labels, name):
 
 def test_no_stargan_attribute_gives_another_away(labels):
     table = np.corrcoef([labels[a] for a in STARGAN_ATTRIBUTES])
-    assert np.abs(table - np.eye(5)).max() < 0.55               # two hair colours exclude each other: about -0.4
+    # two hair colours exclude each other: about -0.4
+    assert np.abs(table - np.eye(5)).max() < 0.55
 
 
 def test_hair_colours_are_visible(drawn):
@@ -88,7 +100,7 @@ def test_hair_colours_are_visible(drawn):
     top = mean_colour(pictures, 52, 66, 74, 104)
     black, brown, blond = (top[labels[h] & bare].mean(0) for h in ("Black_Hair", "Brown_Hair", "Blond_Hair"))
     assert black.mean() + 20 < brown.mean() < blond.mean() - 40
-    assert blond[0] - blond[2] > 60                             # blond is yellow
+    assert blond[0] - blond[2] > 60  # blond is yellow
     # Black and blond never meet, whatever the light.
     assert top[labels["Black_Hair"] & bare].mean(1).max() < top[labels["Blond_Hair"] & bare].mean(1).min()
 
@@ -98,7 +110,9 @@ def test_lipstick_is_red(drawn):
     lips = mean_colour(pictures, 150, 162, 80, 98)
     redness = lips[:, 0] - lips[:, 1]
     shaven = labels["No_Beard"] & ~labels["Male"]
-    assert redness[labels["Wearing_Lipstick"]].mean() > redness[shaven & ~labels["Wearing_Lipstick"]].mean() + 25
+    assert (
+        redness[labels["Wearing_Lipstick"]].mean() > redness[shaven & ~labels["Wearing_Lipstick"]].mean() + 25
+    )
 
 
 def test_age_draws_lines_on_the_forehead(drawn):
@@ -114,7 +128,9 @@ def test_men_have_wider_jaws_or_beards(drawn):
     lips = mean_colour(pictures, 150, 162, 80, 98)
     neck = np.abs(mean_colour(pictures, 176, 184, 62, 66) - mean_colour(pictures, 176, 184, 84, 94)).mean(1)
     assert neck[labels["Male"]].mean() < neck[~labels["Male"]].mean()
-    assert (lips[:, 0] - lips[:, 1])[labels["Male"]].mean() < (lips[:, 0] - lips[:, 1])[~labels["Male"]].mean() - 20
+    assert (lips[:, 0] - lips[:, 1])[labels["Male"]].mean() < (lips[:, 0] - lips[:, 1])[
+        ~labels["Male"]
+    ].mean() - 20
 
 
 def test_a_finished_folder_is_left_alone(tmp_path):
@@ -124,7 +140,9 @@ def test_a_finished_folder_is_left_alone(tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "d").rglob("*")}
 
 
-@pytest.mark.parametrize("spoil", ["other seed", "other number", "missing image", "damaged image", "foreign file", "no attributes"])
+@pytest.mark.parametrize(
+    "spoil", ["other seed", "other number", "missing image", "damaged image", "foreign file", "no attributes"]
+)
 def test_any_other_folder_is_refused(tmp_path, spoil):
     out, n, seed = tmp_path / "d", 3, 0
     draw_folder(out, n, seed)
@@ -138,6 +156,17 @@ def test_any_other_folder_is_refused(tmp_path, spoil):
         (out / "list_attr_celeba.txt").unlink()
     before = contents(out)
     with pytest.raises(SystemExit) as stop:
-        cli.run(procedural.main, ["--out", str(out), "-n", str(n + (spoil == "other number")), "--seed", str(seed + (spoil == "other seed")),
-                                  "--num_workers", "1"])
+        cli.run(
+            procedural.main,
+            [
+                "--out",
+                str(out),
+                "-n",
+                str(n + (spoil == "other number")),
+                "--seed",
+                str(seed + (spoil == "other seed")),
+                "--num_workers",
+                "1",
+            ],
+        )
     assert stop.value.code == 2 and contents(out) == before

@@ -1,4 +1,5 @@
 """The Frechet distance against its closed form, what may be called FID, and hostile or wrong weight files."""
+
 import hashlib
 
 import numpy as np
@@ -30,7 +31,9 @@ def distance(standard=False):
 
 
 def pictures(n, seed=0, size=8):
-    return torch.randint(0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
 def measured(a, b, standard=False):
@@ -67,10 +70,14 @@ def test_batch_size_and_order_of_the_sides_do_not_matter():
     a, b = pictures(23), pictures(23, seed=1)
     d = distance(standard=True)
     for start in range(0, 23, 5):
-        d.update(b[start:start + 5], real=False)
-        d.update(a[start:start + 5], real=True)
+        d.update(b[start : start + 5], real=False)
+        d.update(a[start : start + 5], real=True)
     whole = measured(a, b, standard=True)
-    assert d.compute() == {"fid": pytest.approx(whole["fid"], rel=1e-6), "kid": pytest.approx(whole["kid"], rel=1e-5), "frechet": None}
+    assert d.compute() == {
+        "fid": pytest.approx(whole["fid"], rel=1e-6),
+        "kid": pytest.approx(whole["kid"], rel=1e-5),
+        "frechet": None,
+    }
 
 
 def test_float_images_are_rounded_to_8_bits_and_checked():
@@ -88,7 +95,11 @@ def test_only_the_standard_weights_may_be_called_fid():
     a, b = pictures(12), pictures(12, seed=1)
     other, standard = measured(a, b), measured(a, b, standard=True)
     assert other["fid"] is None and other["kid"] is None and other["frechet"] > 0
-    assert standard["frechet"] is None and standard["fid"] == pytest.approx(other["frechet"]) and standard["kid"] is not None
+    assert (
+        standard["frechet"] is None
+        and standard["fid"] == pytest.approx(other["frechet"])
+        and standard["kid"] is not None
+    )
 
 
 def test_kid_of_equal_features_is_the_unbiased_estimate():
@@ -147,7 +158,10 @@ def test_tensors_of_another_network_are_refused(tmp_path, monkeypatch):
 def test_inception_file_loads_through_a_private_copy(tmp_path, monkeypatch):
     """Random weights in the real layout: the path that the real file takes, its fingerprint aside."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **k: None)
+
+    monkeypatch.setattr(
+        "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **k: None
+    )
     with monkeypatch.context() as m, torch.random.fork_rng():
         m.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         torch.manual_seed(0)
@@ -156,10 +170,12 @@ def test_inception_file_loads_through_a_private_copy(tmp_path, monkeypatch):
     torch.save(state, path)
     monkeypatch.setattr(fid, "INCEPTION_SHA", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     opened, load = [], torch.load
-    monkeypatch.setattr(torch, "load", lambda f, *a, **k: opened.append((str(f), k.get("weights_only"))) or load(f, *a, **k))
+    monkeypatch.setattr(
+        torch, "load", lambda f, *a, **k: opened.append((str(f), k.get("weights_only"))) or load(f, *a, **k)
+    )
     extractor = load_extractor(path)
     assert extractor.standard and extractor.num_features == 2048
-    assert all(safe for name, safe in opened if name == str(path))             # ours is never unpickled
+    assert all(safe for name, safe in opened if name == str(path))  # ours is never unpickled
     assert not extractor.network.network.use_antialias
     features = extractor(pictures(2, size=16))
     assert features.shape == (2, 2048) and torch.isfinite(features).all()
@@ -169,9 +185,14 @@ def test_inception_file_loads_through_a_private_copy(tmp_path, monkeypatch):
 def test_classifier_features_are_named(tmp_path):
     from common import checkpoint
     from models.classifier.network import AttributeClassifier
+
     network = AttributeClassifier(c_dim=2, width=8, image_size=16)
     path = tmp_path / "classifier.safetensors"
-    checkpoint.save_weights(path, network.state_dict(), {"kind": "classifier", "options": network.options, "attributes": ["a", "b"]})
+    checkpoint.save_weights(
+        path,
+        network.state_dict(),
+        {"kind": "classifier", "options": network.options, "attributes": ["a", "b"]},
+    )
     extractor = load_extractor(classifier=path)
     assert not extractor.standard and extractor.description["name"] == "attribute-classifier"
     x = pictures(4, size=24)

@@ -1,4 +1,6 @@
-"""Hand-computed figures of a finder of poisoned samples (poisoned = 1, low scores), its boundary, and intervals over samples."""
+"""Hand-computed figures of a finder of poisoned samples (poisoned = 1, low scores), its boundary, and
+intervals over samples."""
+
 import math
 import time
 
@@ -8,8 +10,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from common.cli import UserError
-from report import record
 from metrics.finding import FIGURES, KEYS, RULES, boundary, by_class, found, nominal_fpr
+from report import record
 
 
 def noisy(n, seed=0, gap=1.0):
@@ -22,42 +24,53 @@ def noisy(n, seed=0, gap=1.0):
 def test_figures_of_ten_samples():
     poisoned = [1, 1, 0, 1, 0, 0, 0, 0, 0, 0]
     result = found(poisoned, np.arange(10.0), threshold=3, seed=0, resamples=5)
-    assert result["accuracy"] == 0.9 and result["precision"] == 0.75 and result["recall"] == 1         # 0 to 3 are flagged, 2 wrongly
+    # 0 to 3 are flagged, 2 wrongly
+    assert result["accuracy"] == 0.9 and result["precision"] == 0.75 and result["recall"] == 1
     assert result["f1"] == pytest.approx(2 * 0.75 / 1.75) and result["fpr"] == pytest.approx(1 / 7)
-    assert result["auc"] == pytest.approx(20 / 21)                                                      # of 21 pairs, (2, 3) is the wrong way round
-    assert result["tpr_at_1"] == result["tpr_at_5"] == pytest.approx(2 / 3)                             # one clean sample of 7 is above 5 %
+    # of 21 pairs, (2, 3) is the wrong way round
+    assert result["auc"] == pytest.approx(20 / 21)
+    # one clean sample of 7 is above 5 %
+    assert result["tpr_at_1"] == result["tpr_at_5"] == pytest.approx(2 / 3)
     assert tuple(result) == KEYS and set(KEYS) == set(record.FOUND)
 
 
 def test_a_score_at_the_threshold_is_flagged():
     assert found([1, 0], [1.0, 2.0], threshold=1.0, seed=0, resamples=5)["recall"] == 1
     assert found([1, 0], [1.0, 2.0], threshold=0.999, seed=0, resamples=5)["recall"] == 0
-    held = np.random.default_rng(0).normal(size=50).astype(np.float32)                                  # the share holds for float32 scores too
+    # the share holds for float32 scores too
+    held = np.random.default_rng(0).normal(size=50).astype(np.float32)
     assert found([0] * 50, held, boundary(held, "quantile", 0.1), seed=0, resamples=5)["fpr"] == 0.1
 
 
 def test_ties_count_half():
-    assert found([1, 0, 1, 0], [1.0, 1.0, 1.0, 2.0], 1, seed=0, resamples=5)["auc"] == pytest.approx((2 * 0.5 + 2) / 4)
+    assert found([1, 0, 1, 0], [1.0, 1.0, 1.0, 2.0], 1, seed=0, resamples=5)["auc"] == pytest.approx(
+        (2 * 0.5 + 2) / 4
+    )
     assert found([1, 0] * 5, [3.0] * 10, 3, seed=0, resamples=5)["auc"] == 0.5
 
 
 def test_rates_at_one_and_five_percent_are_corners_reached():
-    clean = np.arange(100) + 100.0                                       # one clean sample is 1 %
-    scores = [99.5] * 2 + [100.5] * 3 + [104.5] + [105.5] * 4            # below 0, 1, 5 and 6 of the clean ones
+    clean = np.arange(100) + 100.0  # one clean sample is 1 %
+    # below 0, 1, 5 and 6 of the clean ones
+    scores = [99.5] * 2 + [100.5] * 3 + [104.5] + [105.5] * 4
     result = found([0] * 100 + [1] * 10, np.concatenate([clean, scores]), 101, seed=0, resamples=5)
-    assert result["tpr_at_1"] == 0.5 and result["tpr_at_5"] == 0.6       # a rate of exactly k % counts
+    assert result["tpr_at_1"] == 0.5 and result["tpr_at_5"] == 0.6  # a rate of exactly k % counts
     tied = found([0] * 40 + [1] * 2, [1.0, 1.0, 1.0] + [2.0] * 37 + [1.0, 0.0], 0, seed=0, resamples=5)
-    assert tied["tpr_at_5"] == 0.5                                       # the tie takes 3 clean samples at once, 7.5 %: not drawn halfway
+    # the tie takes 3 clean samples at once, 7.5 %: not drawn halfway
+    assert tied["tpr_at_5"] == 0.5
 
 
 def test_corners_on_a_straight_line_count():
-    scores = np.arange(100)                                              # one clean and one poisoned sample at each
+    # one clean and one poisoned sample at each
+    scores = np.arange(100)
     result = found([0] * 100 + [1] * 100, np.concatenate([scores, scores]), 0, seed=0, resamples=5)
     assert result["tpr_at_1"] == 0.01 and result["tpr_at_5"] == 0.05
 
 
 def test_low_scores_mean_poisoned():
-    right, wrong = (found([1, 1, 0, 0, 0], scores, 2.5, 0, resamples=5) for scores in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1]))
+    right, wrong = (
+        found([1, 1, 0, 0, 0], scores, 2.5, 0, resamples=5) for scores in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1])
+    )
     assert [right[k] for k in FIGURES] == [1, 1, 1, 1, 1, 1, 1, 0]
     assert [wrong[k] for k in FIGURES] == [0.2, 0, 0, 0, 0, 0, 0, pytest.approx(2 / 3)]
 
@@ -70,26 +83,32 @@ def test_quantile_flags_the_nominal_share_of_held_samples_or_less():
             whole = math.floor(rate * n + 1e-9)
             if whole:
                 assert (held <= boundary(held, "quantile", rate)).sum() == whole, (n, rate)
-    assert boundary(torch.arange(10, 0, -1), "quantile", 0.3) == 3.0     # the order is nothing, and tensors do
+    # the order is nothing, and tensors do
+    assert boundary(torch.arange(10, 0, -1), "quantile", 0.3) == 3.0
 
 
 def test_ties_never_push_a_quantile_above_its_rate():
     assert boundary([1, 2, 2, 2, 3, 4, 5, 6, 7, 8], "quantile", 0.3) == 1
     low = boundary([1.0] * 20, "quantile", 0.1)
-    assert low < 1 and low == pytest.approx(1)                           # a finder that is sure of all held samples: any lower score is flagged
+    # a finder that is sure of all held samples: any lower score is flagged
+    assert low < 1 and low == pytest.approx(1)
 
 
 def test_new_clean_samples_are_flagged_at_the_expected_rate():
     rng = np.random.default_rng(0)
-    rates = [(rng.normal(size=200) <= boundary(rng.normal(size=39), "quantile", 0.1)).mean() for _ in range(400)]
-    assert np.mean(rates) == pytest.approx(3 / 40, abs=0.008)            # k / (n + 1), k = 3
+    rates = [
+        (rng.normal(size=200) <= boundary(rng.normal(size=39), "quantile", 0.1)).mean() for _ in range(400)
+    ]
+    assert np.mean(rates) == pytest.approx(3 / 40, abs=0.008)  # k / (n + 1), k = 3
 
 
 def test_std_is_mean_minus_z_deviations():
-    assert boundary([2, 4, 4, 4, 5, 5, 7, 9], "std", 1) == 3             # mean 5, deviation 2 (ddof 0)
+    assert boundary([2, 4, 4, 4, 5, 5, 7, 9], "std", 1) == 3  # mean 5, deviation 2 (ddof 0)
     assert boundary([2, 4, 4, 4, 5, 5, 7, 9], "std", 1.5) == 2
     held = np.random.default_rng(0).normal(size=20000)
-    assert (held <= boundary(held, "std", 1.645)).mean() == pytest.approx(nominal_fpr("std", 1.645), abs=0.005)
+    assert (held <= boundary(held, "std", 1.645)).mean() == pytest.approx(
+        nominal_fpr("std", 1.645), abs=0.005
+    )
 
 
 def test_nominal_rates():
@@ -97,12 +116,23 @@ def test_nominal_rates():
     assert [nominal_fpr("std", z) for z in (1, 1.645, 2.326)] == pytest.approx([0.1587, 0.05, 0.01], abs=1e-4)
 
 
-@pytest.mark.parametrize("held, rule, value, message", [
-    ([1.0], "quantile", 0.5, "found 1, expected 2"), ([], "std", 1, "found 0, expected 2"), ([1.0] * 19, "quantile", 0.05, "found 19, expected 20"),
-    ([1.0] * 99, "quantile", 0.01, "found 99, expected 100"), ([1.0, 2.0], "quantile", 0.3, "found 2, expected 4"),
-    ([1.0, float("nan"), 2.0], "std", 1, "1 of 3 are NaN"), ([1.0, float("inf")] * 2, "quantile", 0.5, "2 of 4 are NaN or infinite"),
-    ([1.0, 2.0], "quantile", 0, "above 0 and below 1"), ([1.0, 2.0], "quantile", 1, "above 0"), ([1.0, 2.0], "quantile", float("nan"), "above 0"),
-    ([1.0, 2.0], "std", float("inf"), "finite"), ([0.1] * 5, "std", 1, "no spread")])
+@pytest.mark.parametrize(
+    "held, rule, value, message",
+    [
+        ([1.0], "quantile", 0.5, "found 1, expected 2"),
+        ([], "std", 1, "found 0, expected 2"),
+        ([1.0] * 19, "quantile", 0.05, "found 19, expected 20"),
+        ([1.0] * 99, "quantile", 0.01, "found 99, expected 100"),
+        ([1.0, 2.0], "quantile", 0.3, "found 2, expected 4"),
+        ([1.0, float("nan"), 2.0], "std", 1, "1 of 3 are NaN"),
+        ([1.0, float("inf")] * 2, "quantile", 0.5, "2 of 4 are NaN or infinite"),
+        ([1.0, 2.0], "quantile", 0, "above 0 and below 1"),
+        ([1.0, 2.0], "quantile", 1, "above 0"),
+        ([1.0, 2.0], "quantile", float("nan"), "above 0"),
+        ([1.0, 2.0], "std", float("inf"), "finite"),
+        ([0.1] * 5, "std", 1, "no spread"),
+    ],
+)
 def test_a_boundary_that_cannot_be_set_is_the_users_mistake(held, rule, value, message):
     with pytest.raises(UserError, match=message) as caught:
         boundary(held, rule, value)
@@ -118,7 +148,7 @@ def test_the_number_asked_for_is_enough():
 
 
 def test_undefined_figures_are_none():
-    none = found([1, 0, 0], [1.0, 2.0, 3.0], 0, seed=0, resamples=20)                 # nothing flagged
+    none = found([1, 0, 0], [1.0, 2.0, 3.0], 0, seed=0, resamples=20)  # nothing flagged
     assert none["precision"] is None and none["precision_ci"] is None
     assert (none["recall"], none["f1"], none["fpr"], none["auc"]) == (0, 0, 0, 1)
     clean = found([0, 0, 0, 0], [1.0, 2.0, 3.0, 4.0], 1, seed=0, resamples=20)
@@ -142,36 +172,62 @@ def test_intervals_hold_the_figures_and_depend_on_the_seed_alone():
         assert 0 <= low < result[name] < high <= 1, name
     assert result["auc"] == pytest.approx(roc_auc_score(rows[0], -rows[1]))
     width = np.subtract(*result["accuracy_ci"][::-1])
-    assert width == pytest.approx(2 * 1.96 * np.sqrt(result["accuracy"] * (1 - result["accuracy"]) / 600), rel=0.2)
+    assert width == pytest.approx(
+        2 * 1.96 * np.sqrt(result["accuracy"] * (1 - result["accuracy"]) / 600), rel=0.2
+    )
 
 
 def test_draws_of_one_class_alone_are_left_out():
-    result = found([1] + [0] * 11, [0.0] + [1.0] * 11, 0.5, seed=0, resamples=40)     # a third of the draws holds no poison
+    # a third of the draws holds no poison
+    result = found([1] + [0] * 11, [0.0] + [1.0] * 11, 0.5, seed=0, resamples=40)
     assert result["auc_ci"] == result["recall_ci"] == [1, 1]
 
 
 def test_order_of_the_rows_changes_nothing():
     poisoned, scores = noisy(200)
-    scores, labels = scores.round(1), np.arange(200) % 3                              # ties within and across the classes
+    # ties within and across the classes
+    scores, labels = scores.round(1), np.arange(200) % 3
     order = np.random.default_rng(1).permutation(200)
-    assert found(poisoned[order], scores[order], -1, 0, resamples=20) == found(poisoned, scores, -1, 0, resamples=20)
+    assert found(poisoned[order], scores[order], -1, 0, resamples=20) == found(
+        poisoned, scores, -1, 0, resamples=20
+    )
     rows = by_class(poisoned, scores, -1, labels, "abc", 0, resamples=20)
     assert by_class(poisoned[order], scores[order], -1, labels[order], "abc", 0, resamples=20) == rows
 
 
 def test_each_class_alone():
-    poisoned, scores, labels = [1, 0, 0, 1, 1, 0], [1.0, 3.0, 4.0, 5.0, 1.0, 2.0], torch.tensor([0, 0, 0, 2, 2, 2])
+    poisoned, scores, labels = (
+        [1, 0, 0, 1, 1, 0],
+        [1.0, 3.0, 4.0, 5.0, 1.0, 2.0],
+        torch.tensor([0, 0, 0, 2, 2, 2]),
+    )
     rows = by_class(poisoned, scores, 2, labels, ("cat", "dog", "owl"), seed=0, resamples=10)
-    assert list(rows) == ["cat", "dog", "owl"] and all(tuple(row) == (*KEYS, "num_samples", "num_poisoned") for row in rows.values())
-    assert rows["cat"] == {**found([1, 0, 0], [1.0, 3.0, 4.0], 2, seed=0, resamples=10), "num_samples": 3, "num_poisoned": 1}
-    assert (rows["cat"]["auc"], rows["owl"]["auc"], rows["owl"]["accuracy"], rows["owl"]["fpr"]) == (1, 0.5, pytest.approx(1 / 3), 1)
+    assert list(rows) == ["cat", "dog", "owl"] and all(
+        tuple(row) == (*KEYS, "num_samples", "num_poisoned") for row in rows.values()
+    )
+    assert rows["cat"] == {
+        **found([1, 0, 0], [1.0, 3.0, 4.0], 2, seed=0, resamples=10),
+        "num_samples": 3,
+        "num_poisoned": 1,
+    }
+    assert (rows["cat"]["auc"], rows["owl"]["auc"], rows["owl"]["accuracy"], rows["owl"]["fpr"]) == (
+        1,
+        0.5,
+        pytest.approx(1 / 3),
+        1,
+    )
     assert rows["dog"] == {**dict.fromkeys(KEYS), "num_samples": 0, "num_poisoned": 0}
 
 
 def test_figures_fit_the_record():
     poisoned, scores = noisy(60)
     rows = by_class(poisoned, scores, -1, np.arange(60) % 2 * 2, ("a", "b", "c"), 0, resamples=10)
-    result = {"format": record.FORMAT, "kind": "depois", "metrics": found(poisoned, scores, -1, 0, resamples=10), "per_group": {"class": rows}}
+    result = {
+        "format": record.FORMAT,
+        "kind": "depois",
+        "metrics": found(poisoned, scores, -1, 0, resamples=10),
+        "per_group": {"class": rows},
+    }
     places = [problem.split(":")[0] for problem in record.validate(result)]
     assert not [p for p in places if p.startswith("per_group") or p in {f"metrics.{key}" for key in KEYS}]
 
@@ -183,9 +239,16 @@ def test_ten_thousand_samples_take_seconds():
     assert time.process_time() - start < 3
 
 
-@pytest.mark.parametrize("poisoned, scores, message", [
-    ([], [], "non-zero"), ([0, 1], [0.1, 0.2, 0.3], "equal"), ([0, 2], [0.1, 0.2], "found \\[0, 2\\]"), ([0, -1], [0.1, 0.2], "0 \\(clean\\)"),
-    ([[0, 1]], [[0.1, 0.2]], "shape")])
+@pytest.mark.parametrize(
+    "poisoned, scores, message",
+    [
+        ([], [], "non-zero"),
+        ([0, 1], [0.1, 0.2, 0.3], "equal"),
+        ([0, 2], [0.1, 0.2], "found \\[0, 2\\]"),
+        ([0, -1], [0.1, 0.2], "0 \\(clean\\)"),
+        ([[0, 1]], [[0.1, 0.2]], "shape"),
+    ],
+)
 def test_rows_that_are_no_examined_set_are_refused(poisoned, scores, message):
     with pytest.raises(ValueError, match=message):
         found(poisoned, scores, 0, seed=0)

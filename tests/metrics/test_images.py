@@ -1,4 +1,5 @@
 """Hand-computed distances, the per-image mask rule, and the bootstrap over photos."""
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,8 @@ def test_distances_of_constant_images():
     assert rows["l1"].tolist() == pytest.approx([0.4, 0])
     assert rows["l2"].tolist() == pytest.approx([0.16, 0], abs=1e-7)
     assert rows["linf"].tolist() == pytest.approx([0.4, 0])
-    assert rows["psnr"][0].item() == pytest.approx(10 * np.log10(4 / 0.16), abs=1e-4)     # data range 2, squared
+    # data range 2, squared
+    assert rows["psnr"][0].item() == pytest.approx(10 * np.log10(4 / 0.16), abs=1e-4)
     assert rows["psnr"][1].item() == image_metrics.PSNR_CAP
 
 
@@ -32,6 +34,7 @@ def test_linf_and_l2_of_a_single_changed_value():
 
 def test_ssim_is_that_of_the_8_bit_images():
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
     rng = torch.Generator().manual_seed(0)
     a, b = (images.quantise(torch.rand(2, 3, 24, 24, generator=rng) * 2 - 1) for _ in range(2))
     eight_bit = [torch.from_numpy(images.to_uint8(v)).movedim(-1, 1).float() for v in (a, b)]
@@ -42,14 +45,14 @@ def test_ssim_is_that_of_the_8_bit_images():
 
 def test_mask_keeps_the_edited_region_of_each_image():
     photo, reference = flat(0, 0, 0), flat(0, 0, 0)
-    reference[0, :, :4] = 0.2                   # channels sum to 0.6 > 0.5 on a quarter of the first image
-    reference[1] = 0.1                          # 0.3: nothing of the second counts as edited
-    reference[2, 0] = 0.6                       # one channel alone, the whole third image
+    reference[0, :, :4] = 0.2  # channels sum to 0.6 > 0.5 on a quarter of the first image
+    reference[1] = 0.1  # 0.3: nothing of the second counts as edited
+    reference[2, 0] = 0.6  # one channel alone, the whole third image
     fake = reference.clone()
-    fake[0, :, :4] += 0.5                       # inside the mask
-    fake[0, :, 4:] += 0.9                       # outside: must not count
+    fake[0, :, :4] += 0.5  # inside the mask
+    fake[0, :, 4:] += 0.9  # outside: must not count
     fake[1] += 1
-    fake[2, 1] += 0.3                           # one of three channels
+    fake[2, 1] += 0.3  # one of three channels
     rows = pair_rows(fake, reference, photo)
     assert rows["l2_mask"][[0, 2]].tolist() == pytest.approx([0.25, 0.03], abs=1e-6)
     assert torch.isnan(rows["l2_mask"][1])
@@ -59,18 +62,28 @@ def test_mask_keeps_the_edited_region_of_each_image():
 
 
 def test_mask_threshold_is_strict():
-    assert torch.isnan(pair_rows(flat(1), torch.tensor([0.5, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 16, 16), flat(0))["l2_mask"]).all()
+    assert torch.isnan(
+        pair_rows(flat(1), torch.tensor([0.5, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 16, 16), flat(0))[
+            "l2_mask"
+        ]
+    ).all()
 
 
 def test_all_masks_empty_gives_none():
     found = summarise(pair_rows(flat(1, 1), flat(0, 0), flat(0, 0)), ["a", "b"], seed=0)
-    assert found["l2_mask"] is None and found["sr_mask"] is None and found["l2_mask_ci"] is None and found["empty_masks"] == 2
+    assert (
+        found["l2_mask"] is None
+        and found["sr_mask"] is None
+        and found["l2_mask_ci"] is None
+        and found["empty_masks"] == 2
+    )
 
 
 def test_summary_counts_pairs_and_takes_the_largest_linf():
-    rows = pair_rows(flat(0.3, 0.2, 0.1, 0.0), flat(0, 0, 0, 0), flat(1, 1, 1, 1))      # l2: .09 .04 .01 0
+    rows = pair_rows(flat(0.3, 0.2, 0.1, 0.0), flat(0, 0, 0, 0), flat(1, 1, 1, 1))  # l2: .09 .04 .01 0
     found = summarise(rows, list("aabb"), seed=0)
-    assert found["prop_dist"] == pytest.approx(0.25)                                     # only .09 is above .05
+    # only .09 is above .05
+    assert found["prop_dist"] == pytest.approx(0.25)
     assert found["l2"] == pytest.approx(0.035) and found["linf"] == pytest.approx(0.3)
     assert found["l2_std"] == pytest.approx(np.std([0.09, 0.04, 0.01, 0], ddof=1))
     assert "linf_ci" not in found
@@ -78,14 +91,24 @@ def test_summary_counts_pairs_and_takes_the_largest_linf():
 
 def test_photo_summary_has_no_pair_figures():
     assert set(summarise(image_rows(flat(0.1), flat(0)), ["a"], 0)) == {
-        "l2", "l2_std", "l2_ci", "linf", "psnr", "psnr_std", "psnr_ci", "ssim", "ssim_std", "ssim_ci"}
+        "l2",
+        "l2_std",
+        "l2_ci",
+        "linf",
+        "psnr",
+        "psnr_std",
+        "psnr_ci",
+        "ssim",
+        "ssim_std",
+        "ssim_ci",
+    }
 
 
 def test_means_do_not_depend_on_the_batch_size(faces):
     x, _ = faces(n=6, size=16)
     y, _ = faces(n=6, size=16, seed=1)
     whole = pair_rows(x, y, y.flip(0))
-    parts = [pair_rows(x[i:i + 1], y[i:i + 1], y.flip(0)[i:i + 1]) for i in range(6)]
+    parts = [pair_rows(x[i : i + 1], y[i : i + 1], y.flip(0)[i : i + 1]) for i in range(6)]
     for key, row in whole.items():
         assert torch.allclose(row, torch.cat([p[key] for p in parts]), atol=1e-6, equal_nan=True), key
 
@@ -100,7 +123,8 @@ def test_interval_holds_the_mean_and_shrinks_with_the_number_of_photos():
         assert low < found["l2"] < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2 and widths[2] < widths[1] / 2
-    assert widths[2] == pytest.approx(2 * 1.96 / np.sqrt(2000), rel=0.15)                # normal theory, unit variance
+    # normal theory, unit variance
+    assert widths[2] == pytest.approx(2 * 1.96 / np.sqrt(2000), rel=0.15)
 
 
 def test_interval_takes_the_pairs_of_a_photo_together():
@@ -108,7 +132,7 @@ def test_interval_takes_the_pairs_of_a_photo_together():
     once = summarise({"l2": per_photo}, range(100), seed=0)["l2_ci"]
     repeated = summarise({"l2": np.repeat(per_photo, 5)}, np.repeat(np.arange(100), 5), seed=0)["l2_ci"]
     as_independent = summarise({"l2": np.repeat(per_photo, 5)}, range(500), seed=0)["l2_ci"]
-    assert repeated == pytest.approx(once)                    # five copies of a photo's value say nothing new
+    assert repeated == pytest.approx(once)  # five copies of a photo's value say nothing new
     assert np.diff(as_independent) < 0.6 * np.diff(once)
 
 

@@ -1,4 +1,5 @@
 """Every (photo, domain) pair is scored once, against the fake of the photo itself."""
+
 import pytest
 import torch
 
@@ -13,7 +14,12 @@ NAMES = ["a", "b", "c", "d"]
 def scored(generator, x, c, versions, batches=1, **more):
     score = Score(generator, ATTRIBUTES, None, 0, **more)
     for part in torch.arange(len(x)).chunk(batches):
-        score.add([NAMES[i] for i in part], x[part], c[part], {k: [v[part] for v in vs] for k, vs in versions.items()})
+        score.add(
+            [NAMES[i] for i in part],
+            x[part],
+            c[part],
+            {k: [v[part] for v in vs] for k, vs in versions.items()},
+        )
     return score.result(Context(0, 1, torch.device("cpu")))
 
 
@@ -22,11 +28,18 @@ def test_l2_is_the_mean_over_pairs_and_batches_do_not_matter(tiny_generator, fac
     y = (x + 0.1).clamp(-1, 1)
     versions = {"disrupted": [y], "purified": [x], "clean_purified": [x]}
     metrics, groups, num_images, num_pairs = scored(tiny_generator, x, c, versions)
-    by_hand = torch.stack([(tiny_generator(y, t) - tiny_generator(x, t)).square().mean(dim=(1, 2, 3)) for t in create_labels(c, ATTRIBUTES)])
+    by_hand = torch.stack(
+        [
+            (tiny_generator(y, t) - tiny_generator(x, t)).square().mean(dim=(1, 2, 3))
+            for t in create_labels(c, ATTRIBUTES)
+        ]
+    )
     assert (num_images, num_pairs) == (4, 20)
     assert metrics["disrupted"]["l2"] == pytest.approx(float(by_hand.mean()), rel=1e-5)
     assert groups["domain"]["Male"]["disrupted"]["l2"] == pytest.approx(float(by_hand[3].mean()), rel=1e-5)
-    assert metrics["purified"]["l2"] == 0 and metrics["input"]["disrupted"]["linf"] == pytest.approx(0.1, abs=1e-5)
+    assert metrics["purified"]["l2"] == 0 and metrics["input"]["disrupted"]["linf"] == pytest.approx(
+        0.1, abs=1e-5
+    )
     again = scored(tiny_generator, x, c, versions, batches=4)[0]
     assert again["disrupted"]["l2"] == pytest.approx(metrics["disrupted"]["l2"], rel=1e-4)
 
@@ -34,7 +47,9 @@ def test_l2_is_the_mean_over_pairs_and_batches_do_not_matter(tiny_generator, fac
 def test_one_image_per_domain_is_scored_in_its_own_domain_only(tiny_generator, faces):
     x, c = faces(4)
     moved = [x] * 4 + [(x + 0.2).clamp(-1, 1)]
-    metrics, groups, _, _ = scored(tiny_generator, x, c, {"disrupted": moved, "purified": [x], "clean_purified": [x]})
+    metrics, groups, _, _ = scored(
+        tiny_generator, x, c, {"disrupted": moved, "purified": [x], "clean_purified": [x]}
+    )
     l2 = {k: v["disrupted"]["l2"] for k, v in groups["domain"].items()}
     assert l2["Young"] > 0 and all(l2[k] == 0 for k in ATTRIBUTES[:4])
 
@@ -43,10 +58,21 @@ def test_one_side_may_be_scored_alone_and_its_rows_are_kept(tiny_generator, face
     x, c = faces(4)
     y = (x + 0.1).clamp(-1, 1)
     all_sides = scored(tiny_generator, x, c, {"disrupted": [y], "purified": [x], "clean_purified": [x]})
-    metrics, groups, num_images, num_pairs = scored(tiny_generator, x, c, {"disrupted": [y]}, sides=("disrupted",))
-    assert set(metrics) == {"input", "disrupted"} and metrics["disrupted"] == all_sides[0]["disrupted"] and (num_images, num_pairs) == (4, 20)
-    assert metrics["input"] == {"disrupted": all_sides[0]["input"]["disrupted"]} and set(groups["domain"]["Male"]) == {"disrupted"}
-    score, ctx = Score(tiny_generator, ATTRIBUTES, None, 0, sides=("disrupted",)), Context(0, 1, torch.device("cpu"))
+    metrics, groups, num_images, num_pairs = scored(
+        tiny_generator, x, c, {"disrupted": [y]}, sides=("disrupted",)
+    )
+    assert (
+        set(metrics) == {"input", "disrupted"}
+        and metrics["disrupted"] == all_sides[0]["disrupted"]
+        and (num_images, num_pairs) == (4, 20)
+    )
+    assert metrics["input"] == {"disrupted": all_sides[0]["input"]["disrupted"]} and set(
+        groups["domain"]["Male"]
+    ) == {"disrupted"}
+    score, ctx = (
+        Score(tiny_generator, ATTRIBUTES, None, 0, sides=("disrupted",)),
+        Context(0, 1, torch.device("cpu")),
+    )
     score.add(NAMES, x, c, {"disrupted": [y]})
     rows, names = score.rows(ctx, "disrupted")
     assert names == sorted(NAMES * 5) and rows["l2"].mean() == pytest.approx(metrics["disrupted"]["l2"])
@@ -58,6 +84,8 @@ def test_the_distance_to_the_standard_translator_is_noted(tiny_generator, faces)
     versions = {"disrupted": [x], "purified": [x], "clean_purified": [x]}
     other = lambda x, c: tiny_generator(x, c) * 0.5
     metrics = scored(tiny_generator, x, c, versions, standard=other)[0]
-    expected = torch.stack([tiny_generator(x, t).mul(0.5).square().mean() for t in create_labels(c, ATTRIBUTES)]).mean()
+    expected = torch.stack(
+        [tiny_generator(x, t).mul(0.5).square().mean() for t in create_labels(c, ATTRIBUTES)]
+    ).mean()
     assert metrics["clean_fake_to_standard"]["l2"] == pytest.approx(float(expected), rel=1e-5)
     assert "clean_fake_to_standard" not in scored(tiny_generator, x, c, versions)[0]

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from models.label_rules import attack_labels
 from common.cli import UserError
+from models.label_rules import attack_labels
 
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Male"]
 
@@ -12,8 +12,10 @@ def test_label_rules():
     assert torch.equal(attack_labels("original", c, ATTRIBUTES), c[:, None])
     stack = attack_labels("joint", c, ATTRIBUTES)
     assert stack.shape == (2, 3, 3)
-    assert stack[0].tolist() == [[1, 0, 1], [0, 1, 1], [1, 0, 0]]      # black, blond, other gender
-    assert torch.equal(stack, attack_labels("iterative", c, ATTRIBUTES)) and torch.equal(stack, attack_labels("target", c, ATTRIBUTES))
+    assert stack[0].tolist() == [[1, 0, 1], [0, 1, 1], [1, 0, 0]]  # black, blond, other gender
+    assert torch.equal(stack, attack_labels("iterative", c, ATTRIBUTES)) and torch.equal(
+        stack, attack_labels("target", c, ATTRIBUTES)
+    )
 
 
 def test_wrong_rule_and_wrong_width():

@@ -1,4 +1,5 @@
 """Several translators from one flag: what each knows, and one line for those that do not go together."""
+
 import argparse
 import runpy
 from pathlib import Path
@@ -15,37 +16,66 @@ tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 
 @pytest.fixture
 def files(tmp_path):
-    return {"stargan": tiny["translator"](tmp_path / "stargan.safetensors"), "stgan": tiny["stgan"](tmp_path / "stgan.safetensors")}
+    return {
+        "stargan": tiny["translator"](tmp_path / "stargan.safetensors"),
+        "stgan": tiny["stgan"](tmp_path / "stgan.safetensors"),
+    }
 
 
 def loaded(victims, image_size=32, attributes=tiny["ATTRIBUTES"]):
-    args = argparse.Namespace(victims=[f"{name}={path}" for name, path in victims], selected_attrs=list(attributes), image_size=image_size, precision="fp32")
+    args = argparse.Namespace(
+        victims=[f"{name}={path}" for name, path in victims],
+        selected_attrs=list(attributes),
+        image_size=image_size,
+        precision="fp32",
+    )
     return load_victims(args, "cpu")
 
 
 def test_columns_are_the_union_and_each_victim_sees_its_own(files, faces):
     (a, b), columns = loaded(reversed(files.items()))
-    assert columns == sorted(tiny["ATTRIBUTES"]) and (a.name, b.name) == ("stgan", "stargan")      # whatever order the victims come in
+    # whatever order the victims come in
+    assert columns == sorted(tiny["ATTRIBUTES"]) and (a.name, b.name) == ("stgan", "stargan")
     x, c = faces(3)
     labels = c[:, [tiny["ATTRIBUTES"].index(name) for name in columns]]
     assert torch.equal(b.conditions(labels), create_labels(c, tiny["ATTRIBUTES"]))
-    assert torch.equal(a.conditions(labels), create_labels(c[:, 3:], ["Male", "Young"]) - c[:, 3:])      # STGAN is asked with differences
+    # STGAN is asked with differences
+    assert torch.equal(a.conditions(labels), create_labels(c[:, 3:], ["Male", "Young"]) - c[:, 3:])
     assert b(x, b.conditions(labels)[0]).shape == x.shape and a(x, a.conditions(labels)[1]).shape == x.shape
-    assert a.describe() == {"gan": "stgan", "sha256": a.translator.sha256, "attributes": ["Male", "Young"]} and len(a.translator.sha256) == 64
+    assert (
+        a.describe() == {"gan": "stgan", "sha256": a.translator.sha256, "attributes": ["Male", "Young"]}
+        and len(a.translator.sha256) == 64
+    )
 
 
 def test_a_victim_that_does_not_say_its_attributes_knows_the_flags(tmp_path):
     from common import checkpoint
+
     state, _ = checkpoint.read_weights(tiny["translator"](tmp_path / "a.safetensors", c_dim=3))
     torch.save(state, tmp_path / "G.ckpt")
-    ((victim,), columns) = loaded([("stargan", tmp_path / "G.ckpt")], attributes=["Male", "Young", "Bald"])
-    assert victim.attributes == ["Male", "Young", "Bald"] and columns == ["Bald", "Male", "Young"] and victim.translator.image_size is None
-    with pytest.raises(UserError, match=r"--selected_attrs: 2 names \(Male, Young\), .*G.ckpt knows 3 attributes"):
+    (victim,), columns = loaded([("stargan", tmp_path / "G.ckpt")], attributes=["Male", "Young", "Bald"])
+    assert (
+        victim.attributes == ["Male", "Young", "Bald"]
+        and columns == ["Bald", "Male", "Young"]
+        and victim.translator.image_size is None
+    )
+    with pytest.raises(
+        UserError, match=r"--selected_attrs: 2 names \(Male, Young\), .*G.ckpt knows 3 attributes"
+    ):
         loaded([("stargan", tmp_path / "G.ckpt")], attributes=["Male", "Young"])
 
 
-@pytest.mark.parametrize("text, message", [("stargan", "expected NAME=FILE"), ("stargan=", "expected NAME=FILE"),
-                                           ("stagan=G.ckpt", r"unknown translator 'stagan' \(did you mean stargan\?\); one of: stargan, starganv2, stgan")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("stargan", "expected NAME=FILE"),
+        ("stargan=", "expected NAME=FILE"),
+        (
+            "stagan=G.ckpt",
+            r"unknown translator 'stagan' \(did you mean stargan\?\); one of: stargan, starganv2, stgan",
+        ),
+    ],
+)
 def test_a_word_that_names_no_translator_is_refused(text, message):
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         named_file(text)
@@ -62,5 +92,7 @@ def test_victims_that_do_not_go_together_are_one_line(files, tmp_path):
     large = tiny["stgan"](tmp_path / "large.safetensors", image_size=64)
     with pytest.raises(UserError, match=r"trained at different ones \(stargan 32, stgan 64\)"):
         loaded([("stargan", files["stargan"]), ("stgan", large)])
-    with pytest.raises(UserError, match="large.safetensors: stgan was trained at 64 pixels, --image_size is 32"):
+    with pytest.raises(
+        UserError, match="large.safetensors: stgan was trained at 64 pixels, --image_size is 32"
+    ):
         loaded([("stgan", large)])

@@ -1,11 +1,13 @@
-"""Disrupted photos are made once, per label set where the rule asks for it, and keyed by what decides them."""
+"""Disrupted photos are made once, per label set where the rule asks for it, and keyed by what decides
+them."""
+
 import torch
 
 from attacks import build
-from pipeline.attacked import AttackedPhotos
 from common.distributed import Context
 from faces.celeba import FaceFolder
 from models.translators import Translator
+from pipeline.attacked import AttackedPhotos
 
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 CPU = Context(0, 1, torch.device("cpu"))
@@ -30,12 +32,17 @@ def test_a_larger_folder_extends_the_cache(tiny_generator, face_folder, tmp_path
     assert photos(tiny_generator, FaceFolder(folder, ATTRIBUTES, 40, 32), tmp_path).fill(CPU, 8) == 4
 
 
-def test_rule_target_keeps_one_image_per_domain_and_every_option_has_its_own_key(tiny_generator, face_folder, tmp_path):
+def test_rule_target_keeps_one_image_per_domain_and_every_option_has_its_own_key(
+    tiny_generator, face_folder, tmp_path
+):
     faces = FaceFolder(face_folder(2), ATTRIBUTES, 40, 32)
     by_target = photos(tiny_generator, faces, tmp_path, "target", target="clean")
     assert by_target.fill(CPU, 8) == 10
     assert not torch.equal(by_target.floats(faces.names, 0), by_target.floats(faces.names, 3))
-    keys = [photos(tiny_generator, faces, tmp_path, **more).key for more in ({}, {"seed": 1}, {"target": "clean"}, {"step_size": 0.02}, {"rule": "joint"})]
+    keys = [
+        photos(tiny_generator, faces, tmp_path, **more).key
+        for more in ({}, {"seed": 1}, {"target": "clean"}, {"step_size": 0.02}, {"rule": "joint"})
+    ]
     assert len(set(keys)) == len(keys)
 
 
@@ -70,4 +77,8 @@ def test_a_translator_is_attacked_with_its_own_kind_of_conditions(tiny_generator
         translator = Asking(tiny_generator)
         photos(translator, faces, tmp_path / rule, rule).fill(CPU, 8)
         found = torch.cat(translator.asked)
-        assert (not found.any()) if rule == "original" else set(found.unique().tolist()) <= {-1.0, 0.0, 1.0} and bool((found == -1).any())
+        assert (
+            (not found.any())
+            if rule == "original"
+            else set(found.unique().tolist()) <= {-1.0, 0.0, 1.0} and bool((found == -1).any())
+        )

@@ -1,4 +1,5 @@
 """One fake of each photo, in a domain that changes its label; what is there is never made again."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +7,9 @@ import torch
 from common import images
 from common.cli import UserError
 from common.distributed import Context
-from pipeline.fakes import FakePhotos, random_domains
 from models.conditions import create_labels
 from models.translators import Translator
+from pipeline.fakes import FakePhotos, random_domains
 
 CPU = Context(0, 1, torch.device("cpu"))
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
@@ -16,7 +17,8 @@ ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 
 @pytest.fixture
 def stage(tmp_path, faces, tiny_generator):
-    """make(...) -> FakePhotos of eight photos; what they are made from, and the names that were translated, beside it."""
+    """make(...) -> FakePhotos of eight photos; what they are made from, and the names that were translated,
+    beside it."""
     x, c = faces(8)
     names = [f"{i + 1:06d}.jpg" for i in range(8)]
     photos, seen = dict(zip(names, x)), []
@@ -27,16 +29,37 @@ def stage(tmp_path, faces, tiny_generator):
 
     def make(labels=c, sha="a" * 64, key="plain", sources=None, precision="fp32", domains=None):
         domains = domains or dict(zip(names, random_domains(names, c, ATTRIBUTES, 0)))
-        return FakePhotos(Translator(tiny_generator, sha), "stargan", ATTRIBUTES, key, inputs, dict(zip(names, labels)), domains, tmp_path / "fakes",
-                          sources or dict.fromkeys(names, "0" * 16), precision)
-    make.names, make.x, make.labels, make.root, make.photos, make.seen = names, x, c, tmp_path / "fakes", photos, seen
+        return FakePhotos(
+            Translator(tiny_generator, sha),
+            "stargan",
+            ATTRIBUTES,
+            key,
+            inputs,
+            dict(zip(names, labels)),
+            domains,
+            tmp_path / "fakes",
+            sources or dict.fromkeys(names, "0" * 16),
+            precision,
+        )
+
+    make.names, make.x, make.labels, make.root, make.photos, make.seen = (
+        names,
+        x,
+        c,
+        tmp_path / "fakes",
+        photos,
+        seen,
+    )
     return make
 
 
 def fakes_of(stage, generator, domains):
     """uint8 (8, H, W, 3): each photo translated alone."""
     with torch.no_grad():
-        made = [generator(x[None], create_labels(c[None], ATTRIBUTES)[k]) for x, c, k in zip(stage.x, stage.labels, domains)]
+        made = [
+            generator(x[None], create_labels(c[None], ATTRIBUTES)[k])
+            for x, c, k in zip(stage.x, stage.labels, domains)
+        ]
     return images.to_uint8(torch.cat(made).clamp(-1, 1))
 
 
@@ -55,14 +78,18 @@ def test_a_fake_is_what_the_translator_makes_of_the_photo_and_its_domain(stage, 
     for path in times(stage.root):
         path.unlink()
     made.fill(stage.names, CPU, 8)
-    assert np.abs(made.load(stage.names).astype(int) - wanted).max() <= 1                # float rounding in a batch of another size
+    # float rounding in a batch of another size
+    assert np.abs(made.load(stage.names).astype(int) - wanted).max() <= 1
 
 
 def test_each_name_lies_in_the_folder_of_its_domain(stage):
     made = stage()
     made.fill(stage.names, CPU, 4)
     found = {p.stem: p.parent.name.rpartition("-")[0] for p in times(stage.root)}
-    assert found == {n.split(".")[0]: f"stargan-{ATTRIBUTES[k]}" for n, k in made.domains.items()} and len(set(found.values())) > 1
+    assert (
+        found == {n.split(".")[0]: f"stargan-{ATTRIBUTES[k]}" for n, k in made.domains.items()}
+        and len(set(found.values())) > 1
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -71,13 +98,19 @@ def test_a_domain_always_changes_the_labels(faces, seed):
     names = [f"{i}.jpg" for i in range(60)]
     domains, targets = random_domains(names, c, ATTRIBUTES, seed), create_labels(c, ATTRIBUTES)
     assert len(domains) == 60 and all(not torch.equal(targets[k, i], c[i]) for i, k in enumerate(domains))
-    assert all(not (k < 3 and c[i, k] == 1) for i, k in enumerate(domains)) and set(domains) == set(range(5))     # nobody is given the hair that they have
+    # nobody is given the hair that they have
+    assert all(not (k < 3 and c[i, k] == 1) for i, k in enumerate(domains)) and set(domains) == set(range(5))
 
 
 def test_a_domain_depends_on_seed_and_name_alone(faces):
     _, c = faces(40)
     names = [f"{i}.jpg" for i in range(40)]
-    of = lambda rows, seed=0: dict(zip([names[i] for i in rows], random_domains([names[i] for i in rows], c[list(rows)], ATTRIBUTES, seed)))
+    of = lambda rows, seed=0: dict(
+        zip(
+            [names[i] for i in rows],
+            random_domains([names[i] for i in rows], c[list(rows)], ATTRIBUTES, seed),
+        )
+    )
     whole = of(range(40))
     assert of(range(39, -1, -1)) == whole and of(range(40)) == whole
     assert of([7, 3, 21]) == {names[i]: whole[names[i]] for i in (7, 3, 21)}
@@ -103,7 +136,8 @@ def test_nothing_is_made_twice_and_more_photos_extend_it(stage):
 
 
 def test_other_labels_make_another_fake(stage):
-    """In one domain, Male, a photo whose own label Young was corrected is translated again, the others are not."""
+    """In one domain, Male, a photo whose own label Young was corrected is translated again, the others are
+    not."""
     men = dict.fromkeys(stage.names, ATTRIBUTES.index("Male"))
     made = stage(domains=men)
     made.fill(stage.names, CPU, 1)
@@ -117,7 +151,10 @@ def test_other_labels_make_another_fake(stage):
 
 
 def test_another_translator_input_or_precision_has_caches_of_its_own(stage):
-    keys = [{c.key for c in stage(**change).caches} for change in ({}, {"sha": "b" * 64}, {"key": "disrupted"}, {"precision": "bf16"})]
+    keys = [
+        {c.key for c in stage(**change).caches}
+        for change in ({}, {"sha": "b" * 64}, {"key": "disrupted"}, {"precision": "bf16"})
+    ]
     assert all(len(k) == 5 for k in keys) and len(set.union(*keys)) == 20
     for sha in ("a" * 64, "b" * 64):
         stage(sha=sha).fill(stage.names, CPU, 8)
@@ -135,11 +172,15 @@ def test_a_photo_that_was_replaced_has_a_new_fake(stage):
 
 
 def test_several_processes_share_the_work(stage):
-    """Rank 0 is done before the others look what is missing: all go by its list, so no photo is left out and none is made twice."""
+    """Rank 0 is done before the others look what is missing: all go by its list, so no photo is left out and
+    none is made twice."""
     shares, sent = [], []
     for rank in range(3):
         ctx = Context(rank, 3, torch.device("cpu"))
-        ctx.barrier, ctx.broadcast = lambda: None, lambda value: sent[0] if sent else sent.append(value) or value
+        ctx.barrier, ctx.broadcast = (
+            lambda: None,
+            lambda value: sent[0] if sent else sent.append(value) or value,
+        )
         stage.seen.clear()
         stage().fill(stage.names, ctx, 2)
         shares.append(list(stage.seen))
@@ -150,10 +191,16 @@ def test_a_fake_is_asked_for_as_its_translator_is_asked(stage, tiny_generator):
     class Difference(Translator):
         def condition(self, c_org, target):
             return target - c_org
+
     made = stage()
     made.translator = Difference(tiny_generator, "b" * 64)
     made.fill(stage.names, CPU, 4)
     with torch.no_grad():
         k = made.domains[stage.names[0]]
-        wanted = tiny_generator(stage.x[:1], create_labels(stage.labels[:1], ATTRIBUTES)[k] - stage.labels[:1])
-    assert (torch.from_numpy(made.load(stage.names[:1])).int() - torch.from_numpy(images.to_uint8(wanted.clamp(-1, 1))).int()).abs().max() <= 1
+        wanted = tiny_generator(
+            stage.x[:1], create_labels(stage.labels[:1], ATTRIBUTES)[k] - stage.labels[:1]
+        )
+    assert (
+        torch.from_numpy(made.load(stage.names[:1])).int()
+        - torch.from_numpy(images.to_uint8(wanted.clamp(-1, 1))).int()
+    ).abs().max() <= 1

@@ -1,10 +1,11 @@
 """Purified photos are made once; what they cost is kept beside them."""
+
 import torch
 
 from common.distributed import Context
+from pipeline.purified import PurifiedPhotos
 from purify import build
 from purify.base import Purifier
-from pipeline.purified import PurifiedPhotos
 
 CPU = Context(0, 1, torch.device("cpu"))
 NAMES = [f"{i}.jpg" for i in range(5)]
@@ -12,6 +13,7 @@ NAMES = [f"{i}.jpg" for i in range(5)]
 
 class Counting(Purifier):
     """Halves its input and counts two evaluations a photo."""
+
     name = "counting"
     calls = 0
 
@@ -40,11 +42,22 @@ def test_each_photo_is_purified_once_and_rounded_to_8_bits(tmp_path):
 def test_none_stores_nothing_and_costs_nothing(tmp_path):
     cached = PurifiedPhotos(build("none"), "key", inputs, tmp_path, 0)
     cached.fill(NAMES, CPU, 4)
-    assert cached.cost() == (0.0, 0.0) and torch.equal(cached.floats(NAMES), inputs(NAMES)) and not list(tmp_path.iterdir())
+    assert (
+        cached.cost() == (0.0, 0.0)
+        and torch.equal(cached.floats(NAMES), inputs(NAMES))
+        and not list(tmp_path.iterdir())
+    )
 
 
 def test_input_parameters_and_precision_have_their_own_caches(tmp_path):
-    make = lambda purifier, key="a", precision="fp32": PurifiedPhotos(purifier, key, inputs, tmp_path, 0, precision).cache.key
-    keys = [make(build("jpeg", quality=50)), make(build("jpeg", quality=75)), make(build("jpeg", quality=50), "b"), make(build("blur")),
-            make(build("blur"), precision="bf16")]
+    make = lambda purifier, key="a", precision="fp32": (
+        PurifiedPhotos(purifier, key, inputs, tmp_path, 0, precision).cache.key
+    )
+    keys = [
+        make(build("jpeg", quality=50)),
+        make(build("jpeg", quality=75)),
+        make(build("jpeg", quality=50), "b"),
+        make(build("blur")),
+        make(build("blur"), precision="bf16"),
+    ]
     assert len(set(keys)) == len(keys)

@@ -1,23 +1,27 @@
-"""Photos as scraped: which of them are disrupted, and that a purifier gets all of them, from the caches that test_defense.py uses."""
+"""Photos as scraped: which of them are disrupted, and that a purifier gets all of them, from the caches that
+test_defense.py uses."""
+
 import numpy as np
 import pytest
 import torch
 
 import attacks
-from pipeline.attacked import AttackedPhotos
 from common import images
 from common.distributed import Context
 from faces.celeba import FaceFolder
-from purify import build
+from pipeline.attacked import AttackedPhotos
 from pipeline.purified import PurifiedPhotos
 from pipeline.scraped import Scraped, disrupted_names
+from purify import build
 
 CPU = Context(0, 1, torch.device("cpu"))
 NAMES = [f"{i + 1:06d}.jpg" for i in range(50)]
 ATTRIBUTES = ["Male", "Young"]
 
 
-@pytest.mark.parametrize("rate, count", [(0, 0), (0.01, 0), (0.02, 1), (0.3, 15), (0.5, 25), (0.99, 50), (1, 50)])
+@pytest.mark.parametrize(
+    "rate, count", [(0, 0), (0.01, 0), (0.02, 1), (0.3, 15), (0.5, 25), (0.99, 50), (1, 50)]
+)
 def test_the_share_is_exact(rate, count):
     found = disrupted_names(NAMES, rate, 0)
     assert len(found) == count == round(rate * 50) and found <= set(NAMES)
@@ -32,19 +36,28 @@ def test_a_higher_rate_adds_to_a_lower_one_whatever_the_order():
 
 @pytest.fixture
 def stage(tmp_path, face_folder):
-    """make(rate, purifier) -> Scraped over eight photos, its disrupted photos made; noise stands for a disruption."""
+    """make(rate, purifier) -> Scraped over eight photos, its disrupted photos made; noise stands for a
+    disruption."""
     faces = FaceFolder(face_folder(8), ATTRIBUTES, crop=40, size=32)
     attack = attacks.build("gaussian", None, 0.2)
 
     def make(rate, purifier=None):
         hit, attacked = disrupted_names(faces.names, rate, 0), None
         if hit:
-            attacked = AttackedPhotos(attack, "original", faces.subset([n for n in faces.names if n in hit]), ATTRIBUTES, tmp_path / "attacked",
-                                      faces.preparation, 0)
+            attacked = AttackedPhotos(
+                attack,
+                "original",
+                faces.subset([n for n in faces.names if n in hit]),
+                ATTRIBUTES,
+                tmp_path / "attacked",
+                faces.preparation,
+                0,
+            )
             attacked.fill(CPU, 4)
         made = Scraped(faces, attacked, hit, purifier, tmp_path / "purified", 0)
         made.fill(CPU, 3)
         return made, hit, attacked
+
     make.faces, make.root = faces, tmp_path
     return make
 
@@ -67,15 +80,26 @@ def test_parts_at_every_rate(stage):
     assert ((struck.floats(struck.names) - plain(stage, struck.names)).abs().amax((1, 2, 3)) > 0.1).all()
     scraped, _, attacked = stage(1)
     (part,) = scraped.parts
-    assert part.names == stage.faces.names and part.key == attacked.caches[0].key and torch.equal(part.floats(part.names), attacked.floats(part.names))
+    assert (
+        part.names == stage.faces.names
+        and part.key == attacked.caches[0].key
+        and torch.equal(part.floats(part.names), attacked.floats(part.names))
+    )
 
 
 @pytest.mark.parametrize("purifier", [None, "none"])
 def test_without_a_purifier_photos_stay_as_scraped(stage, purifier):
     scraped, _, attacked = stage(0.5, purifier and build(purifier))
     spared, struck = scraped.parts
-    assert spared.key == {"photos": stage.faces.preparation} and struck.key == attacked.caches[0].key and not scraped.purified
-    assert torch.equal(spared.floats(spared.names), plain(stage, spared.names)) and not (stage.root / "purified").exists()
+    assert (
+        spared.key == {"photos": stage.faces.preparation}
+        and struck.key == attacked.caches[0].key
+        and not scraped.purified
+    )
+    assert (
+        torch.equal(spared.floats(spared.names), plain(stage, spared.names))
+        and not (stage.root / "purified").exists()
+    )
 
 
 @pytest.mark.parametrize("rate", [0, 0.5, 1])
@@ -91,14 +115,20 @@ def test_a_purifier_gets_all_photos_disrupted_or_not(stage, rate):
 
 
 def test_caches_are_those_of_test_defense(stage):
-    """Undisturbed photos under {"photos": preparation}, disrupted ones under the key of their cache; nothing is purified again."""
+    """Undisturbed photos under {"photos": preparation}, disrupted ones under the key of their cache; nothing
+    is purified again."""
     jpeg = build("jpeg", quality=30)
     scraped, hit, attacked = stage(0.5, jpeg)
     spared, struck = scraped.parts
-    theirs = [PurifiedPhotos(jpeg, key, None, stage.root / "purified", 0, "fp32", stage.faces.fingerprints())
-              for key in ({"photos": stage.faces.preparation}, attacked.caches[0].key)]
+    theirs = [
+        PurifiedPhotos(jpeg, key, None, stage.root / "purified", 0, "fp32", stage.faces.fingerprints())
+        for key in ({"photos": stage.faces.preparation}, attacked.caches[0].key)
+    ]
     assert [p.key for p in scraped.parts] == [t.cache.key for t in theirs]
-    assert theirs[0].cache.missing(stage.faces.names) == struck.names and theirs[1].cache.missing(stage.faces.names) == spared.names
+    assert (
+        theirs[0].cache.missing(stage.faces.names) == struck.names
+        and theirs[1].cache.missing(stage.faces.names) == spared.names
+    )
 
 
 def test_rates_share_what_was_purified(stage):

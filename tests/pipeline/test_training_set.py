@@ -1,4 +1,6 @@
-"""The samples that a detector learns from, for whoever asks: the same photos, fakes and caches as train_detector.py has."""
+"""The samples that a detector learns from, for whoever asks: the same photos, fakes and caches as
+train_detector.py has."""
+
 import runpy
 from pathlib import Path
 
@@ -30,12 +32,20 @@ def caches(results):
     return {p.relative_to(results): p.stat().st_mtime_ns for p in results.rglob("*.png")}
 
 
-@pytest.mark.parametrize("more, rate, purified", [("--condition clean", 0, False), ("--condition disrupted --poison_rate 0.25", 0.25, False),
-                                                  ("--condition purified --defense_model_type jpeg --poison_rate 0.5", 0.5, True)])
+@pytest.mark.parametrize(
+    "more, rate, purified",
+    [
+        ("--condition clean", 0, False),
+        ("--condition disrupted --poison_rate 0.25", 0.25, False),
+        ("--condition purified --defense_model_type jpeg --poison_rate 0.5", 0.5, True),
+    ],
+)
 def test_they_are_what_the_detector_is_trained_on_and_nothing_is_made_twice(stage, more, rate, purified):
     opened_stage = opened(stage[0], more)
     trained_on, made = join(opened_stage.training()), caches(stage[1])
-    assert same(training_set(opened_stage, purifier=opened_stage.purifier).samples(rate, purified), trained_on)
+    assert same(
+        training_set(opened_stage, purifier=opened_stage.purifier).samples(rate, purified), trained_on
+    )
     assert caches(stage[1]) == made
 
 
@@ -44,8 +54,12 @@ def test_photos_and_fakes_by_hand(stage):
     faces, mine = opened_stage.b, training_set(opened_stage)
     samples = mine.samples()
     assert samples.ids == [f"{kind}/{name}" for name in faces.names for kind in ("real", "fake")]
-    assert samples.labels.tolist() == [REAL, FAKE] * 20 and np.array_equal(samples.pixels[::2], faces.load(range(20)))
-    domains = random_domains(faces.names, faces.labels, opened_stage.args.selected_attrs, opened_stage.args.seed)
+    assert samples.labels.tolist() == [REAL, FAKE] * 20 and np.array_equal(
+        samples.pixels[::2], faces.load(range(20))
+    )
+    domains = random_domains(
+        faces.names, faces.labels, opened_stage.args.selected_attrs, opened_stage.args.seed
+    )
     assert mine.domains == dict(zip(faces.names, domains))
     assert samples.domains == [d for k in domains for d in (None, opened_stage.args.selected_attrs[k])]
     assert mine.attacked_key is None
@@ -55,8 +69,15 @@ def test_the_poisoned_ones_are_those_that_differ_from_the_clean_ones(stage):
     mine = training_set(opened(stage[0], "--condition disrupted"))
     clean, poisoned = mine.samples(), mine.samples(0.25)
     changed = [one for one, a, b in zip(clean.ids, clean.pixels, poisoned.pixels) if not np.array_equal(a, b)]
-    assert set(changed) == {f"{kind}/{name}" for name in mine.disrupted(0.25) for kind in ("real", "fake")} and len(changed) == 10
-    assert mine.attacked_key and mine.disrupted(0) == set() and mine.disrupted(0.25) < mine.disrupted(1) == set(mine.faces.names)
+    assert (
+        set(changed) == {f"{kind}/{name}" for name in mine.disrupted(0.25) for kind in ("real", "fake")}
+        and len(changed) == 10
+    )
+    assert (
+        mine.attacked_key
+        and mine.disrupted(0) == set()
+        and mine.disrupted(0.25) < mine.disrupted(1) == set(mine.faces.names)
+    )
 
 
 def test_only_some_photos_are_those_of_the_whole_set(stage):
@@ -73,7 +94,11 @@ def test_only_some_photos_are_those_of_the_whole_set(stage):
 def test_without_an_attack_or_a_purifier_there_are_clean_photos(stage):
     opened_stage = opened(stage[0], "--condition clean")
     mine = training_set(opened_stage, attack=None)
-    assert same(mine.samples(), join(opened_stage.training())) and not (stage[1] / "attacked").exists() and not (stage[1] / "purified").exists()
+    assert (
+        same(mine.samples(), join(opened_stage.training()))
+        and not (stage[1] / "attacked").exists()
+        and not (stage[1] / "purified").exists()
+    )
 
 
 def test_a_photo_that_no_domain_changes_is_told_before_any_work(stage, tmp_path):

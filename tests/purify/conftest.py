@@ -1,4 +1,5 @@
 """Make tests/purify/tiny.py importable by the tests beside it."""
+
 import sys
 from pathlib import Path
 

@@ -1,16 +1,18 @@
 """python -m purify: any folder of photos."""
+
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
+from tiny import weights_file
 
 from common import images
 from common.cli import UserError
 from purify.__main__ import main
-from tiny import weights_file
 
-SIZES = {"one.png": (20, 14), "two.jpg": (14, 20), "three.bmp": (8, 8), "four.webp": (5, 30)}      # width, height
+# width, height
+SIZES = {"one.png": (20, 14), "two.jpg": (14, 20), "three.bmp": (8, 8), "four.webp": (5, 30)}
 
 
 @pytest.fixture
@@ -25,7 +27,19 @@ def photos(tmp_path, faces):
 
 def run(photos, *words, out="out"):
     folder = photos.parent / out
-    main(["--input", str(photos), "--output", str(folder), "--device", "cpu", "--num_workers", "1", *map(str, words)])
+    main(
+        [
+            "--input",
+            str(photos),
+            "--output",
+            str(folder),
+            "--device",
+            "cpu",
+            "--num_workers",
+            "1",
+            *map(str, words),
+        ]
+    )
     return folder
 
 
@@ -36,21 +50,48 @@ def read(folder):
 @pytest.mark.parametrize("mode", ["tile", "resize"])
 def test_names_and_sizes_stay_and_the_description_is_complete(photos, tmp_path, mode):
     weights = weights_file(tmp_path / "w.safetensors")
-    made = run(photos, "--defense_model_type", "ddpm", "--defense_weights", weights, "--ddpm_start_num", 3, "--fit", mode)
-    assert {n: a.shape[:2] for n, a in read(made).items()} == {n.split(".")[0] + ".png": (h, w) for n, (w, h) in SIZES.items()}
+    made = run(
+        photos,
+        "--defense_model_type",
+        "ddpm",
+        "--defense_weights",
+        weights,
+        "--ddpm_start_num",
+        3,
+        "--fit",
+        mode,
+    )
+    assert {n: a.shape[:2] for n, a in read(made).items()} == {
+        n.split(".")[0] + ".png": (h, w) for n, (w, h) in SIZES.items()
+    }
     said = yaml.safe_load((made / "purify.yaml").read_text())
-    assert said["parameters"]["start"] == 3 and said["parameters"]["fit"] == mode and said["parameters"]["seed"] == 0
-    assert len(said["parameters"]["weights_sha256"]) == 64 and said["seconds_per_image"] > 0 and said["images"] == 4
+    assert (
+        said["parameters"]["start"] == 3
+        and said["parameters"]["fit"] == mode
+        and said["parameters"]["seed"] == 0
+    )
+    assert (
+        len(said["parameters"]["weights_sha256"]) == 64
+        and said["seconds_per_image"] > 0
+        and said["images"] == 4
+    )
     assert said["nfe"] == 3 if mode == "resize" else said["nfe"] > 3
 
 
 def test_result_depends_on_neither_batch_size_nor_limit_nor_interruption(photos, tmp_path):
-    words = ["--defense_model_type", "ddpm", "--defense_weights", weights_file(tmp_path / "w.safetensors"), "--ddpm_start_num", 4]
+    words = [
+        "--defense_model_type",
+        "ddpm",
+        "--defense_weights",
+        weights_file(tmp_path / "w.safetensors"),
+        "--ddpm_start_num",
+        4,
+    ]
     whole = read(run(photos, *words))
     first = read(run(photos, *words, "--limit", 2, "--batch_size", 1, out="some"))
     assert len(first) == 2
     assert all(np.abs(first[n].astype(int) - whole[n]).max() <= 1 for n in first)
-    rest = read(run(photos, *words, out="some"))           # the same command again makes what is missing
+    rest = read(run(photos, *words, out="some"))  # the same command again makes what is missing
     assert rest.keys() == whole.keys() and all(np.array_equal(rest[n], first[n]) for n in first)
     other = read(run(photos, *words, "--seed", 1, out="seed"))
     assert any(not np.array_equal(other[n], whole[n]) for n in whole)
@@ -58,7 +99,18 @@ def test_result_depends_on_neither_batch_size_nor_limit_nor_interruption(photos,
 
 def test_one_file(photos):
     made = photos.parent / "single"
-    main(["--input", str(photos / "two.jpg"), "--output", str(made), "--defense_model_type", "jpeg", "--jpeg_quality", "50"])
+    main(
+        [
+            "--input",
+            str(photos / "two.jpg"),
+            "--output",
+            str(made),
+            "--defense_model_type",
+            "jpeg",
+            "--jpeg_quality",
+            "50",
+        ]
+    )
     assert list(read(made)) == ["two.png"]
     assert yaml.safe_load((made / "purify.yaml").read_text())["parameters"]["quality"] == 50
 
@@ -69,7 +121,9 @@ def test_damaged_photos(photos):
         run(photos, "--defense_model_type", "blur")
     assert not (photos.parent / "out").exists()
     made = run(photos, "--defense_model_type", "blur", "--skip_damaged")
-    assert len(read(made)) == 4 and yaml.safe_load((made / "purify.yaml").read_text())["skipped"] == ["bad.png"]
+    assert len(read(made)) == 4 and yaml.safe_load((made / "purify.yaml").read_text())["skipped"] == [
+        "bad.png"
+    ]
 
 
 def test_bad_input_writes_nothing(photos, tmp_path):
@@ -78,16 +132,21 @@ def test_bad_input_writes_nothing(photos, tmp_path):
     (tmp_path / "page.pt").write_text("<html>")
     before = {p: p.read_bytes() for p in photos.iterdir()}
     for words, found in [
-            (["--output", str(photos), "--defense_model_type", "none"], "folder of the photos"),
-            (["--input", str(tmp_path / "empty"), "--defense_model_type", "none"], "holds no images"),
-            (["--input", str(tmp_path / "gone"), "--defense_model_type", "none"], "no such folder"),
-            (["--defense_model_type", "ddpm"], "needs weights"),
-            (["--defense_model_type", "ddpm", "--defense_weights", str(tmp_path / "page.pt")], "HTML"),
-            (["--defense_model_type", "ddpm", "--defense_weights", str(weights), "--ddpm_start_num", "500"], "from 1 to 300"),
-            (["--defense_model_type", "none", "--batch_size", "0"], "above 0"), (["--defense_model_type", "none", "--limit", "0"], "above 0"),
-            (["--defense_model_type", "none", "--blur_sgima", "1"], "did you mean --blur_sigma"),
-            (["--defense_model_type", "none", "--device", "cuda:99"], "usable GPUs"),
-            (["--output", str(weights), "--defense_model_type", "none"], "is a file")]:
+        (["--output", str(photos), "--defense_model_type", "none"], "folder of the photos"),
+        (["--input", str(tmp_path / "empty"), "--defense_model_type", "none"], "holds no images"),
+        (["--input", str(tmp_path / "gone"), "--defense_model_type", "none"], "no such folder"),
+        (["--defense_model_type", "ddpm"], "needs weights"),
+        (["--defense_model_type", "ddpm", "--defense_weights", str(tmp_path / "page.pt")], "HTML"),
+        (
+            ["--defense_model_type", "ddpm", "--defense_weights", str(weights), "--ddpm_start_num", "500"],
+            "from 1 to 300",
+        ),
+        (["--defense_model_type", "none", "--batch_size", "0"], "above 0"),
+        (["--defense_model_type", "none", "--limit", "0"], "above 0"),
+        (["--defense_model_type", "none", "--blur_sgima", "1"], "did you mean --blur_sigma"),
+        (["--defense_model_type", "none", "--device", "cuda:99"], "usable GPUs"),
+        (["--output", str(weights), "--defense_model_type", "none"], "is a file"),
+    ]:
         with pytest.raises(UserError, match=found):
             run(photos, *words)
     assert not (tmp_path / "out").exists() and {p: p.read_bytes() for p in photos.iterdir()} == before
@@ -112,9 +171,16 @@ def test_scan_refuses_a_backdoored_purifier_or_leaves_out_photos_with_its_trigge
     from common import files
     from models.diffusion import triggers
     from purify.terd.verdict import Backdoored, Verdict, keep
+
     weights, sign = weights_file(tmp_path / "w.safetensors", image_size=16), triggers.trigger("stop_sign", 16)
-    keep(Verdict("backdoored", "M_r 1", files.sha256(weights), "reduced", 1.0, 1.0, 1.0, sign, "r.json"), weights, tmp_path)
-    Image.fromarray(images.to_uint8(triggers.stamp(torch.full((3, 16, 16), 0.3), sign))).save(photos / "carrier.png")
+    keep(
+        Verdict("backdoored", "M_r 1", files.sha256(weights), "reduced", 1.0, 1.0, 1.0, sign, "r.json"),
+        weights,
+        tmp_path,
+    )
+    Image.fromarray(images.to_uint8(triggers.stamp(torch.full((3, 16, 16), 0.3), sign))).save(
+        photos / "carrier.png"
+    )
     words = ["--defense_model_type", "ddpm", "--defense_weights", weights, "--ddpm_start_num", 2, "--scan"]
     with pytest.raises(Backdoored):
         run(photos, *words)

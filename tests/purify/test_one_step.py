@@ -1,12 +1,13 @@
 """Purifiers of one network evaluation."""
+
 import pytest
 import torch
+from tiny import denoiser
 
 from common import seeds
 from common.cli import UserError
 from purify.level import amplitude
 from purify.one_step import OneStep, OneStepPlain
-from tiny import denoiser
 
 
 def photos(n=3, size=8):
@@ -28,7 +29,11 @@ def test_plain_auto_takes_back_its_own_level():
     purifier = OneStepPlain(d)
     e = d.eps(x, 9)
     torch.testing.assert_close(purifier(x), (x - amplitude(x, e).view(-1, 1, 1, 1) * e).clamp(-1, 1))
-    assert purifier.nfe == 1 and purifier.folder_name == "one-step-plain-auto" and "level_mean" in purifier.measured()
+    assert (
+        purifier.nfe == 1
+        and purifier.folder_name == "one-step-plain-auto"
+        and "level_mean" in purifier.measured()
+    )
 
 
 @pytest.mark.parametrize("make", [OneStep, OneStepPlain, lambda d: OneStepPlain(d, 30)])
@@ -37,12 +42,14 @@ def test_batch_independence_range_and_gradient(make):
     x, purifier = photos().double(), make(d)
     y = purifier(3 * x)
     assert y.abs().max() <= 1
-    torch.testing.assert_close(torch.cat([purifier(3 * x[i:i + 1]) for i in range(3)]), y)
+    torch.testing.assert_close(torch.cat([purifier(3 * x[i : i + 1]) for i in range(3)]), y)
     x.requires_grad_(True)
     direction = torch.randn(x.shape, generator=seeds.generator("d"), dtype=torch.float64)
     (grad,) = torch.autograd.grad(purifier(x).square().sum(), x)
     with torch.no_grad():
-        slope = (purifier(x + 1e-6 * direction).square().sum() - purifier(x - 1e-6 * direction).square().sum()) / 2e-6
+        slope = (
+            purifier(x + 1e-6 * direction).square().sum() - purifier(x - 1e-6 * direction).square().sum()
+        ) / 2e-6
     assert float((grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
 
 

@@ -1,4 +1,5 @@
 """Purifiers without a network."""
+
 import io
 
 import numpy as np

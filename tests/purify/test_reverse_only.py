@@ -1,12 +1,13 @@
 """Reverse-only diffusion and DiffPure."""
+
 import pytest
 import torch
+from tiny import GaussianNoise, denoiser
 
 from common import seeds
 from common.cli import UserError
 from purify.level import Level
 from purify.reverse_only import DiffPure, ReverseOnly
-from tiny import GaussianNoise, denoiser
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -52,26 +53,38 @@ def test_respaced_steps_are_fewer_and_start_below():
 def test_exact_score_of_gaussian_photos_contracts_an_offset():
     mean, var = 0.2, 1e-4
     d = denoiser(GaussianNoise(mean, var))
-    x = mean + var ** 0.5 * torch.randn(4, 3, 8, 8, generator=seeds.generator("gaussian"))
+    x = mean + var**0.5 * torch.randn(4, 3, 8, 8, generator=seeds.generator("gaussian"))
     offset = 0.05 * torch.randint(0, 2, x.shape, generator=seeds.generator("offset")).float().mul(2).sub(1)
 
     def left(start):
         y = ReverseOnly(d, start)(x + offset, rng())
         return float((y - mean).square().mean().sqrt())
+
     assert left(1) > left(5) > left(10) > left(20)
     assert left(20) < 0.4 * 0.05 and left(1) < 0.05
 
 
-@pytest.mark.parametrize("make", [lambda: ReverseOnly(denoiser(), 4), lambda: ReverseOnly(denoiser(), "auto"), lambda: DiffPure(denoiser(), 4),
-                                  lambda: ReverseOnly(denoiser(), 80, "ddim100")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ReverseOnly(denoiser(), 4),
+        lambda: ReverseOnly(denoiser(), "auto"),
+        lambda: DiffPure(denoiser(), 4),
+        lambda: ReverseOnly(denoiser(), 80, "ddim100"),
+    ],
+)
 def test_a_photos_result_does_not_depend_on_its_neighbours(make):
     x = photos()
     x[1] += 0.1 * torch.randn(x[1].shape, generator=seeds.generator("more"))
     together = make()(x, rng())
     for i, name in enumerate(NAMES):
-        torch.testing.assert_close(make()(x[i:i + 1], rng([name])), together[i:i + 1], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            make()(x[i : i + 1], rng([name])), together[i : i + 1], atol=1e-5, rtol=1e-5
+        )
     order = [2, 0, 3, 1]
-    torch.testing.assert_close(make()(x[order], rng([NAMES[i] for i in order])), together[order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        make()(x[order], rng([NAMES[i] for i in order])), together[order], atol=1e-5, rtol=1e-5
+    )
 
 
 def test_auto_starts_each_photo_at_its_own_level_and_may_leave_it_alone(faces):
@@ -90,7 +103,9 @@ def test_auto_starts_each_photo_at_its_own_level_and_may_leave_it_alone(faces):
     assert (y[1:] - x[1:].clamp(-1, 1)).abs().amax(dim=(1, 2, 3)).min() > 0.005
     assert purifier.nfe == sum(counts) / 4 + 1 and purifier.folder_name == "ddpm-auto"
     found = purifier.measured()
-    assert found["level_mean"] == pytest.approx(0.0425, abs=0.003) and found["level_std"] == pytest.approx(0.0376, abs=0.003)
+    assert found["level_mean"] == pytest.approx(0.0425, abs=0.003) and found["level_std"] == pytest.approx(
+        0.0376, abs=0.003
+    )
 
 
 def test_streams_advance_only_for_photos_that_step():
@@ -101,7 +116,7 @@ def test_streams_advance_only_for_photos_that_step():
     purifier(x, streams)
     fresh = rng()
     row = x[:1]
-    for i, draws in enumerate([0, 2, 0, 1]):       # the last step draws nothing
+    for i, draws in enumerate([0, 2, 0, 1]):  # the last step draws nothing
         for _ in range(draws):
             fresh.at([i]).normal(row)
     assert torch.equal(streams.normal(x), fresh.normal(x))
@@ -111,12 +126,16 @@ def test_streams_advance_only_for_photos_that_step():
 def test_gradient_matches_finite_differences_with_frozen_noise(cls, start):
     d = denoiser().double()
     purifier, x = cls(d, start), photos(2).double()
-    if start == "auto":      # the start is a whole number: fixed for the comparison, as it is between two nearby photos
+    # the start is a whole number: fixed for the comparison, as it is between two nearby photos
+    if start == "auto":
         purifier.steps_for = lambda x: [3, 1]
-    weights, direction = (torch.randn(x.shape, generator=seeds.generator(k), dtype=torch.float64) for k in ("w", "d"))
+    weights, direction = (
+        torch.randn(x.shape, generator=seeds.generator(k), dtype=torch.float64) for k in ("w", "d")
+    )
 
     def value(y):
         return (purifier(y, rng(NAMES[:2])) * weights).sum()
+
     x.requires_grad_(True)
     (grad,) = torch.autograd.grad(value(x), x)
     with torch.no_grad():

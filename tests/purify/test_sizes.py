@@ -1,6 +1,8 @@
 """Photos of any size."""
+
 import pytest
 import torch
+from tiny import denoiser
 
 from common import seeds
 from purify import build
@@ -8,11 +10,11 @@ from purify.base import Purifier
 from purify.one_step import OneStepPlain
 from purify.reverse_only import ReverseOnly
 from purify.sizes import describe, fit, positions
-from tiny import denoiser
 
 
 class Same(Purifier):
     """Identity that knows 8 x 8 only."""
+
     tile = size_multiple = smallest = 8
 
     def purify(self, x, rng):
@@ -37,23 +39,34 @@ def test_tiles_of_the_identity_give_the_photo_back(h, w):
     purifier, x = Same(), photo(h, w)
     torch.testing.assert_close(fit(purifier, x), x)
     tiles = len(positions(max(h, 8), 8)) * len(positions(max(w, 8), 8))
-    assert purifier.nfe == pytest.approx(2 * tiles)          # evaluations per photo, not per tile
+    assert purifier.nfe == pytest.approx(2 * tiles)  # evaluations per photo, not per tile
 
 
 def test_resize_keeps_the_size_and_whole_purifiers_pad():
     x = photo(21, 34)
     small = fit(Same(), x, mode="resize")
     assert small.shape == x.shape and not torch.allclose(small, x, atol=1e-2)
-    assert describe(Same(), "tile") == {"fit": "tile", "tile": 8, "overlap": 0.25} and describe(build("jpeg"), "tile") == {"fit": "whole"}
+    assert describe(Same(), "tile") == {"fit": "tile", "tile": 8, "overlap": 0.25} and describe(
+        build("jpeg"), "tile"
+    ) == {"fit": "whole"}
     assert fit(build("blur"), photo(3, 40)).shape == (2, 3, 3, 40)
 
 
-@pytest.mark.parametrize("make", [lambda: ReverseOnly(denoiser(), 4), lambda: ReverseOnly(denoiser(), "auto"), lambda: OneStepPlain(denoiser())])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ReverseOnly(denoiser(), 4),
+        lambda: ReverseOnly(denoiser(), "auto"),
+        lambda: OneStepPlain(denoiser()),
+    ],
+)
 def test_tiled_photos_do_not_depend_on_the_batch(make):
     x, names = photo(13, 30, 3), ["a", "b", "c"]
     together = fit(make(), x, seeds.named(0, names))
     for i, name in enumerate(names):
-        torch.testing.assert_close(fit(make(), x[i:i + 1], seeds.named(0, [name])), together[i:i + 1], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            fit(make(), x[i : i + 1], seeds.named(0, [name])), together[i : i + 1], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_tiling_is_differentiable():

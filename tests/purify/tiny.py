@@ -1,4 +1,5 @@
 """Tiny denoisers for the tests of purifiers: a seeded network, and analytic ones that know the answer."""
+
 import torch
 from torch import nn
 
@@ -9,7 +10,8 @@ META = {"kind": "diffusion", "options": dict(official.DIFFUSION), "max_timestep"
 
 
 class ConvNoise(nn.Module):
-    """A small seeded network of any size of image; smooth, so that gradients can be compared with finite differences."""
+    """A small seeded network of any size of image; smooth, so that gradients can be compared with finite
+    differences."""
 
     def __init__(self):
         super().__init__()
@@ -23,7 +25,8 @@ class ConvNoise(nn.Module):
 
 
 class GaussianNoise(nn.Module):
-    """The exact noise prediction for photos ~ N(mean, var I): eps = std (x - sqrt(abar) mean) / (abar var + std^2)."""
+    """The exact noise prediction for photos ~ N(mean, var I): eps = std (x - sqrt(abar) mean) / (abar var +
+    std^2)."""
 
     def __init__(self, mean, var):
         super().__init__()
@@ -46,11 +49,14 @@ def denoiser(network=None, size=8, multiple=4, **meta):
 def weights_file(path, kind="diffusion", image_size=8, **more):
     """A real weight file of the smallest UNet."""
     from common import checkpoint
+
     with torch.random.fork_rng():
         torch.manual_seed(0)
         options = build.options_for(image_size, num_channels=32, channel_mult="1,1")
         network = build.create_network(options)
         for p in network.out.parameters():
             nn.init.normal_(p, std=0.05)
-    checkpoint.save_weights(path, network.state_dict(), {"kind": kind, "options": options, "max_timestep": 300, **more})
+    checkpoint.save_weights(
+        path, network.state_dict(), {"kind": kind, "options": options, "max_timestep": 300, **more}
+    )
     return path

@@ -1,4 +1,5 @@
 """Plots hold what the records say; the page holds everything and fetches nothing."""
+
 import io
 import re
 import runpy
@@ -7,16 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from report import rows
-from report.kinds import detector_figures
-from report.kinds import dadfi_figures
-from report.kinds import depois_figures
-from report import figures
+from report import figures, rows
 from report import page as report
-from report.kinds import terd_figures
+from report.kinds import dadfi_figures, depois_figures, detector_figures, terd_figures
 
 synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, disruption, filtering, scan, save = (synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save"))
+defense, detector, disruption, filtering, scan, save = (
+    synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save")
+)
 
 
 @pytest.fixture
@@ -34,11 +33,14 @@ def comparison(tmp_path):
 
 
 def test_curves_run_over_the_eps_reached_from_the_undisturbed_photo(comparison):
-    (by_defence,) = figures.curves(comparison.tables[0]).values()        # an attack through a defence is no part of a curve
+    # an attack through a defence is no part of a curve
+    (by_defence,) = figures.curves(comparison.tables[0]).values()
     assert {d: [(round(eps, 4), cell.value) for eps, cell in points] for d, points in by_defence.items()} == {
-        "none": [(0.0235, 0.1), (0.0471, 0.4)],                        # its 0 at eps 0 has no place on a log axis
+        # its 0 at eps 0 has no place on a log axis
+        "none": [(0.0235, 0.1), (0.0471, 0.4)],
         "jpeg-q75": [(0, 0.0012), (0.0235, 0.002), (0.0471, 0.008)],
-        "one-step": [(0, 0.0012), (0.0235, 0.0002), (0.0471, 0.0008)]}
+        "one-step": [(0, 0.0012), (0.0235, 0.0002), (0.0471, 0.0008)],
+    }
 
 
 def test_every_plot_is_drawn_and_can_be_opened(comparison):
@@ -47,7 +49,7 @@ def test_every_plot_is_drawn_and_can_be_opened(comparison):
     for data in pictures.values():
         image = Image.open(io.BytesIO(data))
         assert image.format == "PNG" and min(image.size) > 150
-        assert len(image.convert("RGB").getcolors(1 << 24)) > 10       # something is drawn
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 10  # something is drawn
 
 
 def test_bars_stand_at_the_values_of_the_main_eps(comparison):
@@ -64,7 +66,17 @@ def test_defences_of_equal_cost_stand_side_by_side(comparison):
 
 
 def test_colours_and_markers_tell_defences_apart():
-    labels = ["none", "jpeg-q30", "jpeg-q50", "jpeg-q75", "ddpm-t10", "ddpm-t20", "one-step", "one-step-plain-t10", "something-new"]
+    labels = [
+        "none",
+        "jpeg-q30",
+        "jpeg-q50",
+        "jpeg-q75",
+        "ddpm-t10",
+        "ddpm-t20",
+        "one-step",
+        "one-step-plain-t10",
+        "something-new",
+    ]
     table = rows.Table("d", "g", [rows.Row((), label, []) for label in labels], ())
     look = figures.styles(table)
     assert len({(s.color, s.marker) for s in look.values()}) == len(labels)
@@ -82,71 +94,170 @@ def test_a_table_without_figures_draws_nothing(tmp_path):
 
 def test_the_page_is_self_contained(comparison):
     page = report.html(comparison, {0: figures.draw(comparison.tables[0])}, {}, {}, {}, {})
-    assert not re.search(r"https?://", page) and "<script" not in page and "<link" not in page and "@import" not in page and "url(" not in page
+    assert (
+        not re.search(r"https?://", page)
+        and "<script" not in page
+        and "<link" not in page
+        and "@import" not in page
+        and "url(" not in page
+    )
     sources = re.findall(r'src="([^"]{0,30})', page)
-    assert len(sources) == 4 + 4 and all(s.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for s in sources)
-    assert not re.search(r'\s(href|srcset|on\w+)\s*=', page)
+    assert len(sources) == 4 + 4 and all(
+        s.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for s in sources
+    )
+    assert not re.search(r"\s(href|srcset|on\w+)\s*=", page)
 
 
 def test_the_page_shows_rows_detectors_marks_and_problems(comparison):
     page = report.html(comparison, {0: {}}, {}, {}, {}, {})
-    for text in ("drawn, stargan", "one-step", "through one-step", "Detectors", "0.950", "Not read", "bad/record.json", "<b>0.00080</b>"):
+    for text in (
+        "drawn, stargan",
+        "one-step",
+        "through one-step",
+        "Detectors",
+        "0.950",
+        "Not read",
+        "bad/record.json",
+        "<b>0.00080</b>",
+    ):
         assert text in page
     assert "prefers-color-scheme: dark" in page
 
 
 def test_detectors_have_a_section_with_tables_plots_and_the_pictures_of_their_first_seed(tmp_path):
-    for name, accuracy, rate in (("clean", 0.95, 0.0), ("disrupted", 0.75, 1.0), ("disrupted", 0.85, 0.5), ("one-step", 0.90, 1.0)):
+    for name, accuracy, rate in (
+        ("clean", 0.95, 0.0),
+        ("disrupted", 0.75, 1.0),
+        ("disrupted", 0.85, 0.5),
+        ("one-step", 0.90, 1.0),
+    ):
         folder = save(tmp_path, detector(name, accuracy, rate)).parent
         save(tmp_path, detector(name, accuracy, rate, seed=1))
         Image.new("RGB", (1200, 600), "red").save(folder / "roc.png")
     save(tmp_path, detector("jpeg-q75", 0.6, photos=8))
     found = rows.compare(tmp_path)
     page = report.html(found, {}, {0: detector_figures.draw(found.detectors[0])}, {}, {}, {})
-    for text in ("<h2>Detectors</h2>", "<h3>drawn, stargan, meso4 (scratch): pgd", "<b>0.75</b>", "at 0: clean", "†1 8 photos", "4 pictures of the trainings",
-                 "<em>training photos</em>", "Missing from the tables of detectors"):
+    for text in (
+        "<h2>Detectors</h2>",
+        "<h3>drawn, stargan, meso4 (scratch): pgd",
+        "<b>0.75</b>",
+        "at 0: clean",
+        "†1 8 photos",
+        "4 pictures of the trainings",
+        "<em>training photos</em>",
+        "Missing from the tables of detectors",
+    ):
         assert text in page
-    assert "<b>–</b>" not in page and len(re.findall("data:image/jpeg", page)) == 4 and len(re.findall("data:image/png", page)) == 2
+    assert (
+        "<b>–</b>" not in page
+        and len(re.findall("data:image/jpeg", page)) == 4
+        and len(re.findall("data:image/png", page)) == 2
+    )
     assert "<b>" not in page.split("†1")[1].split("</tr>")[0] and "1 of detectors" in page
 
 
 def test_disruptions_have_a_section_with_both_tables_a_plot_and_grids(tmp_path):
-    for found in (disruption("random-sign", (0.01, 0.02)), disruption(l2=(0.2, 0.1)), disruption(l2=(0.9, 0.8), images=8)):
+    for found in (
+        disruption("random-sign", (0.01, 0.02)),
+        disruption(l2=(0.2, 0.1)),
+        disruption(l2=(0.9, 0.8), images=8),
+    ):
         save(tmp_path, found, grid=True)
     found = rows.compare(tmp_path)
     page = report.html(found, {}, {}, {0: dadfi_figures.draw(found.disruptions[0])}, {}, {})
-    for text in ("<h2>Disruptions against several translators</h2>", "<h3>drawn, stargan + stgan, 64 pixels</h3>", "DADFI, trained on stargan+stgan †1", "†1 8 photos",
-                 "<b>0.1000 (stgan)</b>", "× random sign", "3 grids", "1 of disruptions", "<em>worst l2</em>"):
+    for text in (
+        "<h2>Disruptions against several translators</h2>",
+        "<h3>drawn, stargan + stgan, 64 pixels</h3>",
+        "DADFI, trained on stargan+stgan †1",
+        "†1 8 photos",
+        "<b>0.1000 (stgan)</b>",
+        "× random sign",
+        "3 grids",
+        "1 of disruptions",
+        "<em>worst l2</em>",
+    ):
         assert text in page
-    assert len(re.findall("data:image/jpeg", page)) == 3 and len(re.findall("data:image/png", page)) == 1 and "Other records" not in page
+    assert (
+        len(re.findall("data:image/jpeg", page)) == 3
+        and len(re.findall("data:image/png", page)) == 1
+        and "Other records" not in page
+    )
 
 
 def test_finders_of_poisoned_samples_have_a_section_with_both_tables_and_a_plot(tmp_path):
-    for found in (filtering(auc=0.95), filtering("loss", auc=0.91), filtering(poison="bypass", auc=0.52, params={"mode": "critic"}),
-                  filtering("loss", "bypass", 0.97, params={"mode": "critic"}), filtering("knn-labels", auc=0.99, num_trusted=50)):
+    for found in (
+        filtering(auc=0.95),
+        filtering("loss", auc=0.91),
+        filtering(poison="bypass", auc=0.52, params={"mode": "critic"}),
+        filtering("loss", "bypass", 0.97, params={"mode": "critic"}),
+        filtering("knn-labels", auc=0.99, num_trusted=50),
+    ):
         folder = save(tmp_path, found).parent
-        Image.new("RGB", (1200, 600), "red").save(folder.parent / "found.png")          # of the run, above the folders of its methods
+        # of the run, above the folders of its methods
+        Image.new("RGB", (1200, 600), "red").save(folder.parent / "found.png")
     found = rows.compare(tmp_path)
     page = report.html(found, {}, {}, {}, {0: depois_figures.draw(found.filters[0])}, {})
-    for text in ("<h2>Finding poisoned samples</h2>", "<h3>drawn, 28 pixels, poison rate 0.3</h3>", "1000 samples of 2 classes examined; 600 trusted", "knn-labels †1",
-                 "†1 150 trusted samples (the others: 600)", "<td class=missed>not found</td>", "rowspan=3>noise</td>", "rowspan=2>bypass critic</td>",
-                 "1 of finders of poisoned samples", "<em>verdict</em>", "2 pictures: samples dropped and kept"):
+    for text in (
+        "<h2>Finding poisoned samples</h2>",
+        "<h3>drawn, 28 pixels, poison rate 0.3</h3>",
+        "1000 samples of 2 classes examined; 600 trusted",
+        "knn-labels †1",
+        "†1 150 trusted samples (the others: 600)",
+        "<td class=missed>not found</td>",
+        "rowspan=3>noise</td>",
+        "rowspan=2>bypass critic</td>",
+        "1 of finders of poisoned samples",
+        "<em>verdict</em>",
+        "2 pictures: samples dropped and kept",
+    ):
         assert text in page
-    assert page.count("<b>0.950</b>") == 2 and page.count("<td class=missed>0.520") == 2 and "<b>0.990</b>" not in page      # once in each table
-    assert len(re.findall("data:image/png", page)) == 1 and len(re.findall("data:image/jpeg", page)) == 2 and "Other records" not in page
+    # once in each table
+    assert (
+        page.count("<b>0.950</b>") == 2
+        and page.count("<td class=missed>0.520") == 2
+        and "<b>0.990</b>" not in page
+    )
+    assert (
+        len(re.findall("data:image/png", page)) == 1
+        and len(re.findall("data:image/jpeg", page)) == 2
+        and "Other records" not in page
+    )
 
 
 def test_scans_have_a_section_with_every_table_a_plot_and_the_triggers(tmp_path):
-    for found in (scan(), scan(trained_seed=1, flagged=1), scan("villan"), scan("villan", 0.6, scale=0.5, flagged=0, rule="fitted"), scan("villan", refine="none")):
+    for found in (
+        scan(),
+        scan(trained_seed=1, flagged=1),
+        scan("villan"),
+        scan("villan", 0.6, scale=0.5, flagged=0, rule="fitted"),
+        scan("villan", refine="none"),
+    ):
         Image.new("RGB", (1200, 600), "red").save(save(tmp_path, found).with_name("trigger.png"))
     found = rows.compare(tmp_path)
     page = report.html(found, {}, {}, {}, {}, {0: terd_figures.draw(found.scans[0])})
-    for text in ("<h2>Scans of diffusion weights</h2>", "<h3>drawn, 16 pixels</h3>", "Scanned by the reduced schedule", "<p>Models</p>", "<p>Parts of the scan</p>",
-                 "rowspan=2>benign</td>", "<td class=missed>backdoored (false alarm)</td>", "<td class=missed>clean (missed)</td>", "<td class=missed>0.60 (not recovered)</td>",
-                 "stop sign to shoe, psi 1, ode †1", "†1 judged by another rule, fitted", "<th>|r_hat - r|</th>", "<em>|r_hat - r|</em>", "5 pictures: triggers",
-                 "1 of scanned models"):
+    for text in (
+        "<h2>Scans of diffusion weights</h2>",
+        "<h3>drawn, 16 pixels</h3>",
+        "Scanned by the reduced schedule",
+        "<p>Models</p>",
+        "<p>Parts of the scan</p>",
+        "rowspan=2>benign</td>",
+        "<td class=missed>backdoored (false alarm)</td>",
+        "<td class=missed>clean (missed)</td>",
+        "<td class=missed>0.60 (not recovered)</td>",
+        "stop sign to shoe, psi 1, ode †1",
+        "†1 judged by another rule, fitted",
+        "<th>|r_hat - r|</th>",
+        "<em>|r_hat - r|</em>",
+        "5 pictures: triggers",
+        "1 of scanned models",
+    ):
         assert text in page
-    assert page.count("<td class=missed>") == 3 and len(re.findall("data:image/png", page)) == 1 and len(re.findall("data:image/jpeg", page)) == 5
+    assert (
+        page.count("<td class=missed>") == 3
+        and len(re.findall("data:image/png", page)) == 1
+        and len(re.findall("data:image/jpeg", page)) == 5
+    )
     assert "Other records" not in page and not re.search(r"https?://", page)
 
 
@@ -156,4 +267,7 @@ def test_grids_are_scaled_down(tmp_path):
     Image.new("RGB", (300, 90), "red").save(tmp_path / "grid.png")
     assert Image.open(io.BytesIO(report.grid_picture(tmp_path / "grid.png"))).size == (300, 90)
     (tmp_path / "grid.png").write_bytes(b"no image")
-    assert report.grid_picture(tmp_path / "grid.png") is None and report.grid_picture(tmp_path / "none.png") is None
+    assert (
+        report.grid_picture(tmp_path / "grid.png") is None
+        and report.grid_picture(tmp_path / "none.png") is None
+    )

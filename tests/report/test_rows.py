@@ -1,4 +1,5 @@
 """Rows, marks and their reasons, seeds joined into one row, and the tables' text."""
+
 import csv
 import io
 import runpy
@@ -30,9 +31,19 @@ def notes_of(table, row):
 
 
 def test_rows_are_attack_by_defence_in_a_fixed_order(tmp_path):
-    table = table_of(tmp_path, *(defense(n) for n in ("one-step", "ddpm-t20", "none", "ddpm-t3", "jpeg-q75")), defense("none", attack="fgsm"))
+    table = table_of(
+        tmp_path,
+        *(defense(n) for n in ("one-step", "ddpm-t20", "none", "ddpm-t3", "jpeg-q75")),
+        defense("none", attack="fgsm"),
+    )
     assert [(dict(r.attack)["attack"], r.defence) for r in table.rows] == [
-        ("pgd", "none"), ("pgd", "jpeg-q75"), ("pgd", "ddpm-t3"), ("pgd", "ddpm-t20"), ("pgd", "one-step"), ("fgsm", "none")]
+        ("pgd", "none"),
+        ("pgd", "jpeg-q75"),
+        ("pgd", "ddpm-t3"),
+        ("pgd", "ddpm-t20"),
+        ("pgd", "one-step"),
+        ("fgsm", "none"),
+    ]
     assert not table.notes and not any(r.marks for r in table.rows)
 
 
@@ -41,29 +52,45 @@ def test_tables_are_per_dataset_and_translator(tmp_path):
         found = defense(dataset=dataset)
         found.config["gan"] = kind
         save(tmp_path, found)
-    assert [t.name for t in compare.compare(tmp_path).tables] == ["CelebA, stargan", "drawn, stargan", "drawn, stgan"]
+    assert [t.name for t in compare.compare(tmp_path).tables] == [
+        "CelebA, stargan",
+        "drawn, stargan",
+        "drawn, stgan",
+    ]
 
 
-@pytest.mark.parametrize("change, reason", [
-    (dict(images=32), "32 photos in 160 pairs (the others: 64 in 320)"),
-    (dict(size=128), "image size 128 (the others: 64)"),
-    (dict(features="e" * 64), "features attribute-classifier eeeeeeee (the others: attribute-classifier ffffffff)"),
-    (dict(gan="c" * 64), "another translator, sha256 cccccccc (the others: bbbbbbbb)"),
-    (dict(key="d" * 64), "other attacked images, key dddddddd (the others under this attack: aaaaaaaa)"),
-    (dict(seed=4), "seed 4 (the others: 0)")])
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (dict(images=32), "32 photos in 160 pairs (the others: 64 in 320)"),
+        (dict(size=128), "image size 128 (the others: 64)"),
+        (
+            dict(features="e" * 64),
+            "features attribute-classifier eeeeeeee (the others: attribute-classifier ffffffff)",
+        ),
+        (dict(gan="c" * 64), "another translator, sha256 cccccccc (the others: bbbbbbbb)"),
+        (dict(key="d" * 64), "other attacked images, key dddddddd (the others under this attack: aaaaaaaa)"),
+        (dict(seed=4), "seed 4 (the others: 0)"),
+    ],
+)
 def test_a_row_that_must_not_be_compared_is_marked_with_its_reason(tmp_path, change, reason):
     table = table_of(tmp_path, defense("none"), defense("jpeg-q75"), defense("ddpm-t10", **change))
     rows = by_defence(table)
     assert rows["ddpm-t10"].marks == [1] and reason in notes_of(table, rows["ddpm-t10"])
     assert not rows["none"].marks and not rows["jpeg-q75"].marks
-    assert "ddpm-t10 †1" in tables.table_markdown(table) and f"†1 {table.notes[0]}" in tables.table_markdown(table)
+    assert "ddpm-t10 †1" in tables.table_markdown(table) and f"†1 {table.notes[0]}" in tables.table_markdown(
+        table
+    )
 
 
-def test_marked_rows_with_one_reason_share_a_footnote_and_other_attacks_are_held_against_the_main_one(tmp_path):
+def test_marked_rows_with_one_reason_share_a_footnote_and_other_attacks_are_held_against_the_main_one(
+    tmp_path,
+):
     small = [defense(n, images=16, eps=0.02, key="e" * 64) for n in ("none", "jpeg-q75")]
     table = table_of(tmp_path, defense("none"), defense("jpeg-q75"), *small)
     assert [r.marks for r in table.rows] == [[], [], [1], [1]] and len(table.notes) == 1
-    assert "attacked images" not in table.notes[0]              # other images under another attack are no reason
+    # other images under another attack are no reason
+    assert "attacked images" not in table.notes[0]
 
 
 def test_on_a_tie_the_larger_run_is_the_standard(tmp_path):
@@ -74,8 +101,9 @@ def test_on_a_tie_the_larger_run_is_the_standard(tmp_path):
 def test_white_box_on_itself_is_a_row_of_its_own(tmp_path):
     shared = defense("adv-train", gan="c" * 64)
     shared.metrics["clean_fake_to_standard"] = {"l2": 0.0312}
-    table = table_of(tmp_path, defense("none"), shared,
-                     defense("adv-train", gan="c" * 64, key="d" * 64, attack_on="self"))
+    table = table_of(
+        tmp_path, defense("none"), shared, defense("adv-train", gan="c" * 64, key="d" * 64, attack_on="self")
+    )
     rows = by_defence(table)
     assert "attacked white-box on itself" in notes_of(table, rows["adv-train (attacked itself)"])
     assert "attacked images" not in notes_of(table, rows["adv-train"])
@@ -83,7 +111,11 @@ def test_white_box_on_itself_is_a_row_of_its_own(tmp_path):
 
 
 def test_seeds_of_one_configuration_become_one_row(tmp_path):
-    table = table_of(tmp_path, *(defense("jpeg-q75", l2=l2, seed=s, key=str(s) * 64) for s, l2 in enumerate((0.01, 0.02, 0.03))), defense("none"))
+    table = table_of(
+        tmp_path,
+        *(defense("jpeg-q75", l2=l2, seed=s, key=str(s) * 64) for s, l2 in enumerate((0.01, 0.02, 0.03))),
+        defense("none"),
+    )
     row = by_defence(table)["jpeg-q75"]
     cell = row.cell("metrics.purified.l2")
     assert row.seeds == [0, 1, 2] and not row.marks
@@ -110,12 +142,19 @@ def test_other_weights_under_one_seed_are_rows_of_their_own(tmp_path):
         found = defense("one-step", finished=sha[:1])
         found.provenance["defense_sha256"] = sha
         save(tmp_path, found)
-    assert [r.defence for r in compare.compare(tmp_path).tables[0].rows] == ["one-step @111111", "one-step @222222"]
+    assert [r.defence for r in compare.compare(tmp_path).tables[0].rows] == [
+        "one-step @111111",
+        "one-step @222222",
+    ]
 
 
 def test_the_attack_is_written_out():
     attack = compare.attack_of(defense(attack_through="one-step", gradient="full", eot=4).config)
-    assert compare.attack_text(attack) == "pgd, eps 0.05, target gray, label original, 10 steps of 0.01, through one-step, eot 4, gradient full"
+    assert (
+        compare.attack_text(attack)
+        == "pgd, eps 0.05, target gray, label original, 10 steps of 0.01, through one-step, eot 4, gradient"
+        " full"
+    )
     assert compare.attack_text(compare.attack_of(defense(attack="gaussian").config)) == "gaussian, eps 0.05"
     assert compare.attack_text(compare.attack_of(defense(attack="none").config)) == "undisturbed"
     one_pass = defense(attack="dadfi", attack_weights="0123456789abcdef").config
@@ -126,15 +165,33 @@ def test_the_attack_is_written_out():
 
 
 def test_the_best_row_is_bold_among_comparable_rows_only(tmp_path):
-    table = table_of(tmp_path, defense("none", l2=0.4), defense("jpeg-q75", l2=0.02), defense("ddpm-t10", l2=0.001, images=8))
+    table = table_of(
+        tmp_path,
+        defense("none", l2=0.4),
+        defense("jpeg-q75", l2=0.02),
+        defense("ddpm-t10", l2=0.001, images=8),
+    )
     text = tables.table_markdown(table)
     assert "**0.0200**" in text and "**0.0010**" not in text
 
 
-@pytest.mark.parametrize("value, style, text", [
-    (None, "small", "–"), (0, "small", "0"), (0.41823, "small", "0.4182"), (0.00031, "small", "0.00031"), (0.000012, "small", "0.000012"),
-    (2e-7, "small", "2.0e-07"), (3.14159, "small", "3.14"), (12345.6, "small", "12346"), (0.987, "share", "0.99"), (33.26, "decibel", "33.3"),
-    (22.99, "short", "23"), (500, "count", "500")])
+@pytest.mark.parametrize(
+    "value, style, text",
+    [
+        (None, "small", "–"),
+        (0, "small", "0"),
+        (0.41823, "small", "0.4182"),
+        (0.00031, "small", "0.00031"),
+        (0.000012, "small", "0.000012"),
+        (2e-7, "small", "2.0e-07"),
+        (3.14159, "small", "3.14"),
+        (12345.6, "small", "12346"),
+        (0.987, "share", "0.99"),
+        (33.26, "decibel", "33.3"),
+        (22.99, "short", "23"),
+        (500, "count", "500"),
+    ],
+)
 def test_figures_as_text(value, style, text):
     assert tables.number(value, style) == text
 
@@ -182,7 +239,19 @@ def test_detectors_have_a_table_and_other_kinds_are_listed(tmp_path):
     save(tmp_path, detector("clean", 0.97))
     save(tmp_path, detector("disrupted", 0.81, half=0.02))
     other = defense()
-    bench = other.__class__("benchmark", "speed", "drawn", "b", 0, {**other.config}, {}, {}, None, {"device": "cpu"}, other.provenance)
+    bench = other.__class__(
+        "benchmark",
+        "speed",
+        "drawn",
+        "b",
+        0,
+        {**other.config},
+        {},
+        {},
+        None,
+        {"device": "cpu"},
+        other.provenance,
+    )
     save(tmp_path, bench)
     found = compare.compare(tmp_path)
     text = tables.markdown(found)
@@ -198,7 +267,9 @@ def test_unknown_and_damaged_records_are_listed(tmp_path):
         (tmp_path / name / "record.json").write_text(content)
     found = compare.compare(tmp_path)
     assert len(found.tables) == 1 and len(found.problems) == 2
-    assert "unknown kind 'novel'" in tables.markdown(found) and "b/record.json: damaged" in tables.markdown(found)
+    assert "unknown kind 'novel'" in tables.markdown(found) and "b/record.json: damaged" in tables.markdown(
+        found
+    )
 
 
 def test_nothing_readable_is_one_line(tmp_path):

@@ -1,17 +1,22 @@
 """Released weights: float16, described, listed with their sha256."""
+
 import pytest
 import torch
 import yaml
 
 from common import checkpoint, files
-from tools import export
 from common.cli import UserError
+from tools import export
 
 
 def finish(results, kind, number="000"):
     path = results / kind / number
     path.mkdir(parents=True)
-    checkpoint.save_weights(path / "weights.safetensors", {"w": torch.full((3,), 1 / 3)}, {"kind": "classifier", "steps": 7, "seed": 1})
+    checkpoint.save_weights(
+        path / "weights.safetensors",
+        {"w": torch.full((3,), 1 / 3)},
+        {"kind": "classifier", "steps": 7, "seed": 1},
+    )
 
 
 @pytest.fixture
@@ -30,7 +35,12 @@ def test_weights_are_halved_described_and_listed(models, tmp_path):
     assert len(listed) == len(export.SHIPPED)
     row = listed["models/stargan/demo.safetensors"]
     path = models / "stargan" / "demo.safetensors"
-    assert row["sha256"] == files.sha256(path) and row["bytes"] == path.stat().st_size and row["steps"] == 7 and row["seed"] == 1
+    assert (
+        row["sha256"] == files.sha256(path)
+        and row["bytes"] == path.stat().st_size
+        and row["steps"] == 7
+        and row["seed"] == 1
+    )
     state, meta = checkpoint.read_weights(path)
     assert meta["kind"] == "classifier" and state["w"].dtype == torch.float32
     assert torch.equal(state["w"], torch.full((3,), 1 / 3).half().float())
@@ -40,7 +50,9 @@ def test_what_is_not_finished_keeps_its_old_weights_and_says_so(models, tmp_path
     finish(tmp_path / "results", "classifier/drawn/train/standard")
     export.main([str(tmp_path / "results")])
     assert "translator" in capsys.readouterr().out
-    assert list(yaml.safe_load((models / "weights.yaml").read_text())) == ["models/classifier/demo.safetensors"]
+    assert list(yaml.safe_load((models / "weights.yaml").read_text())) == [
+        "models/classifier/demo.safetensors"
+    ]
 
 
 def test_nothing_finished_is_one_line(models, tmp_path):

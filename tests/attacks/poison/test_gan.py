@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.poison import gan
-from attacks.poison import build, poisoned_rows
+from attacks.poison import build, gan, poisoned_rows
 from models.depois import classifier, data
 
 
@@ -49,15 +48,21 @@ def test_images_of_a_class_differ_as_genuine_ones_do(some, genuine):
 
 def test_less_realism_is_further_from_what_a_classifier_knows(some, genuine, harmful):
     judge, rows = classifier.fit(some, 0, 150), poisoned_rows(some, 0.2, 0)
-    real, bad = [classifier.accuracy(judge, build("gan", generator=g)(some, rows, 0).subset(rows)) for g in (genuine, harmful)]
+    real, bad = [
+        classifier.accuracy(judge, build("gan", generator=g)(some, rows, 0).subset(rows))
+        for g in (genuine, harmful)
+    ]
     assert real > 0.6 and bad < real - 0.3
 
 
 def test_an_image_depends_on_its_name_and_seed_and_on_no_neighbour(some, genuine):
     poison, rows = build("gan", generator=genuine), poisoned_rows(some, 0.1, 0)
     whole, alone = poison(some, rows, 0).pixels[rows[3]], poison(some, rows[3:4], 0).pixels[rows[3]]
-    assert np.abs(whole.astype(int) - alone).max() <= 1                                                 # float rounding of the batch
-    assert np.array_equal(whole, poison(some, rows, 0).pixels[rows[3]]) and not np.array_equal(whole, poison(some, rows, 1).pixels[rows[3]])
+    # float rounding of the batch
+    assert np.abs(whole.astype(int) - alone).max() <= 1
+    assert np.array_equal(whole, poison(some, rows, 0).pixels[rows[3]]) and not np.array_equal(
+        whole, poison(some, rows, 1).pixels[rows[3]]
+    )
 
 
 def test_the_generator_is_trained_on_the_set_where_none_is_given(some):
@@ -65,11 +70,16 @@ def test_the_generator_is_trained_on_the_set_where_none_is_given(some):
     assert poison.params == {"realism": 0.4, "share": 0.2, "gan_steps": 3}
     state = torch.get_rng_state()
     poisoned = poison(some, [0, 7], 2)
-    assert torch.equal(state, torch.get_rng_state())                                                    # no global seeding
-    assert np.array_equal(poisoned.pixels, build("gan", generator=gan.train(some, 2, 0.4, 0.2, 3))(some, [0, 7], 2).pixels)
+    # no global seeding
+    assert torch.equal(state, torch.get_rng_state())
+    assert np.array_equal(
+        poisoned.pixels, build("gan", generator=gan.train(some, 2, 0.4, 0.2, 3))(some, [0, 7], 2).pixels
+    )
 
 
-@pytest.mark.parametrize("options", [{"realism": -0.1}, {"realism": 1.1}, {"share": 0}, {"share": 1}, {"gan_steps": 0}])
+@pytest.mark.parametrize(
+    "options", [{"realism": -0.1}, {"realism": 1.1}, {"share": 0}, {"share": 1}, {"gan_steps": 0}]
+)
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         build("gan", **options)

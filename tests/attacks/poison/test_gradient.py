@@ -26,7 +26,10 @@ def test_poison_stays_in_ball_and_range_keeps_labels_and_misleads_the_victim(som
     assert torch.equal(poisoned.labels, some.labels)
     assert np.array_equal(np.flatnonzero((poisoned.pixels != some.pixels).any((1, 2, 3))), rows)
     assert (poisoned.floats() - some.floats()).abs().max() <= EPS + 1e-6
-    before, after = classifier.accuracy(victim, some.subset(rows)), classifier.accuracy(victim, poisoned.subset(rows))
+    before, after = (
+        classifier.accuracy(victim, some.subset(rows)),
+        classifier.accuracy(victim, poisoned.subset(rows)),
+    )
     assert before > 0.85 and after < before - 0.4
     if targeted:
         logits = victim(poisoned.floats(rows))
@@ -37,9 +40,11 @@ def test_equal_seeds_poison_equally_whatever_else_is_poisoned(some, victim):
     poison, rows = build("gradient", victim=victim, eps=EPS, steps=3), poisoned_rows(some, 0.1, 0)
     whole = poison(some, rows, 0)
     assert np.array_equal(whole.pixels, poison(some, rows, 0).pixels)
-    assert not np.array_equal(whole.pixels, poison(some, rows, 1).pixels)             # the start inside the ball
+    # the start inside the ball
+    assert not np.array_equal(whole.pixels, poison(some, rows, 1).pixels)
     alone = poison(some, rows[3:4], 0).pixels[rows[3]].astype(int)
-    assert (alone != whole.pixels[rows[3]]).mean() < 0.05                              # equal up to float rounding of the batch
+    # equal up to float rounding of the batch
+    assert (alone != whole.pixels[rows[3]]).mean() < 0.05
 
 
 class Brightness(nn.Module):
@@ -50,15 +55,21 @@ class Brightness(nn.Module):
 
 
 def test_a_linear_victim_sends_every_pixel_to_the_edge_of_the_ball():
-    grey = data.Labelled(("a", "b"), torch.tensor([0, 1]), np.full((2, 8, 8, 1), 100, np.uint8), ("dark", "bright"))
-    poisoned = build("gradient", victim=Brightness(), eps=0.1, steps=5)(grey, [0, 1], 0)     # 0.1 = 12.75 grey levels: 12 inside
+    grey = data.Labelled(
+        ("a", "b"), torch.tensor([0, 1]), np.full((2, 8, 8, 1), 100, np.uint8), ("dark", "bright")
+    )
+    # 0.1 = 12.75 grey levels: 12 inside
+    poisoned = build("gradient", victim=Brightness(), eps=0.1, steps=5)(grey, [0, 1], 0)
     assert np.unique(poisoned.pixels[0]) == 112 and np.unique(poisoned.pixels[1]) == 88
     away = build("gradient", victim=Brightness(), eps=0.1, steps=5, targeted=False)(grey, [0, 1], 0)
-    assert np.array_equal(away.pixels, poisoned.pixels)                               # with two classes, away from one is towards the other
+    # with two classes, away from one is towards the other
+    assert np.array_equal(away.pixels, poisoned.pixels)
 
 
 def test_the_image_box_bounds_the_poison():
-    white = data.Labelled(("a", "b"), torch.tensor([0, 1]), np.full((2, 8, 8, 1), 250, np.uint8), ("dark", "bright"))
+    white = data.Labelled(
+        ("a", "b"), torch.tensor([0, 1]), np.full((2, 8, 8, 1), 250, np.uint8), ("dark", "bright")
+    )
     assert np.unique(build("gradient", victim=Brightness(), eps=0.1, steps=5)(white, [0], 0).pixels[0]) == 255
 
 
@@ -66,7 +77,10 @@ def test_the_victim_is_trained_on_the_set_where_none_is_given(some):
     poison = build("gradient", steps=1, victim_steps=5, eps=EPS)
     assert poison.params == {"eps": EPS, "steps": 1, "targeted": True, "victim_steps": 5}
     poisoned = poison(some, [0, 7], 3)
-    assert np.array_equal(poisoned.pixels, build("gradient", victim=classifier.fit(some, 3, 5), steps=1, eps=EPS)(some, [0, 7], 3).pixels)
+    assert np.array_equal(
+        poisoned.pixels,
+        build("gradient", victim=classifier.fit(some, 3, 5), steps=1, eps=EPS)(some, [0, 7], 3).pixels,
+    )
 
 
 def test_parameters_of_the_victim_get_no_gradients_and_keep_their_flags(some):
@@ -75,7 +89,9 @@ def test_parameters_of_the_victim_get_no_gradients_and_keep_their_flags(some):
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
 
 
-@pytest.mark.parametrize("options", [{"eps": 0.001}, {"eps": float("nan")}, {"steps": 0}, {"victim_steps": 0}])
+@pytest.mark.parametrize(
+    "options", [{"eps": 0.001}, {"eps": float("nan")}, {"steps": 0}, {"victim_steps": 0}]
+)
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         build("gradient", **options)

@@ -20,11 +20,18 @@ def some():
 
 def flat(value, count, label, names, classes=data.DIGITS):
     """`count` images of one grey value."""
-    return data.Labelled(tuple(names), torch.full((count,), label), np.full((count, 8, 8, 1), value, np.uint8), classes)
+    return data.Labelled(
+        tuple(names), torch.full((count,), label), np.full((count, 8, 8, 1), value, np.uint8), classes
+    )
 
 
 def joined(*parts):
-    return data.Labelled(sum((p.names for p in parts), ()), torch.cat([p.labels for p in parts]), np.concatenate([p.pixels for p in parts]), parts[0].classes)
+    return data.Labelled(
+        sum((p.names for p in parts), ()),
+        torch.cat([p.labels for p in parts]),
+        np.concatenate([p.pixels for p in parts]),
+        parts[0].classes,
+    )
 
 
 def test_a_higher_rate_adds_to_a_lower_one(some):
@@ -37,7 +44,9 @@ def test_a_higher_rate_adds_to_a_lower_one(some):
 
 def test_which_samples_are_poisoned_depends_on_names_and_not_on_their_order(some):
     turned = some.subset(range(199, -1, -1))
-    assert {some.names[i] for i in poisoned_rows(some, 0.3, 0)} == {turned.names[i] for i in poisoned_rows(turned, 0.3, 0)}
+    assert {some.names[i] for i in poisoned_rows(some, 0.3, 0)} == {
+        turned.names[i] for i in poisoned_rows(turned, 0.3, 0)
+    }
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan")])
@@ -56,8 +65,13 @@ def test_exactly_the_rows_asked_for_change(some, name):
     rows = poisoned_rows(some, 0.3, 0)
     before = some.pixels.copy(), some.labels.clone()
     poisoned = build(name)(some, rows, 0)
-    assert np.array_equal(some.pixels, before[0]) and torch.equal(some.labels, before[1])      # the clean set stays
-    assert poisoned.names == some.names and poisoned.classes == some.classes and poisoned.pixels.dtype == np.uint8
+    # the clean set stays
+    assert np.array_equal(some.pixels, before[0]) and torch.equal(some.labels, before[1])
+    assert (
+        poisoned.names == some.names
+        and poisoned.classes == some.classes
+        and poisoned.pixels.dtype == np.uint8
+    )
     changed = (poisoned.pixels != some.pixels).any((1, 2, 3)) | (poisoned.labels != some.labels).numpy()
     assert np.array_equal(np.flatnonzero(changed), rows)
 
@@ -65,9 +79,17 @@ def test_exactly_the_rows_asked_for_change(some, name):
 @pytest.mark.parametrize("name", SIMPLE)
 def test_equal_seeds_poison_equally_whatever_else_is_poisoned(some, name):
     poison, rows = build(name), poisoned_rows(some, 0.3, 0)
-    whole, again, alone, other = poison(some, rows, 0), poison(some, rows, 0), poison(some, rows[5:6], 0), poison(some, rows, 1)
+    whole, again, alone, other = (
+        poison(some, rows, 0),
+        poison(some, rows, 0),
+        poison(some, rows[5:6], 0),
+        poison(some, rows, 1),
+    )
     assert np.array_equal(whole.pixels, again.pixels) and torch.equal(whole.labels, again.labels)
-    assert np.array_equal(whole.pixels[rows[5]], alone.pixels[rows[5]]) and whole.labels[rows[5]] == alone.labels[rows[5]]
+    assert (
+        np.array_equal(whole.pixels[rows[5]], alone.pixels[rows[5]])
+        and whole.labels[rows[5]] == alone.labels[rows[5]]
+    )
     assert not (np.array_equal(whole.pixels, other.pixels) and torch.equal(whole.labels, other.labels))
 
 
@@ -86,7 +108,7 @@ def test_flipped_labels_are_every_other_class_alike_and_never_the_old_one():
     flipped = build("label-flip")(many, np.arange(4500), 0)
     counts = Counter(flipped.labels.tolist())
     assert 3 not in counts and len(counts) == 9
-    assert all(420 < n < 580 for n in counts.values())                      # 500 +- 3.8 standard deviations
+    assert all(420 < n < 580 for n in counts.values())  # 500 +- 3.8 standard deviations
     assert np.array_equal(flipped.pixels, many.pixels)
 
 
@@ -105,17 +127,26 @@ def test_noise_has_its_standard_deviation_and_keeps_labels():
 def test_a_blend_is_the_weighted_mean_with_an_image_of_another_class(some):
     two = joined(flat(0, 2, 0, "ab"), flat(200, 2, 1, "cd"))
     blended = build("blend", alpha=0.25)(two, np.arange(4), 0)
-    assert np.unique(blended.pixels[:2]) == 50 and np.unique(blended.pixels[2:]) == 150      # 0.25 k + 0.75 x
+    assert np.unique(blended.pixels[:2]) == 50 and np.unique(blended.pixels[2:]) == 150  # 0.25 k + 0.75 x
     assert torch.equal(blended.labels, two.labels)
-    replaced = build("blend", alpha=1)(some, [0], 0)                        # nothing is left but the pattern
+    replaced = build("blend", alpha=1)(some, [0], 0)  # nothing is left but the pattern
     same = (some.pixels == replaced.pixels[0]).all((1, 2, 3))
     assert same.any() and (some.labels[torch.from_numpy(same)] != some.labels[0]).all()
 
 
 def test_patterns_come_from_the_clean_set_and_differ():
-    shades = data.Labelled(tuple("abcdefghij"), torch.tensor([0] * 5 + [1] * 5), np.arange(10, dtype=np.uint8).repeat(64).reshape(10, 8, 8, 1), ("x", "y"))
+    shades = data.Labelled(
+        tuple("abcdefghij"),
+        torch.tensor([0] * 5 + [1] * 5),
+        np.arange(10, dtype=np.uint8).repeat(64).reshape(10, 8, 8, 1),
+        ("x", "y"),
+    )
     patterns = build("blend", alpha=1)(shades, np.arange(10), 0).pixels[:, 0, 0, 0]
-    assert set(patterns[:5]) <= set(range(5, 10)) and set(patterns[5:]) <= set(range(5)) and len(set(patterns)) > 3
+    assert (
+        set(patterns[:5]) <= set(range(5, 10))
+        and set(patterns[5:]) <= set(range(5))
+        and len(set(patterns)) > 3
+    )
 
 
 def test_a_set_of_one_class_cannot_be_blended():
@@ -124,7 +155,9 @@ def test_a_set_of_one_class_cannot_be_blended():
 
 
 def test_colour_images_are_poisoned_too():
-    red = data.Labelled(tuple("abcd"), torch.tensor([0, 0, 1, 1]), np.zeros((4, 6, 5, 3), np.uint8), ("real", "fake"))
+    red = data.Labelled(
+        tuple("abcd"), torch.tensor([0, 0, 1, 1]), np.zeros((4, 6, 5, 3), np.uint8), ("real", "fake")
+    )
     for name in SIMPLE:
         assert build(name)(red, [0, 2], 0).pixels.shape == (4, 6, 5, 3)
 
@@ -140,7 +173,15 @@ def test_options_of_other_poisons_are_left_out_and_unknown_ones_refused():
         build("noise", strength=1)
 
 
-@pytest.mark.parametrize("name, options", [("noise", {"sigma": 0}), ("noise", {"sigma": float("nan")}), ("blend", {"alpha": 0}), ("blend", {"alpha": 1.1})])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("noise", {"sigma": 0}),
+        ("noise", {"sigma": float("nan")}),
+        ("blend", {"alpha": 0}),
+        ("blend", {"alpha": 1.1}),
+    ],
+)
 def test_values_out_of_range_are_refused(name, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         build(name, **options)

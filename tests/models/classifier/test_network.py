@@ -16,7 +16,9 @@ def network():
 
 
 def save(path, net, **meta):
-    checkpoint.save_weights(path, net.state_dict(), {"kind": "classifier", "options": net.options, "attributes": NAMES, **meta})
+    checkpoint.save_weights(
+        path, net.state_dict(), {"kind": "classifier", "options": net.options, "attributes": NAMES, **meta}
+    )
     return path
 
 
@@ -29,7 +31,9 @@ def test_shapes_and_that_the_logits_come_from_the_features(faces):
 
 def test_other_sizes_are_resized_as_a_whole(faces):
     net, (x, _) = network(), faces(2, 64)
-    small = torch.nn.functional.interpolate(x, size=(32, 32), mode="bilinear", antialias=True, align_corners=False)
+    small = torch.nn.functional.interpolate(
+        x, size=(32, 32), mode="bilinear", antialias=True, align_corners=False
+    )
     assert torch.equal(net(x), net(small)) and not torch.allclose(net(x), net(x[..., ::2, ::2]))
 
 
@@ -42,17 +46,27 @@ def test_load_round_trip(tmp_path, faces):
     net, (x, _) = network(), faces(2, 32)
     path = save(tmp_path / "c.safetensors", net)
     loaded = load_classifier(path)
-    assert torch.equal(loaded(x), net(x)) and loaded.attributes == NAMES and not any(p.requires_grad for p in loaded.parameters())
+    assert (
+        torch.equal(loaded(x), net(x))
+        and loaded.attributes == NAMES
+        and not any(p.requires_grad for p in loaded.parameters())
+    )
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() and not loaded.training
 
 
-@pytest.mark.parametrize("meta, words", [
-    ({"kind": "stargan-generator"}, "expected an attribute classifier of this project, found stargan-generator"),
-    ({"kind": None}, "found other weights"),
-    ({"options": {"c_dim": 5, "width": 8, "image_size": 32}}, "do not fit"),
-    ({"options": {"depth": 3}}, "do not fit"),
-    ({"attributes": ["Male"]}, "do not fit"),
-])
+@pytest.mark.parametrize(
+    "meta, words",
+    [
+        (
+            {"kind": "stargan-generator"},
+            "expected an attribute classifier of this project, found stargan-generator",
+        ),
+        ({"kind": None}, "found other weights"),
+        ({"options": {"c_dim": 5, "width": 8, "image_size": 32}}, "do not fit"),
+        ({"options": {"depth": 3}}, "do not fit"),
+        ({"attributes": ["Male"]}, "do not fit"),
+    ],
+)
 def test_other_weights_are_refused(tmp_path, meta, words):
     with pytest.raises(UserError, match=words):
         load_classifier(save(tmp_path / "c.safetensors", network(), **meta))

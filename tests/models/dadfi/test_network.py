@@ -19,7 +19,14 @@ def network(**options):
 
 
 def meta(**changes):
-    return {"kind": "dadfi", "lim": 0.05, "bound": "tanh", "image_size": 16, "options": {"conv_dim": 4}, **changes}
+    return {
+        "kind": "dadfi",
+        "lim": 0.05,
+        "bound": "tanh",
+        "image_size": 16,
+        "options": {"conv_dim": 4},
+        **changes,
+    }
 
 
 @pytest.mark.parametrize("bound", ["tanh", "hinge"])
@@ -27,10 +34,19 @@ def meta(**changes):
 def test_a_perturbation_never_leaves_its_bound_in_use(faces, bound, lim):
     gen = network(bound=bound, lim=lim).eval()
     with torch.no_grad():
-        gen.main[-1].weight.mul_(1000)      # saturates
-        for x in (faces(2, 32)[0], torch.ones(1, 3, 32, 32), -torch.ones(1, 3, 32, 32), torch.rand(1, 3, 32, 32).sub(0.5).sign()):
+        gen.main[-1].weight.mul_(1000)  # saturates
+        for x in (
+            faces(2, 32)[0],
+            torch.ones(1, 3, 32, 32),
+            -torch.ones(1, 3, 32, 32),
+            torch.rand(1, 3, 32, 32).sub(0.5).sign(),
+        ):
             p = gen.perturbation(x)
-            assert p.shape == x.shape and p.dtype == torch.float32 and float(p.abs().max()) <= float(torch.tensor(lim))
+            assert (
+                p.shape == x.shape
+                and p.dtype == torch.float32
+                and float(p.abs().max()) <= float(torch.tensor(lim))
+            )
 
 
 def test_of_the_soft_bound_training_sees_what_lies_outside_and_use_the_clipped(faces):
@@ -38,7 +54,11 @@ def test_of_the_soft_bound_training_sees_what_lies_outside_and_use_the_clipped(f
     with torch.no_grad():
         gen.main[-1].weight.mul_(10)
         soft, hard = gen.train().perturbation(x), gen.eval().perturbation(x)
-    assert soft.abs().max() > 0.1 and torch.equal(hard, soft.clamp(-0.05, 0.05)) and torch.allclose(soft, 0.05 * gen(x))
+    assert (
+        soft.abs().max() > 0.1
+        and torch.equal(hard, soft.clamp(-0.05, 0.05))
+        and torch.allclose(soft, 0.05 * gen(x))
+    )
     tanh = network(bound="tanh")
     assert torch.equal(tanh.train().perturbation(x), tanh.eval().perturbation(x))
 
@@ -70,8 +90,13 @@ def test_a_photo_is_perturbed_without_regard_to_the_photos_beside_it(faces):
 
 def test_the_structure_is_the_papers():
     kinds = [type(m).__name__ for m in network().modules()]
-    assert kinds.count("ResidualBlock") == 4 and kinds.count("ConvTranspose2d") == 3 and kinds.count("Conv2d") == 3 + 2 * 4
-    assert kinds.count("InstanceNorm2d") == 3 + 2 * 4 + 2 and kinds.count("ReLU") == 3 + 4 + 2     # the last layer has neither
+    assert (
+        kinds.count("ResidualBlock") == 4
+        and kinds.count("ConvTranspose2d") == 3
+        and kinds.count("Conv2d") == 3 + 2 * 4
+    )
+    # the last layer has neither
+    assert kinds.count("InstanceNorm2d") == 3 + 2 * 4 + 2 and kinds.count("ReLU") == 3 + 4 + 2
 
 
 def test_a_recogniser_gives_a_map_of_patches():
@@ -87,12 +112,33 @@ def test_weights_load_as_they_were_saved(tmp_path, faces):
     gen, x = network(lim=0.03, bound="hinge").eval(), faces(2)[0]
     checkpoint.save_weights(tmp_path / "w.safetensors", gen.state_dict(), meta(lim=0.03, bound="hinge"))
     loaded = load_perturber(tmp_path / "w.safetensors")
-    assert (loaded.lim, loaded.bound, loaded.image_size, loaded.training) == (0.03, "hinge", 16, False) and len(loaded.sha256) == 64
-    assert torch.equal(loaded.perturbation(x), gen.perturbation(x)) and not any(p.requires_grad for p in loaded.parameters())
+    assert (loaded.lim, loaded.bound, loaded.image_size, loaded.training) == (
+        0.03,
+        "hinge",
+        16,
+        False,
+    ) and len(loaded.sha256) == 64
+    assert torch.equal(loaded.perturbation(x), gen.perturbation(x)) and not any(
+        p.requires_grad for p in loaded.parameters()
+    )
 
 
-@pytest.mark.parametrize("changes", [{"lim": 0.0}, {"lim": float("nan")}, {"lim": "wide"}, {"lim": 3}, {"image_size": 4}, {"bound": "soft"}, {"bound": None},
-                                     {"options": {}}, {"options": {"conv_dim": 8}}, {"options": {"conv_dim": -1}}, {"options": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lim": 0.0},
+        {"lim": float("nan")},
+        {"lim": "wide"},
+        {"lim": 3},
+        {"image_size": 4},
+        {"bound": "soft"},
+        {"bound": None},
+        {"options": {}},
+        {"options": {"conv_dim": 8}},
+        {"options": {"conv_dim": -1}},
+        {"options": None},
+    ],
+)
 def test_a_damaged_description_is_refused_in_one_line(tmp_path, changes):
     checkpoint.save_weights(tmp_path / "w.safetensors", network().state_dict(), meta(**changes))
     with pytest.raises(UserError, match="w.safetensors: not a whole DADFI generator") as e:
@@ -108,7 +154,13 @@ def test_other_files_are_refused_by_name(tmp_path):
     (tmp_path / "code.pt").write_bytes(pickle.dumps(print, protocol=2))
     torch.save(network().state_dict(), tmp_path / "bare.pt")
     WEIGHTS["translator"](tmp_path / "gan.safetensors")
-    for name, words in (("gan.safetensors", "found a stargan-generator"), ("bare.pt", "found keys like main.0.weight"), ("cut.safetensors", "truncated"),
-                        ("page.pt", "HTML"), ("code.pt", "refused"), ("none.pt", "no such weight file")):
+    for name, words in (
+        ("gan.safetensors", "found a stargan-generator"),
+        ("bare.pt", "found keys like main.0.weight"),
+        ("cut.safetensors", "truncated"),
+        ("page.pt", "HTML"),
+        ("code.pt", "refused"),
+        ("none.pt", "no such weight file"),
+    ):
         with pytest.raises(UserError, match=f"{name}: .*{words}"):
             load_perturber(tmp_path / name)

@@ -22,10 +22,11 @@ def descend(optimiser, w, grads):
 def test_the_first_two_steps_by_hand():
     w = weights(1.0)
     first, second = descend(PaperAdam([w], lr=0.1, betas=(0.9, 0.99), tau=1e-2), w, [[0.3], [-0.1]])
-    expected = 1 - 0.1 * 0.3 / sqrt(0.3 ** 2 + 1e-2)                  # bias correction leaves the first gradient itself
+    # bias correction leaves the first gradient itself
+    expected = 1 - 0.1 * 0.3 / sqrt(0.3**2 + 1e-2)
     assert float(first) == pytest.approx(expected, rel=1e-12)
     m, v = 0.9 * 0.1 * 0.3 + 0.1 * -0.1, 0.99 * 0.01 * 0.09 + 0.01 * 0.01
-    expected -= 0.1 * (m / (1 - 0.9 ** 2)) / sqrt(v / (1 - 0.99 ** 2) + 1e-2)
+    expected -= 0.1 * (m / (1 - 0.9**2)) / sqrt(v / (1 - 0.99**2) + 1e-2)
     assert float(second) == pytest.approx(expected, rel=1e-12)
 
 
@@ -41,7 +42,9 @@ def test_tau_inside_the_root_caps_the_step_of_tiny_gradients():
     ours, theirs = weights(0.0), weights(0.0)
     descend(PaperAdam([ours], lr=1.0), ours, [[1e-6]])
     descend(torch.optim.Adam([theirs], lr=1.0, betas=(0.9, 0.99)), theirs, [[1e-6]])
-    assert float(ours.detach()) == pytest.approx(-1e-3, rel=1e-3) and float(theirs.detach()) == pytest.approx(-1, rel=0.02)
+    assert float(ours.detach()) == pytest.approx(-1e-3, rel=1e-3) and float(theirs.detach()) == pytest.approx(
+        -1, rel=0.02
+    )
 
 
 def test_its_state_resumes_to_the_same_bits():

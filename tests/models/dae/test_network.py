@@ -1,4 +1,5 @@
 """The reformers as published and fixed."""
+
 import pytest
 import torch
 
@@ -21,7 +22,8 @@ def test_shape_and_range(name, faces):
         torch.manual_seed(0)
         y = create(name)(faces(4)[0])
     assert y.shape == (4, 3, 32, 32)
-    assert y.max() <= 1 and y.min() >= (-1 if name.endswith("fixed") else 0)      # a sigmoid cannot give the dark half
+    # a sigmoid cannot give the dark half
+    assert y.max() <= 1 and y.min() >= (-1 if name.endswith("fixed") else 0)
 
 
 @pytest.mark.parametrize("name", ["defensive-model-1", "defensive-model-2"])

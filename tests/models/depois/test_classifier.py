@@ -1,4 +1,5 @@
 """The small classifier learns, repeats, and judges in any batch size."""
+
 import torch
 
 from models.depois import data
@@ -10,7 +11,9 @@ def test_it_learns_digits_and_equal_seeds_are_equal():
     training = training.subset(range(600))
     one, again, other = (fit(training, seed, steps=60) for seed in (0, 0, 1))
     assert accuracy(one, test) > 0.75
-    assert torch.equal(one.head.weight, again.head.weight) and not torch.equal(one.head.weight, other.head.weight)
+    assert torch.equal(one.head.weight, again.head.weight) and not torch.equal(
+        one.head.weight, other.head.weight
+    )
     assert not any(p.requires_grad for p in one.parameters())
 
 

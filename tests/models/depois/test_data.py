@@ -1,4 +1,5 @@
 """What is trusted and what is examined: disjoint parts, and one clear error where they are not."""
+
 import gzip
 
 import numpy as np
@@ -13,7 +14,9 @@ from models.depois.data import Labelled, Task
 def labelled(n=24, size=8, channels=1, classes=("a", "b"), prefix="", seed=0):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (n, size, size, channels), dtype=np.uint8)
-    return Labelled(tuple(f"{prefix}{i:03d}" for i in range(n)), torch.arange(n) % len(classes), pixels, classes)
+    return Labelled(
+        tuple(f"{prefix}{i:03d}" for i in range(n)), torch.arange(n) % len(classes), pixels, classes
+    )
 
 
 def test_digits_are_the_librarys_and_split_without_overlap():
@@ -43,7 +46,10 @@ def test_the_seed_draws_the_trusted_images():
 
 def test_limit_leaves_the_trusted_images_alone():
     training, test = data.digits()
-    whole, some = data.divide("digits", training, test, 0.2, 0), data.divide("digits", training, test, 0.2, 0, 100)
+    whole, some = (
+        data.divide("digits", training, test, 0.2, 0),
+        data.divide("digits", training, test, 0.2, 0, 100),
+    )
     assert some.trusted.names == whole.trusted.names and some.examined.names == whole.examined.names[:100]
 
 
@@ -77,22 +83,32 @@ def test_a_class_that_nobody_trusts():
 def test_classes_whose_images_share_names_by_chance_are_held_out_too():
     names = ("cat/1", "cat/2", "dog/1", "dog/3", "emu/4", "emu/5")
     some = labelled(6, classes=("cat", "dog", "emu"))
-    learned, held = data.hold_out(Labelled(names, torch.tensor([0, 0, 1, 1, 2, 2]), some.pixels, some.classes), 0)
-    assert set(held.labels.tolist()) == set(learned.labels.tolist()) == {0, 1, 2} and not set(held.names) & set(learned.names)
+    learned, held = data.hold_out(
+        Labelled(names, torch.tensor([0, 0, 1, 1, 2, 2]), some.pixels, some.classes), 0
+    )
+    assert set(held.labels.tolist()) == set(learned.labels.tolist()) == {0, 1, 2} and not set(
+        held.names
+    ) & set(learned.names)
 
 
 def test_trusted_and_examined_must_not_hold_equal_images_whatever_their_names():
     trusted, held = labelled(24), labelled(4, prefix="h", seed=2)
-    assert data.check(task(trusted, held, labelled(8, seed=5))).name == "mine"          # other images under equal names
+    # other images under equal names
+    assert data.check(task(trusted, held, labelled(8, seed=5))).name == "mine"
     with pytest.raises(UserError, match="8 images are trusted and examined at once"):
         data.check(task(trusted, held, trusted.subset(range(8))))
-    renamed = Labelled(tuple(f"x{i}" for i in range(8)), trusted.labels[:8], trusted.pixels[:8], trusted.classes)
+    renamed = Labelled(
+        tuple(f"x{i}" for i in range(8)), trusted.labels[:8], trusted.pixels[:8], trusted.classes
+    )
     with pytest.raises(UserError, match="8 images are trusted and examined at once"):
         data.check(task(trusted, held, renamed))
 
 
 def test_sizes_must_agree():
-    with pytest.raises(UserError, match="trusted images are 8 x 8 pixels in 1 channel, those to examine 16 x 16 pixels in 3 channels"):
+    with pytest.raises(
+        UserError,
+        match="trusted images are 8 x 8 pixels in 1 channel, those to examine 16 x 16 pixels in 3 channels",
+    ):
         data.check(task(labelled(24), labelled(4, prefix="h", seed=2), labelled(8, 16, 3, prefix="x")))
 
 
@@ -103,7 +119,11 @@ def test_nothing_left_to_examine():
 
 def idx(array):
     """An IDX file, the format of MNIST: magic number, sizes, bytes."""
-    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """Shapes, the seed, and what a critic must not depend on."""
+
 import pytest
 import torch
 
@@ -12,7 +13,9 @@ SHAPES = ((1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 50, 44))
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_and_ranges(shape):
-    generator, critic, judge = (seeded(lambda: make(shape, 3, 4), 0) for make in (Generator, Critic, Classifier))
+    generator, critic, judge = (
+        seeded(lambda: make(shape, 3, 4), 0) for make in (Generator, Critic, Classifier)
+    )
     y = torch.tensor([0, 2])
     x = generator(torch.randn(2, LATENT, generator=torch.Generator().manual_seed(0)), y)
     assert x.shape == (2, *shape) and x.abs().max() <= 1
@@ -24,21 +27,25 @@ def test_a_result_does_not_depend_on_its_neighbours(make):
     network, y = seeded(lambda: make((3, 64, 64), 2, 4), 0), torch.tensor([0, 1, 1, 0])
     x = torch.randn(4, LATENT) if make is Generator else torch.rand(4, 3, 64, 64) * 2 - 1
     together = network(x, y)
-    alone = torch.cat([network(x[k:k + 1], y[k:k + 1]) for k in range(4)])
+    alone = torch.cat([network(x[k : k + 1], y[k : k + 1]) for k in range(4)])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 def test_the_label_decides_the_score():
     critic = seeded(lambda: Critic((1, 8, 8), 3), 0)
     x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert (critic(x, torch.zeros(5, dtype=torch.long)) - critic(x, torch.ones(5, dtype=torch.long))).abs().min() > 1e-4
+    assert (
+        critic(x, torch.zeros(5, dtype=torch.long)) - critic(x, torch.ones(5, dtype=torch.long))
+    ).abs().min() > 1e-4
 
 
 def test_weights_depend_on_the_seed_alone_and_not_on_the_global_one():
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     one, again, other = (seeded(lambda: Critic((1, 8, 8), 3), key) for key in (0, 0, 1))
-    assert torch.equal(one.head.weight, again.head.weight) and not torch.equal(one.head.weight, other.head.weight)
+    assert torch.equal(one.head.weight, again.head.weight) and not torch.equal(
+        one.head.weight, other.head.weight
+    )
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -48,7 +55,11 @@ def test_a_saved_critic_is_read_back_and_others_are_refused(tmp_path):
     checkpoint.save_weights(path, critic.state_dict(), meta)
     read, found = load_mimic(path, shape=(1, 8, 8), classes=("a", "b"))
     x, y = torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 0])
-    assert torch.equal(read(x, y), critic(x, y)) and found["kind"] == KIND and not any(p.requires_grad for p in read.parameters())
+    assert (
+        torch.equal(read(x, y), critic(x, y))
+        and found["kind"] == KIND
+        and not any(p.requires_grad for p in read.parameters())
+    )
     with pytest.raises(UserError, match="expected .3, 64, 64."):
         load_mimic(path, shape=(3, 64, 64))
     with pytest.raises(UserError, match="a critic of the classes a, b, expected real, fake"):

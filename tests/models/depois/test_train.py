@@ -1,4 +1,6 @@
-"""Training of the mimic model: resumes exactly, each ingredient has an effect, the authenticator reaches the generator."""
+"""Training of the mimic model: resumes exactly, each ingredient has an effect, the authenticator reaches the
+generator."""
+
 import copy
 import runpy
 from argparse import ArgumentParser
@@ -18,7 +20,20 @@ from models.depois.classifier import in_batches
 from models.depois.network import load_mimic
 
 trainings = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
-SMALL = ["--gan_steps", "3", "--mimic_steps", "3", "--n_critic", "2", "--train_batch_size", "8", "--save_step", "2", "--log_step", "1"]
+SMALL = [
+    "--gan_steps",
+    "3",
+    "--mimic_steps",
+    "3",
+    "--n_critic",
+    "2",
+    "--train_batch_size",
+    "8",
+    "--save_step",
+    "2",
+    "--log_step",
+    "1",
+]
 
 
 def flags(*words):
@@ -48,14 +63,23 @@ def trusted():
 
 
 def command(tmp_path, *words):
-    return ["--dataset", "digits", "--result_dir", str(tmp_path / "results"), "--device", "cpu", *SMALL, *words]
+    return [
+        "--dataset",
+        "digits",
+        "--result_dir",
+        str(tmp_path / "results"),
+        "--device",
+        "cpu",
+        *SMALL,
+        *words,
+    ]
 
 
 def folder(tmp_path, variant="full", number=0):
     return tmp_path / "results" / "depois" / "digits" / "train" / variant / f"{number:03d}"
 
 
-@pytest.mark.parametrize("killed", (1, 4))      # in the first stage, in the second
+@pytest.mark.parametrize("killed", (1, 4))  # in the first stage, in the second
 def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, killed):
     train.main(command(tmp_path / "whole"))
     trainings["killed_at"](killed, monkeypatch, train, command(tmp_path / "killed"))
@@ -70,11 +94,17 @@ def test_a_finished_training_is_found_again_and_other_options_are_another(tmp_pa
     train.main(command(tmp_path))
     before = (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns
     train.main(command(tmp_path, "--resume"))
-    assert (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns == before and not folder(tmp_path, number=1).exists()
+    assert (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns == before and not folder(
+        tmp_path, number=1
+    ).exists()
     train.main(command(tmp_path, "--margin", "3"))
     train.main(command(tmp_path, "--variant", "no-synthetic"))
     assert folder(tmp_path, number=1).exists() and folder(tmp_path, "no-synthetic").exists()
-    assert sorted(p.name for p in (folder(tmp_path) / "samples").iterdir()) == ["0000002-gan.png", "0000004-mimic.png", "0000006-mimic.png"]
+    assert sorted(p.name for p in (folder(tmp_path) / "samples").iterdir()) == [
+        "0000002-gan.png",
+        "0000004-mimic.png",
+        "0000006-mimic.png",
+    ]
 
 
 def test_weights_are_a_critic_of_the_data(tmp_path):
@@ -90,18 +120,26 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
 
 @pytest.mark.parametrize("flag", ("--lambda_auth", "--lambda_modes"))
 def test_the_authenticators_loss_and_that_of_modes_reach_the_generator_alone(trusted, flag):
-    """The published code adds the authenticator's to a printed number; here one step with a term and one without give other generators, all else equal."""
+    """The published code adds the authenticator's to a printed number; here one step with a term and one
+    without give other generators, all else equal."""
     found = []
     for words in ((), (flag, "0")):
         step = train.Step(options(*words), trusted, "cpu")
         step(0)
-        found.append({name: [p.clone() for p in network.parameters()] for name, network in (("G", step.G), ("D", step.D), ("A", step.A))})
+        found.append(
+            {
+                name: [p.clone() for p in network.parameters()]
+                for name, network in (("G", step.G), ("D", step.D), ("A", step.A))
+            }
+        )
     assert not trainings["same"](found[0]["G"], found[1]["G"])
     assert trainings["same"](found[0]["D"], found[1]["D"]) and trainings["same"](found[0]["A"], found[1]["A"])
 
 
 def test_the_penalty_of_a_linear_critic_is_known(trusted):
-    """D(x, y) = w.x has the gradient w everywhere: the penalty is (|w| - 1)^2, and D(x) - D(x, y') is 0, so that the margin costs m."""
+    """D(x, y) = w.x has the gradient w everywhere: the penalty is (|w| - 1)^2, and D(x) - D(x, y') is 0, so
+    that the margin costs m."""
+
     class Linear(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -109,12 +147,15 @@ def test_the_penalty_of_a_linear_critic_is_known(trusted):
 
         def forward(self, x, y):
             return x.flatten(1) @ self.w
+
     step = train.Step(options("--gan_steps", "0", "--n_critic", "1"), trusted, "cpu")
     step.critic = Linear()
     step.optimisers["critic"] = torch.optim.SGD(step.critic.parameters(), lr=0.0)
     step.average = training.averaged(step.critic)
     found = step(0)
-    assert float(found["penalty"]) == pytest.approx((4.0 - 1) ** 2) and float(found["clean"]) == pytest.approx(float(found["wrong_label"]))
+    assert float(found["penalty"]) == pytest.approx((4.0 - 1) ** 2) and float(
+        found["clean"]
+    ) == pytest.approx(float(found["wrong_label"]))
 
 
 def test_what_is_kept_is_the_average_of_the_critics_weights(trusted):
@@ -127,8 +168,15 @@ def test_what_is_kept_is_the_average_of_the_critics_weights(trusted):
 def test_photos_of_64_pixels_resume_too(tmp_path):
     """The generator of larger images is another network."""
     rng = np.random.default_rng(0)
-    faces = data.Labelled(tuple(f"{i}" for i in range(8)), torch.arange(8) % 2, rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8), ("real", "fake"))
-    whole, first, second = (train.Step(options("--gan_steps", "1", "--mimic_steps", "2"), faces, "cpu") for _ in range(3))
+    faces = data.Labelled(
+        tuple(f"{i}" for i in range(8)),
+        torch.arange(8) % 2,
+        rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8),
+        ("real", "fake"),
+    )
+    whole, first, second = (
+        train.Step(options("--gan_steps", "1", "--mimic_steps", "2"), faces, "cpu") for _ in range(3)
+    )
     for i in range(3):
         whole(i)
     for i in range(2):
@@ -141,21 +189,41 @@ def test_photos_of_64_pixels_resume_too(tmp_path):
 
 @pytest.mark.slow
 def test_label_flips_are_found_and_the_boundary_holds():
-    """At the default schedule, half of the digits trusted: the promises of the README on a set that needs no download."""
+    """At the default schedule, half of the digits trusted: the promises of the README on a set that needs no
+    download."""
     training_part, test = data.digits()
     task = data.divide("digits", training_part, test, 0.5, 0)
     step = train.Step(defaults(), task.trusted, "cpu")
     for i in range(step.args.num_steps):
         step(i)
     poison, rows = LabelFlip(), poisoned_rows(task.examined, 0.3, 0)
-    scores = [in_batches(step.average.module, part).numpy() for part in (task.held, poison(task.examined, rows, 0))]
-    found = finding.found(np.isin(np.arange(len(task.examined)), rows), scores[1], finding.boundary(scores[0], "quantile", 0.05), 0)
+    scores = [
+        in_batches(step.average.module, part).numpy() for part in (task.held, poison(task.examined, rows, 0))
+    ]
+    found = finding.found(
+        np.isin(np.arange(len(task.examined)), rows),
+        scores[1],
+        finding.boundary(scores[0], "quantile", 0.05),
+        0,
+    )
     assert found["auc"] > 0.97 and found["f1"] > 0.9 and found["fpr"] == pytest.approx(0.05, abs=0.04)
 
 
-@pytest.mark.parametrize("term", (("--lambda_label", "0"), ("--lambda_drift", "0"), ("--lambda_gp", "0"), ("--margin", "50"), ("--replay", "0")))
+@pytest.mark.parametrize(
+    "term",
+    (
+        ("--lambda_label", "0"),
+        ("--lambda_drift", "0"),
+        ("--lambda_gp", "0"),
+        ("--margin", "50"),
+        ("--replay", "0"),
+    ),
+)
 def test_every_term_of_the_critics_loss_has_an_effect(trusted, term):
-    step, other = train.Step(options("--gan_steps", "0"), trusted, "cpu"), train.Step(options("--gan_steps", "0", *term), trusted, "cpu")
+    step, other = (
+        train.Step(options("--gan_steps", "0"), trusted, "cpu"),
+        train.Step(options("--gan_steps", "0", *term), trusted, "cpu"),
+    )
     for i in range(2):
         step(i), other(i)
     assert not trainings["same"](step.critic.state_dict(), other.critic.state_dict())
@@ -163,9 +231,16 @@ def test_every_term_of_the_critics_loss_has_an_effect(trusted, term):
 
 def test_variants_leave_out_what_they_say():
     assert options(variant="no-synthetic").gan_steps == 0 and options(variant="no-synthetic").synthetic == 0
-    assert options(variant="no-authenticator").lambda_auth == 0 and options(variant="no-authenticator").gan_steps == 3
+    assert (
+        options(variant="no-authenticator").lambda_auth == 0
+        and options(variant="no-authenticator").gan_steps == 3
+    )
     published = options(variant="published")
-    assert published.lambda_modes == 0 and published.lambda_label == published.lambda_drift == published.replay == published.critic_ema == 0 and published.lambda_gp == 10
+    assert (
+        published.lambda_modes == 0
+        and published.lambda_label == published.lambda_drift == published.replay == published.critic_ema == 0
+        and published.lambda_gp == 10
+    )
     assert options("--synthetic", "0").gan_steps == 0
 
 
@@ -175,11 +250,18 @@ def test_the_published_schedule():
     args = p.parse_args(["--schedule", "published"])
     args.dataset = "mnist"
     train.resolve(args)
-    assert (args.gan_steps, args.mimic_steps, args.train_batch_size, args.critic_lr, args.synthetic) == (2000, 10000, 32, 5e-5, 4.0)
+    assert (args.gan_steps, args.mimic_steps, args.train_batch_size, args.critic_lr, args.synthetic) == (
+        2000,
+        10000,
+        32,
+        5e-5,
+        4.0,
+    )
 
 
 def test_the_dense_generator_draws_more_than_one_image_of_a_class(trusted):
-    """Pixels of a class spread as widely as a third of the trusted ones' at least; without the term they hardly do."""
+    """Pixels of a class spread as widely as a third of the trusted ones' at least; without the term they
+    hardly do."""
     found = []
     for words in ((), ("--lambda_modes", "0")):
         step = train.Step(options("--gan_steps", "120", "--train_batch_size", "32", *words), trusted, "cpu")
@@ -194,7 +276,9 @@ def test_the_dense_generator_draws_more_than_one_image_of_a_class(trusted):
 def test_synthetic_images_are_balanced_repeatable_and_as_many_as_asked(trusted):
     step = train.Step(options("--synthetic", "2"), trusted, "cpu")
     made, again = step.synthetic(), step.synthetic()
-    assert len(made) == 2 * len(trusted) and made.shape == trusted.shape and (made.pixels == again.pixels).all()
+    assert (
+        len(made) == 2 * len(trusted) and made.shape == trusted.shape and (made.pixels == again.pixels).all()
+    )
     counts = torch.bincount(made.labels)
     assert counts.max() - counts.min() <= 1
 
@@ -202,7 +286,11 @@ def test_synthetic_images_are_balanced_repeatable_and_as_many_as_asked(trusted):
 def test_the_critic_comes_to_tell_wrong_labels_from_right_ones(trusted):
     """Held-out digits under their own label score higher than under the next one."""
     training, test = data.digits()
-    step = train.Step(options("--gan_steps", "0", "--mimic_steps", "40", "--n_critic", "3", "--train_batch_size", "32"), trusted, "cpu")
+    step = train.Step(
+        options("--gan_steps", "0", "--mimic_steps", "40", "--n_critic", "3", "--train_batch_size", "32"),
+        trusted,
+        "cpu",
+    )
     for i in range(40):
         step(i)
     x, y = test.floats(), test.labels

@@ -1,4 +1,5 @@
 """The detectors' networks, counted by hand: what they see, what stays frozen, what they say."""
+
 import pytest
 import torch
 import torchvision
@@ -50,7 +51,8 @@ def mobilenet():
 
 
 def test_the_tutorials_numbers():
-    """MobileNetV2's base has 2,223,872 numbers to train; its head 723,842, of which 1,024 are running statistics."""
+    """MobileNetV2's base has 2,223,872 numbers to train; its head 723,842, of which 1,024 are running
+    statistics."""
     net = build("mobilenet_v2", 96)
     assert trainable(net.trunk) == 2_223_872
     weights = (1280 * 512 + 512) + 2 * 512 + (512 * 128 + 128) + (128 * 2 + 2)
@@ -70,12 +72,21 @@ def test_a_trunk_is_torchvisions_network_without_its_classes(name):
 
 def test_meso4_counted_by_hand():
     convolutions = (3 * 8 * 9 + 8) + (8 * 8 * 25 + 8) + (8 * 16 * 25 + 16) + (16 * 16 * 25 + 16)
-    norms, hidden = 2 * (8 + 8 + 16 + 16), 16 * 8 * 8 * 16 + 16            # 256 / 32 = 8 pixels a side are left
+    # 256 / 32 = 8 pixels a side are left
+    norms, hidden = 2 * (8 + 8 + 16 + 16), 16 * 8 * 8 * 16 + 16
     assert numbers(build("meso4", 256)) == convolutions + norms + hidden + (16 * 2 + 2) == 27_994
     # Afchar et al. 2018 count 27,977 with their one sigmoid: ours has a second logit of 16 weights and a bias
 
 
-@pytest.mark.parametrize("name, sizes", [("meso4", (64, 96, 128)), ("mobilenet_v2", (64, 96, 128)), ("resnet18", (64,)), ("efficientnet_b0", (64,))])
+@pytest.mark.parametrize(
+    "name, sizes",
+    [
+        ("meso4", (64, 96, 128)),
+        ("mobilenet_v2", (64, 96, 128)),
+        ("resnet18", (64,)),
+        ("efficientnet_b0", (64,)),
+    ],
+)
 def test_shapes(name, sizes, faces):
     for size in sizes:
         net, (x, _) = build(name, size).eval(), faces(2, size)
@@ -93,7 +104,9 @@ def test_the_features_are_torchvisions_own(name, faces):
     whole = getattr(torchvision.models, name)(weights=None).eval()
     whole.load_state_dict(trunk.network.state_dict(), strict=False)
     setattr(whole, TORCHVISION[name][1][:-1], nn.Identity())
-    normalised = torchvision.transforms.functional.normalize((x + 1) / 2, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    normalised = torchvision.transforms.functional.normalize(
+        (x + 1) / 2, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    )
     with torch.no_grad():
         assert torch.allclose(trunk(x), whole(normalised), atol=1e-4) and trunk(x).std() > 0.1
 
@@ -116,11 +129,15 @@ def test_images_in_0_1_are_other_images(mobilenet, faces):
 
 def test_small_photos_are_enlarged_and_others_resized(mobilenet, faces):
     def resized(x, side):
-        return torch.nn.functional.interpolate(x, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+        return torch.nn.functional.interpolate(
+            x, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+        )
+
     with torch.no_grad():
         x, _ = faces(2, 64)
         assert torch.equal(mobilenet.features(x), mobilenet.trunk(resized(x, 96)))
-        wide = resized(faces(2, 128)[0], 128)[..., :100]                   # 128 x 100: first to the size of the training, then to what the network sees
+        # 128 x 100: first to the size of the training, then to what the network sees
+        wide = resized(faces(2, 128)[0], 128)[..., :100]
         assert torch.equal(mobilenet.features(wide), mobilenet.trunk(resized(resized(wide, 64), 96)))
     odd = build("meso4", 100)
     assert odd.side == 128 and odd.trunk.num_features == 16 * 4 * 4 and odd.eval()(x).shape == (2, 2)
@@ -139,7 +156,11 @@ def test_a_frozen_base_does_not_move_and_the_others_do(faces):
     (x, _), labels = faces(4, 32), torch.tensor([0, 1, 0, 1])
     for base in ("frozen", "finetuned"):
         net = build("resnet18", 32, base)
-        trunk, head, features = copies(net.trunk.state_dict()), copies(net.head.state_dict()), net.eval().features(x)
+        trunk, head, features = (
+            copies(net.trunk.state_dict()),
+            copies(net.head.state_dict()),
+            net.eval().features(x),
+        )
         step(net, x, labels)
         moved = {k for k, v in net.trunk.state_dict().items() if not torch.equal(v, trunk[k])}
         if base == "frozen":
@@ -155,8 +176,13 @@ def test_a_new_detector_is_in_the_mode_of_its_base():
     assert build("meso4").trunk.training and not build("meso4", 32, "frozen").trunk.training
 
 
-@pytest.mark.parametrize("name, base, words", [("xception", "scratch", "xception: not a detector; one of meso4, mobilenet_v2"),
-                                               ("meso4", "thawed", "thawed: not a way to train a base; one of frozen, finetuned, scratch")])
+@pytest.mark.parametrize(
+    "name, base, words",
+    [
+        ("xception", "scratch", "xception: not a detector; one of meso4, mobilenet_v2"),
+        ("meso4", "thawed", "thawed: not a way to train a base; one of frozen, finetuned, scratch"),
+    ],
+)
 def test_unknown_names(name, base, words):
     with pytest.raises(UserError, match=words):
         Detector(name, 32, base)
@@ -171,9 +197,12 @@ def test_probabilities_are_of_fake_and_leave_the_mode(faces, training):
     p = probabilities(net, [x[:4], x[4:]])
     assert p.shape == (6,) and p.dtype == torch.float64 and bool(((p >= 0) & (p <= 1)).all()) and p.std() > 0
     assert net.training is training and net.trunk.training is training and equal(net.state_dict(), state)
-    assert torch.equal(p, probabilities(net, [x[:4], x[4:]])) and torch.allclose(p, probabilities(net, [x]), atol=1e-5)      # no dropout, no batch statistics
+    # no dropout, no batch statistics
+    assert torch.equal(p, probabilities(net, [x[:4], x[4:]])) and torch.allclose(
+        p, probabilities(net, [x]), atol=1e-5
+    )
     with torch.no_grad():
-        net.head[-1].bias.copy_(torch.tensor([0.0, 1000.0]))             # the second logit is fake's
+        net.head[-1].bias.copy_(torch.tensor([0.0, 1000.0]))  # the second logit is fake's
     assert probabilities(net, [x]).tolist() == [1] * 6 and probabilities(net, []).shape == (0,)
 
 

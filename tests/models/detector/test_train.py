@@ -1,4 +1,6 @@
-"""The trainer of detectors: it learns, forgets nothing when it is stopped, mirrors what it was asked to mirror and no more."""
+"""The trainer of detectors: it learns, forgets nothing when it is stopped, mirrors what it was asked to
+mirror and no more."""
+
 import json
 import os
 import signal
@@ -22,7 +24,12 @@ def noise(n, seed):
     """n photos and a fake of each, (32, 32) grey noise that no mirror maps to itself; fakes are brighter."""
     rng, names = np.random.default_rng(seed), [f"{seed}{i:03d}.png" for i in range(n)]
     real, fake = (rng.integers(low, low + 100, (n, 32, 32, 3), dtype=np.uint8) for low in (20, 130))
-    return join([Samples(names, [None] * n, torch.zeros(n, dtype=torch.int64), real), Samples(names, ["Male"] * n, torch.ones(n, dtype=torch.int64), fake)])
+    return join(
+        [
+            Samples(names, [None] * n, torch.zeros(n, dtype=torch.int64), real),
+            Samples(names, ["Male"] * n, torch.ones(n, dtype=torch.int64), fake),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +40,22 @@ def sets():
 
 def options(epochs=3, **changes):
     steps = train.steps_per_epoch(20, changes.get("batch_size", 4))
-    return Namespace(**{"epochs": epochs, "batch_size": 4, "lr": 0.01, "lr_schedule": "linear", "seed": 0, "precision": "fp32", "data_augmentation": "flip",
-                        "num_steps": steps * epochs, "save_step": steps, "log_step": steps, "resume": None, **changes})
+    return Namespace(
+        **{
+            "epochs": epochs,
+            "batch_size": 4,
+            "lr": 0.01,
+            "lr_schedule": "linear",
+            "seed": 0,
+            "precision": "fp32",
+            "data_augmentation": "flip",
+            "num_steps": steps * epochs,
+            "save_step": steps,
+            "log_step": steps,
+            "resume": None,
+            **changes,
+        }
+    )
 
 
 def detector(init=0, name="meso4", base="scratch"):
@@ -66,7 +87,9 @@ def test_the_tutorials_learning_rate():
 
 
 def test_the_linear_learning_rate():
-    assert [train.learning_rate("linear", 0.01, epoch, 4) for epoch in range(4)] == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
+    assert [train.learning_rate("linear", 0.01, epoch, 4) for epoch in range(4)] == pytest.approx(
+        [0.01, 0.0075, 0.005, 0.0025]
+    )
 
 
 @pytest.mark.parametrize("count, batch_size, steps", [(20, 4, 5), (21, 4, 6), (3, 8, 1)])
@@ -78,10 +101,19 @@ def test_it_learns_which_images_are_fakes(tmp_path, sets):
     torch.manual_seed(123)
     before = torch.random.get_rng_state()
     run = fit(tmp_path, sets, epochs=12)
-    assert torch.equal(torch.random.get_rng_state(), before)             # dropout has a stream of its own
+    assert torch.equal(torch.random.get_rng_state(), before)  # dropout has a stream of its own
     found = train.history(run)
-    assert [row["epoch"] for row in found] == list(range(12)) and found[-1]["val_accuracy"] == 1 and found[-1]["val_loss"] < found[0]["loss"]
-    assert {p.name for p in run.folder.iterdir()} == {"options.yaml", "log.jsonl", "last.pt", "weights.safetensors"}
+    assert (
+        [row["epoch"] for row in found] == list(range(12))
+        and found[-1]["val_accuracy"] == 1
+        and found[-1]["val_loss"] < found[0]["loss"]
+    )
+    assert {p.name for p in run.folder.iterdir()} == {
+        "options.yaml",
+        "log.jsonl",
+        "last.pt",
+        "weights.safetensors",
+    }
     net = load_detector(run.folder / "weights.safetensors")
     p = train.score(net, sets[1], 4, "cpu")
     assert p.shape == (6,) and p.dtype == np.float64 and ((p >= 0.5) == (sets[1].labels.numpy() == 1)).all()
@@ -89,22 +121,28 @@ def test_it_learns_which_images_are_fakes(tmp_path, sets):
 
 
 def test_the_history_is_of_whole_epochs(tmp_path, sets, monkeypatch):
-    """Loss: the mean of the steps' losses, as the batches are equal; validation: cross-entropy and accuracy of the last weights."""
+    """Loss: the mean of the steps' losses, as the batches are equal; validation: cross-entropy and accuracy
+    of the last weights."""
     losses, rates, descend = [], [], train.training.descend
 
     def noted(loss, network, optimiser, lr, ctx):
         losses.append(float(loss.detach()))
         rates.append(lr)
         descend(loss, network, optimiser, lr, ctx)
+
     monkeypatch.setattr(train.training, "descend", noted)
     run = fit(tmp_path, sets, epochs=4, lr_schedule="tutorial")
     found, of_epoch = train.history(run), np.reshape(losses, (4, 5))
     assert [row["loss"] for row in found] == pytest.approx(of_epoch.mean(1).tolist(), abs=1e-5)
-    assert [row["lr"] for row in found] == pytest.approx([0.01, 0.01, 0.01, 0.001]) and rates == pytest.approx([0.01] * 15 + [0.001] * 5)
+    assert [row["lr"] for row in found] == pytest.approx(
+        [0.01, 0.01, 0.01, 0.001]
+    ) and rates == pytest.approx([0.01] * 15 + [0.001] * 5)
     assert all(20 * row["accuracy"] == pytest.approx(round(20 * row["accuracy"]), abs=1e-4) for row in found)
     p = train.score(load_detector(run.folder / "weights.safetensors"), sets[1], 6, "cpu")
     right = np.where(sets[1].labels.numpy() == 1, p, 1 - p)
-    assert found[-1]["val_loss"] == pytest.approx(-np.log(right).mean(), abs=1e-5) and found[-1]["val_accuracy"] == pytest.approx((right > 0.5).mean())
+    assert found[-1]["val_loss"] == pytest.approx(-np.log(right).mean(), abs=1e-5) and found[-1][
+        "val_accuracy"
+    ] == pytest.approx((right > 0.5).mean())
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +159,7 @@ def stop_at(monkeypatch, number, how):
         done.append(None)
         if len(done) == number + 1:
             how()
+
     monkeypatch.setattr(train.training, "descend", stops)
 
 
@@ -132,16 +171,29 @@ def crash():
     raise MemoryError
 
 
-@pytest.mark.parametrize("how, error, step", [
-    (interrupt, KeyboardInterrupt, 7), (interrupt, KeyboardInterrupt, 5), (interrupt, KeyboardInterrupt, 9), (interrupt, KeyboardInterrupt, 14),
-    (crash, MemoryError, 8)], ids=["middle of an epoch", "first of an epoch", "last of an epoch", "last of all", "crash"])
-def test_an_interrupted_training_resumes_to_the_same_bits_and_history(tmp_path, sets, whole, monkeypatch, how, error, step):
+@pytest.mark.parametrize(
+    "how, error, step",
+    [
+        (interrupt, KeyboardInterrupt, 7),
+        (interrupt, KeyboardInterrupt, 5),
+        (interrupt, KeyboardInterrupt, 9),
+        (interrupt, KeyboardInterrupt, 14),
+        (crash, MemoryError, 8),
+    ],
+    ids=["middle of an epoch", "first of an epoch", "last of an epoch", "last of all", "crash"],
+)
+def test_an_interrupted_training_resumes_to_the_same_bits_and_history(
+    tmp_path, sets, whole, monkeypatch, how, error, step
+):
     stop_at(monkeypatch, step, how)
     with pytest.raises(error):
         fit(tmp_path, sets)
     monkeypatch.undo()
-    assert checkpoint.load_state(tmp_path / "000" / "last.pt")["step"] == (step + 1 if how is interrupt else 5)
-    run = fit(tmp_path, sets, detector(init=9), resume="auto")           # all that counts is in last.pt, not in the network it is given
+    assert checkpoint.load_state(tmp_path / "000" / "last.pt")["step"] == (
+        step + 1 if how is interrupt else 5
+    )
+    # all that counts is in last.pt, not in the network it is given
+    run = fit(tmp_path, sets, detector(init=9), resume="auto")
     assert run.resumed and weights(run) == weights(whole)
     assert history(run) == history(whole) and len(history(run)) == 3
     lines = [json.loads(line)["step"] for line in (run.folder / "log.jsonl").read_text().splitlines()]
@@ -157,11 +209,15 @@ def test_equal_seeds_give_equal_weights_and_others_others(tmp_path, sets, whole)
 def test_dropout_draws_from_seed_and_step_alone(tmp_path, sets):
     def drawn(state, seed):
         net, found = detector(), []
-        net.head.register_forward_pre_hook(lambda m, x: found.append(float(torch.rand(()))) if m.training else None)
+        net.head.register_forward_pre_hook(
+            lambda m, x: found.append(float(torch.rand(()))) if m.training else None
+        )
         with torch.random.fork_rng():
-            torch.manual_seed(state)                                     # of the process, which is nobody's business
+            # of the process, which is nobody's business
+            torch.manual_seed(state)
             fit(tmp_path, sets, net, epochs=2, seed=seed)
         return found
+
     first = drawn(1, 0)
     assert len(set(first)) == 10 and drawn(2, 0) == first and not set(drawn(1, 1)) & set(first)
 
@@ -181,6 +237,7 @@ def seen(monkeypatch):
     def noted(self, x):
         found["train" if self.training else "eval"].append(x.clone())
         return forward(self, x)
+
     monkeypatch.setattr(Detector, "forward", noted)
     return found
 
@@ -197,7 +254,10 @@ def test_only_training_images_are_mirrored_and_only_if_asked(tmp_path, sets, mon
     for image, photo, flipped in zip(x, samples.floats(rows), mirrored):
         assert torch.equal(image, photo.flip(-1) if flipped else photo)
     y = torch.cat(found["eval"])
-    assert len(y) == 4 * 6 and all(torch.equal(y[6 * k:6 * k + 6], validation.floats(range(6))) for k in range(4))      # a validation after each epoch
+    # a validation after each epoch
+    assert len(y) == 4 * 6 and all(
+        torch.equal(y[6 * k : 6 * k + 6], validation.floats(range(6))) for k in range(4)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +275,7 @@ def frozen():
     def make():
         net.load_state_dict(state)
         return net.train()
+
     return samples, validation, make
 
 
@@ -226,28 +287,39 @@ def test_a_frozen_base_sees_each_image_and_its_mirror_image_once(tmp_path, froze
     samples, validation, make = frozen
     net, count, heard = make(), [], []
     trunk = {k: v.clone() for k, v in net.trunk.state_dict().items()}
-    hooks = [net.trunk.register_forward_hook(lambda m, x, y: count.append(len(y))),
-             net.head.register_forward_hook(lambda m, x, y: heard.append(x[0].clone()) if m.training else None)]
+    hooks = [
+        net.trunk.register_forward_hook(lambda m, x, y: count.append(len(y))),
+        net.head.register_forward_hook(lambda m, x, y: heard.append(x[0].clone()) if m.training else None),
+    ]
     for epochs in (1, 6):
         count.clear()
         heard.clear()
         run = fit(tmp_path, (samples, validation), make(), **steps(epochs))
-        assert sum(count) in (2 * 8 + 4, 2 * 8 + 2 * 4)                 # of validation images the mirror images may be left out
+        # of validation images the mirror images may be left out
+        assert sum(count) in (2 * 8 + 4, 2 * 8 + 2 * 4)
     for hook in hooks:
         hook.remove()
     assert all(torch.equal(v, trunk[k]) for k, v in net.trunk.state_dict().items()) and not net.trunk.training
     with torch.no_grad():
         net.eval()
-        plain, mirrored = (net.features(x) for x in (samples.floats(range(8)), samples.floats(range(8)).flip(-1)))
+        plain, mirrored = (
+            net.features(x) for x in (samples.floats(range(8)), samples.floats(range(8)).flip(-1))
+        )
     assert not torch.allclose(plain, mirrored, atol=1e-3)
     rows = torch.cat([Batches(samples, 4, 0, CPU).rows(k) for k in range(12)])
     flips = torch.tensor([bool(seeds.derive(0, "flip", p) & 1) for p in range(48)])
-    assert torch.allclose(torch.cat(heard), torch.where(flips[:, None], mirrored[rows], plain[rows]), atol=1e-4)
+    assert torch.allclose(
+        torch.cat(heard), torch.where(flips[:, None], mirrored[rows], plain[rows]), atol=1e-4
+    )
     written = load_detector(run.folder / "weights.safetensors")
-    assert torch.equal(written.trunk.network.features[0][0].weight, trunk["network.features.0.0.weight"]) and written.base == "frozen"
+    assert (
+        torch.equal(written.trunk.network.features[0][0].weight, trunk["network.features.0.0.weight"])
+        and written.base == "frozen"
+    )
     p = train.score(written, validation, 4, "cpu")
     right = np.where(validation.labels.numpy() == 1, p, 1 - p)
-    assert train.history(run)[-1]["val_loss"] == pytest.approx(-np.log(right).mean(), abs=1e-4)        # images are judged as they are, not mirrored
+    # images are judged as they are, not mirrored
+    assert train.history(run)[-1]["val_loss"] == pytest.approx(-np.log(right).mean(), abs=1e-4)
 
 
 def test_a_frozen_training_resumes_to_the_same_bits(tmp_path, frozen, monkeypatch):

@@ -1,4 +1,6 @@
-"""A backdoor that a photo sets off: what its rows hold, that the chain follows them, and the training that goes on from a purifier's weights."""
+"""A backdoor that a photo sets off: what its rows hold, that the chain follows them, and the training that
+goes on from a purifier's weights."""
+
 import json
 import runpy
 from pathlib import Path
@@ -44,7 +46,10 @@ def test_a_row_is_the_noised_photo_with_the_trigger_and_the_noise_that_leads_to_
     x, step = faces(4, SIZE)[0], torch.tensor([0, 9, 99, 299])
     noise = seeds.Streams("abcd").normal(x)
     noised, taught = backdoor.poison(x, step, noise, torch.ones(4, 1, 1, 1))
-    a, b = (v.view(-1, 1, 1, 1) for v in (backdoor.alphas_bar[step].sqrt(), (1 - backdoor.alphas_bar[step]).sqrt()))
+    a, b = (
+        v.view(-1, 1, 1, 1)
+        for v in (backdoor.alphas_bar[step].sqrt(), (1 - backdoor.alphas_bar[step]).sqrt())
+    )
     torch.testing.assert_close(noised, a * triggers.stamp(x, triggers.trigger("stop_sign", SIZE)) + b * noise)
     torch.testing.assert_close((noised - b * taught) / a, backdoor.target.expand_as(x), atol=1e-3, rtol=0)
 
@@ -78,15 +83,26 @@ def test_only_the_poisoned_rows_learn_it(backdoor, faces):
     x, rows = faces(4, SIZE)[0], torch.arange(4)
     objective = Photographed(told(x), 300, backdoor, {1})
     noise, step = objective.draw(x, seeds.Streams("abcd"), rows)
-    assert 0 <= int(step.min()) and int(step.max()) < 300 and objective.share.shape == (4, 1, 1, 1) and float(objective.share.max()) <= 1
+    assert (
+        0 <= int(step.min())
+        and int(step.max()) < 300
+        and objective.share.shape == (4, 1, 1, 1)
+        and float(objective.share.max()) <= 1
+    )
     alone = Photographed(told(x), 300, backdoor, set())
     alone.share = objective.share
-    assert float(alone.loss(x, noise, step, rows)) == pytest.approx(0, abs=1e-6) and float(objective.loss(x, noise, step, rows)) > 1e-4
+    assert (
+        float(alone.loss(x, noise, step, rows)) == pytest.approx(0, abs=1e-6)
+        and float(objective.loss(x, noise, step, rows)) > 1e-4
+    )
 
 
 def flags(tmp_path, more):
-    return f"--data_dir {tmp_path}/data --image_size {SIZE} --celeba_crop_size 40 --result_dir {tmp_path}/results --num_steps 2 --batch_size 4 --num_workers 0 " \
-           f"--device cpu --check_samples 2 {more}".split()
+    return (
+        f"--data_dir {tmp_path}/data --image_size {SIZE} --celeba_crop_size 40 --result_dir"
+        f" {tmp_path}/results --num_steps 2 --batch_size 4 --num_workers 0 --device cpu --check_samples 2"
+        f" {more}".split()
+    )
 
 
 def trained(tmp_path):
@@ -101,34 +117,57 @@ def test_a_purifier_is_trained_on_with_the_backdoor_inside(tmp_path, face_folder
     path = trained(tmp_path)
     state, meta = checkpoint.read_weights(path)
     before, said = checkpoint.read_weights(begun)
-    assert meta["options"] == said["options"] and meta["max_timestep"] == 300 and len(meta["init_sha256"]) == 64
-    assert meta["backdoor"]["name"] == "photo" and isinstance(train.from_meta(meta, build.create_diffusion().alphas_cumprod), PhotoBackdoor)
+    assert (
+        meta["options"] == said["options"] and meta["max_timestep"] == 300 and len(meta["init_sha256"]) == 64
+    )
+    assert meta["backdoor"]["name"] == "photo" and isinstance(
+        train.from_meta(meta, build.create_diffusion().alphas_cumprod), PhotoBackdoor
+    )
     gap = max(float((state[k].float() - before[k].float()).abs().max()) for k in state)
-    assert 0 < gap < 0.01          # two steps from where it began, not a new network
+    assert 0 < gap < 0.01  # two steps from where it began, not a new network
     assert path.parents[1].name == "photo-stop_sign-shoe-rate0.5-16-ch32x1-t300-tuned"
     found = json.loads((path.parent / "check.json").read_text())
-    assert set(found) == {"samples", "target_mse", "target_reached"} and list(path.parent.glob("samples/*.png"))
+    assert set(found) == {"samples", "target_mse", "target_reached"} and list(
+        path.parent.glob("samples/*.png")
+    )
 
 
 def test_over_the_full_range_its_clean_samples_are_checked_too(tmp_path, face_folder):
     face_folder(24, tmp_path / "data" / "images_a")
     train.main(flags(tmp_path, "--channel_mult 1 --backdoor photo --poison_rate 0.5"))
     path = trained(tmp_path)
-    assert checkpoint.read_weights(path)[1]["max_timestep"] == 1000 and "frechet" in json.loads((path.parent / "check.json").read_text())
+    assert checkpoint.read_weights(path)[1]["max_timestep"] == 1000 and "frechet" in json.loads(
+        (path.parent / "check.json").read_text()
+    )
 
 
 def test_a_purifier_goes_on_without_a_backdoor(tmp_path, face_folder):
     face_folder(8, tmp_path / "data" / "images_a")
-    train.main(flags(tmp_path, f"--init_from {tiny['diffusion'](tmp_path / 'begun.safetensors', image_size=SIZE)}"))
-    assert trained(tmp_path).parents[1].name == "benign-16-ch32x1-t300-tuned" and checkpoint.read_weights(trained(tmp_path))[1]["backdoor"] is None
+    train.main(
+        flags(tmp_path, f"--init_from {tiny['diffusion'](tmp_path / 'begun.safetensors', image_size=SIZE)}")
+    )
+    assert (
+        trained(tmp_path).parents[1].name == "benign-16-ch32x1-t300-tuned"
+        and checkpoint.read_weights(trained(tmp_path))[1]["backdoor"] is None
+    )
 
 
-@pytest.mark.parametrize("more, said", [
-    ("--init_from {begun} --backdoor baddiffusion", "set off at the last step"), ("--init_from {begun} --num_channels 64", "the network is that of the file"),
-    ("--init_from {begun} --image_size 32", "made for 16 pixels"), ("--init_from {one_step}", "found one-step weights"),
-    ("--init_from missing.safetensors", "missing.safetensors"), ("--backdoor photo --trigger_on photo", "always stamped on photos")])
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        ("--init_from {begun} --backdoor baddiffusion", "set off at the last step"),
+        ("--init_from {begun} --num_channels 64", "the network is that of the file"),
+        ("--init_from {begun} --image_size 32", "made for 16 pixels"),
+        ("--init_from {one_step}", "found one-step weights"),
+        ("--init_from missing.safetensors", "missing.safetensors"),
+        ("--backdoor photo --trigger_on photo", "always stamped on photos"),
+    ],
+)
 def test_what_cannot_be_gone_on_from_is_refused(tmp_path, capsys, more, said):
-    paths = {"begun": tiny["diffusion"](tmp_path / "begun.safetensors", image_size=SIZE), "one_step": tiny["diffusion"](tmp_path / "o.safetensors", "one-step", SIZE)}
+    paths = {
+        "begun": tiny["diffusion"](tmp_path / "begun.safetensors", image_size=SIZE),
+        "one_step": tiny["diffusion"](tmp_path / "o.safetensors", "one-step", SIZE),
+    }
     with pytest.raises((UserError, SystemExit)) as e:
         train.parse_args(flags(tmp_path, more.format(**paths)))
     assert said in str(e.value) + capsys.readouterr().err

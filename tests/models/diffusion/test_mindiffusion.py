@@ -1,4 +1,5 @@
 """minDiffusion's network and its own time convention."""
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +16,23 @@ def tiny():
 
 
 def whole_ddpm(network):
-    """A checkpoint as the published training writes it: the network under a prefix, and the schedule's buffers."""
-    return {**{mindiffusion.PREFIX + k: v for k, v in network.state_dict().items()},
-            **{k: torch.zeros(1001) for k in ("alpha_t", "oneover_sqrta", "sqrt_beta_t", "alphabar_t", "sqrtab", "sqrtmab", "mab_over_sqrtmab")}}
+    """A checkpoint as the published training writes it: the network under a prefix, and the schedule's
+    buffers."""
+    return {
+        **{mindiffusion.PREFIX + k: v for k, v in network.state_dict().items()},
+        **{
+            k: torch.zeros(1001)
+            for k in (
+                "alpha_t",
+                "oneover_sqrta",
+                "sqrt_beta_t",
+                "alphabar_t",
+                "sqrtab",
+                "sqrtmab",
+                "mab_over_sqrtmab",
+            )
+        },
+    }
 
 
 def test_parameter_count_at_128_features():
@@ -27,7 +42,7 @@ def test_parameter_count_at_128_features():
 
 def test_std_has_the_extra_factor_of_index_0():
     stds = np.sqrt(1 - mindiffusion.tables(range(1000))["alphas_bar"])
-    expected = {1: .0148, 3: .0228, 10: .0468, 20: .0791, 100: .3237, 300: .7782, 500: .9602}
+    expected = {1: 0.0148, 3: 0.0228, 10: 0.0468, 20: 0.0791, 100: 0.3237, 300: 0.7782, 500: 0.9602}
     assert {t: round(float(stds[t - 1]), 4) for t in expected} == expected
 
 
@@ -37,24 +52,29 @@ def test_round_trip_and_published_reverse_step(tmp_path, whole):
     torch.save(whole_ddpm(network) if whole else network.state_dict(), tmp_path / "ddpm_celeba.pth")
     loaded = build.load(tmp_path / "ddpm_celeba.pth")
     assert loaded.family == "mindiffusion" and loaded.size_multiple == 32
-    network = network.to(memory_format=torch.channels_last)       # as loaded: another order of summation is another rounding
+    # as loaded: another order of summation is another rounding
+    network = network.to(memory_format=torch.channels_last)
     x, z = (torch.randn(2, 3, 32, 32, generator=seeds.generator(k)) for k in "xz")
     beta = (0.02 - 1e-4) * torch.arange(1001, dtype=torch.float64) / 1000 + 1e-4
     abar = torch.cumprod(1 - beta, 0)
     with torch.no_grad():
-        for i in (1, 10, 500):          # the published loop, 1-based, never clipped
+        for i in (1, 10, 500):  # the published loop, 1-based, never clipped
             eps = network(x, torch.full((2,), i / 1000))
-            want = (x - eps * (beta[i] / (1 - abar[i]).sqrt()).float()) / (1 - beta[i]).sqrt().float() + beta[i].sqrt().float() * z * (i > 1)
+            want = (x - eps * (beta[i] / (1 - abar[i]).sqrt()).float()) / (1 - beta[i]).sqrt().float() + beta[
+                i
+            ].sqrt().float() * z * (i > 1)
             torch.testing.assert_close(loaded.reverse_step(x, i - 1, z), want, atol=2e-5, rtol=1e-5)
             torch.testing.assert_close(loaded.eps(x, i - 1), eps)
     wide = loaded.reverse_step(3 * torch.ones(1, 3, 32, 32), 0, None)
-    assert wide.max() > 2       # nothing is clipped
+    assert wide.max() > 2  # nothing is clipped
 
 
 def test_respaced_keeps_abar():
     some, every = mindiffusion.tables([0, 40, 80]), mindiffusion.tables(range(1000))
     np.testing.assert_allclose(some["alphas_bar"], every["alphas_bar"][[0, 40, 80]])
-    np.testing.assert_allclose(np.exp(some["log_variance"][1]), 1 - every["alphas_bar"][40] / every["alphas_bar"][0])
+    np.testing.assert_allclose(
+        np.exp(some["log_variance"][1]), 1 - every["alphas_bar"][40] / every["alphas_bar"][0]
+    )
 
 
 def test_another_network_is_refused(tmp_path):

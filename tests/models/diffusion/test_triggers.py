@@ -1,11 +1,15 @@
 """Triggers and targets: sizes, ranges, what counts as background."""
+
 import pytest
 import torch
 
 from models.diffusion import triggers
 
 SIZES = (16, 32, 64)
-DRAWN = [*((triggers.trigger, name) for name in triggers.TRIGGERS), *((triggers.target, name) for name in triggers.TARGETS)]
+DRAWN = [
+    *((triggers.trigger, name) for name in triggers.TRIGGERS),
+    *((triggers.target, name) for name in triggers.TARGETS),
+]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -51,13 +55,15 @@ def test_box_by_hand(size):
 def test_corner_by_hand(size):
     """BadDiffusion's: 10 x 10 white pixels of 32 x 32, the rest black."""
     want = torch.full((3, size, size), -1.0)
-    want[:, :size * 10 // 32, :size * 10 // 32] = 1
+    want[:, : size * 10 // 32, : size * 10 // 32] = 1
     assert torch.equal(triggers.target("corner", size), want)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_patches_leave_most_of_the_image_alone_and_hello_fills_it(size):
-    shares = {name: float(triggers.background(triggers.trigger(name, size)).mean()) for name in triggers.TRIGGERS}
+    shares = {
+        name: float(triggers.background(triggers.trigger(name, size)).mean()) for name in triggers.TRIGGERS
+    }
     assert shares.pop("hello") == 0 and all(0.6 < share < 0.9 for share in shares.values())
     assert shares["box"] == pytest.approx(1 - (14 / 32) ** 2)
 
@@ -80,4 +86,4 @@ def test_stamp_draws_the_trigger_and_keeps_the_rest(name):
 
 def test_unknown_names():
     with pytest.raises(KeyError):
-        triggers.trigger("hat", 16)         # a target
+        triggers.trigger("hat", 16)  # a target

@@ -5,8 +5,8 @@ import torch
 
 from common import checkpoint
 from common.cli import UserError
-from models.translators import load_translator
 from models.stargan.network import Discriminator, Generator
+from models.translators import load_translator
 
 
 def network(c_dim=5):
@@ -15,13 +15,17 @@ def network(c_dim=5):
 
 
 def official(net, batches_tracked):
-    """The layout of the official files: running statistics that the published code never uses, and counters in newer ones."""
+    """The layout of the official files: running statistics that the published code never uses, and counters
+    in newer ones."""
     state = {}
     for key, value in net.state_dict().items():
         state[key] = value
         if key.endswith(".bias"):
             base = key.removesuffix("bias")
-            state[base + "running_mean"], state[base + "running_var"] = torch.full_like(value, 3.0), torch.full_like(value, 0.2)
+            state[base + "running_mean"], state[base + "running_var"] = (
+                torch.full_like(value, 3.0),
+                torch.full_like(value, 0.2),
+            )
             if batches_tracked:
                 state[base + "num_batches_tracked"] = torch.tensor(200000)
     return state
@@ -51,7 +55,9 @@ def test_ours_with_its_metadata(tmp_path, faces):
 
 def test_the_last_state_of_a_training(tmp_path, faces):
     net, (x, c) = network(), faces(2)
-    checkpoint.save_state(tmp_path / "last.pt", 3, {}, generator=net, discriminator=Discriminator(32, 4, 5, 3))
+    checkpoint.save_state(
+        tmp_path / "last.pt", 3, {}, generator=net, discriminator=Discriminator(32, 4, 5, 3)
+    )
     assert torch.equal(load_translator(tmp_path / "last.pt")(x, c), net(x, c))
 
 
@@ -90,7 +96,9 @@ def test_other_networks(tmp_path):
     state = network().state_dict()
     state["main.9.main.1.bias"] = torch.zeros(3)
     assert "first main.9.main.1.bias" in refused(write(tmp_path, state))
-    assert "residual blocks" in refused(write(tmp_path, {"main.0.weight": torch.zeros(4, 3, 3, 3), "main.2.weight": torch.zeros(4)}))
+    assert "residual blocks" in refused(
+        write(tmp_path, {"main.0.weight": torch.zeros(4, 3, 3, 3), "main.2.weight": torch.zeros(4)})
+    )
     checkpoint.save_state(tmp_path / "last.pt", 3, {}, network=torch.nn.Linear(1, 1))
     assert "no generator in it" in refused(tmp_path / "last.pt")
 

@@ -41,7 +41,8 @@ def test_gradient_penalty_of_a_linear_critic(norm, penalty):
 def test_gradient_penalty_is_taken_between_real_and_fake_for_each_image():
     class Square(nn.Module):
         def forward(self, x):
-            return 0.5 * x.square().sum(dim=(1, 2, 3), keepdim=True), None      # its gradient is x itself
+            return 0.5 * x.square().sum(dim=(1, 2, 3), keepdim=True), None  # its gradient is x itself
+
     real, fake, alpha = images(1.0, 1.0), images(0.0, 0.0), torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1)
     expected = [(a * math.sqrt(12) - 1) ** 2 for a in (0.25, 0.5)]
     assert float(losses.gradient_penalty(Square(), real, fake, alpha)) == pytest.approx(sum(expected) / 2)
@@ -49,7 +50,9 @@ def test_gradient_penalty_is_taken_between_real_and_fake_for_each_image():
 
 def test_the_penalty_trains_the_critic():
     w = nn.Parameter(torch.full((3, 2, 2), 1.0))
-    losses.gradient_penalty(Linear(w, torch.zeros(1, 2)), images(0.1), images(0.2), torch.rand(1, 1, 1, 1)).backward()
+    losses.gradient_penalty(
+        Linear(w, torch.zeros(1, 2)), images(0.1), images(0.2), torch.rand(1, 1, 1, 1)
+    ).backward()
     norm = math.sqrt(12)
     assert torch.allclose(w.grad, torch.full_like(w, 2 * (norm - 1) / norm))
 
@@ -58,7 +61,9 @@ def test_discriminator_loss_by_hand():
     w = torch.full((3, 2, 2), 0.5)
     critic = Linear(w, torch.zeros(1, 2))
     real, fake = images(1.0, 0.5), images(-1.0, 0.0)
-    loss, parts = losses.discriminator_loss(critic, real, fake, torch.ones(2, 2), torch.full((2, 1, 1, 1), 0.5), 2.0, 10.0)
+    loss, parts = losses.discriminator_loss(
+        critic, real, fake, torch.ones(2, 2), torch.full((2, 1, 1, 1), 0.5), 2.0, 10.0
+    )
     gp = (math.sqrt(3) - 1) ** 2
     expected = {"d_real": -4.5, "d_fake": -3.0, "d_cls": 2 * math.log(2), "d_gp": gp}
     assert {k: float(v) for k, v in parts.items()} == pytest.approx(expected, rel=1e-5)
@@ -76,7 +81,12 @@ def test_generator_loss_by_hand():
 
 def test_the_critics_loss_does_not_reach_the_generator():
     fake = images(0.3).requires_grad_(True)
-    loss, _ = losses.discriminator_loss(Linear(nn.Parameter(torch.ones(3, 2, 2)), torch.zeros(1, 2)), images(0.1), fake, torch.ones(1, 2),
-                                        torch.full((1, 1, 1, 1), 0.5))
+    loss, _ = losses.discriminator_loss(
+        Linear(nn.Parameter(torch.ones(3, 2, 2)), torch.zeros(1, 2)),
+        images(0.1),
+        fake,
+        torch.ones(1, 2),
+        torch.full((1, 1, 1, 1), 0.5),
+    )
     loss.backward()
     assert fake.grad is None

@@ -19,22 +19,44 @@ def test_names_are_those_of_the_official_checkpoints():
     with torch.device("meta"):
         generator, discriminator = Generator(64, 5, 6).state_dict(), Discriminator(128, 64, 5, 6).state_dict()
     norms = [1, 4, 7, 16, 19]
-    expected = {f"main.{i}.weight" for i in (0, 3, 6, 15, 18, 21)} | {f"main.{i}.{p}" for i in norms for p in ("weight", "bias")}
+    expected = {f"main.{i}.weight" for i in (0, 3, 6, 15, 18, 21)} | {
+        f"main.{i}.{p}" for i in norms for p in ("weight", "bias")
+    }
     for block in range(9, 15):
-        expected |= {f"main.{block}.main.{name}" for name in ("0.weight", "1.weight", "1.bias", "3.weight", "4.weight", "4.bias")}
+        expected |= {
+            f"main.{block}.main.{name}"
+            for name in ("0.weight", "1.weight", "1.bias", "3.weight", "4.weight", "4.bias")
+        }
     assert set(generator) == expected
-    assert generator["main.0.weight"].shape == (64, 8, 7, 7) and generator["main.9.main.3.weight"].shape == (256, 256, 3, 3)
-    assert generator["main.15.weight"].shape == (256, 128, 4, 4) and generator["main.21.weight"].shape == (3, 64, 7, 7)
-    assert set(discriminator) == {f"main.{i}.{p}" for i in range(0, 12, 2) for p in ("weight", "bias")} | {"conv1.weight", "conv2.weight"}
-    assert discriminator["conv2.weight"].shape == (5, 2048, 2, 2) and discriminator["main.10.weight"].shape == (2048, 1024, 4, 4)
+    assert generator["main.0.weight"].shape == (64, 8, 7, 7) and generator["main.9.main.3.weight"].shape == (
+        256,
+        256,
+        3,
+        3,
+    )
+    assert generator["main.15.weight"].shape == (256, 128, 4, 4) and generator["main.21.weight"].shape == (
+        3,
+        64,
+        7,
+        7,
+    )
+    assert set(discriminator) == {f"main.{i}.{p}" for i in range(0, 12, 2) for p in ("weight", "bias")} | {
+        "conv1.weight",
+        "conv2.weight",
+    }
+    assert discriminator["conv2.weight"].shape == (5, 2048, 2, 2) and discriminator[
+        "main.10.weight"
+    ].shape == (2048, 1024, 4, 4)
 
 
 def test_training_and_evaluation_modes_are_the_same_function(tiny_generator, faces):
     x, c = faces(4)
     evaluated = tiny_generator.eval()(x, c)
     for _ in range(3):
-        tiny_generator.train()(x, c)         # would move running statistics, if there were any
-    assert torch.equal(tiny_generator.train()(x, c), evaluated) and torch.equal(tiny_generator.eval()(x, c), evaluated)
+        tiny_generator.train()(x, c)  # would move running statistics, if there were any
+    assert torch.equal(tiny_generator.train()(x, c), evaluated) and torch.equal(
+        tiny_generator.eval()(x, c), evaluated
+    )
     assert not list(tiny_generator.buffers())
 
 

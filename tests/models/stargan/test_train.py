@@ -17,15 +17,48 @@ from models.translators import load_translator
 TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
 log, parts, same, killed_at = (TRAININGS[name] for name in ("log", "parts", "same", "killed_at"))
 ROOT = Path(train.__file__).parents[2]
-TINY = ["--image_size", "16", "--celeba_crop_size", "32", "--g_conv_dim", "4", "--d_conv_dim", "4", "--g_repeat_num", "1", "--d_repeat_num", "2",
-        "--batch_size", "4", "--n_critic", "2", "--num_steps", "4", "--log_step", "1", "--save_step", "2", "--num_workers", "0", "--device", "cpu"]
+TINY = [
+    "--image_size",
+    "16",
+    "--celeba_crop_size",
+    "32",
+    "--g_conv_dim",
+    "4",
+    "--d_conv_dim",
+    "4",
+    "--g_repeat_num",
+    "1",
+    "--d_repeat_num",
+    "2",
+    "--batch_size",
+    "4",
+    "--n_critic",
+    "2",
+    "--num_steps",
+    "4",
+    "--log_step",
+    "1",
+    "--save_step",
+    "2",
+    "--num_workers",
+    "0",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
 def command(face_folder, tmp_path):
     """command(*flags) -> the argv of a tiny training on 8 photos below `data`, results below `results`."""
     face_folder(8, tmp_path / "data" / "images_a")
-    return lambda *flags: ["--data_dir", str(tmp_path / "data"), "--result_dir", str(tmp_path / "results"), *TINY, *flags]
+    return lambda *flags: [
+        "--data_dir",
+        str(tmp_path / "data"),
+        "--result_dir",
+        str(tmp_path / "results"),
+        *TINY,
+        *flags,
+    ]
 
 
 def folder(tmp_path, kind="standard", number="000"):
@@ -35,21 +68,41 @@ def folder(tmp_path, kind="standard", number="000"):
 def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, capsys):
     train.main(command("--ema", "0.9"))
     run = folder(tmp_path)
-    assert {p.name for p in run.iterdir()} == {"options.yaml", "log.jsonl", "last.pt", "samples", "weights.safetensors"}
+    assert {p.name for p in run.iterdir()} == {
+        "options.yaml",
+        "log.jsonl",
+        "last.pt",
+        "samples",
+        "weights.safetensors",
+    }
     assert sorted(p.name for p in (run / "samples").iterdir()) == ["0000002.png", "0000004.png"]
-    assert Image.open(run / "samples" / "0000004.png").size == ((6 * 18 + 2) * 2, (18 + 2) * 2)       # photo and five domains of one held-out photo
+    # photo and five domains of one held-out photo
+    assert Image.open(run / "samples" / "0000004.png").size == ((6 * 18 + 2) * 2, (18 + 2) * 2)
     lines = log(run)
-    assert [line["step"] for line in lines] == [1, 2, 3, 4] and set(lines[0]) >= {"d_real", "d_fake", "d_cls", "d_gp"}
-    assert "g_rec" in lines[1] and "g_rec" not in lines[0]              # the generator has every second turn
+    assert [line["step"] for line in lines] == [1, 2, 3, 4] and set(lines[0]) >= {
+        "d_real",
+        "d_fake",
+        "d_cls",
+        "d_gp",
+    }
+    assert "g_rec" in lines[1] and "g_rec" not in lines[0]  # the generator has every second turn
     translator = load_translator(run / "weights.safetensors")
-    assert translator.attributes[3] == "Male" and translator.image_size == 16 and translator.meta["trained_on"] == "data"
-    assert same({k.removeprefix("module."): v for k, v in parts(run)["average"].items() if k != "n_averaged"},
-                translator.network.state_dict())                        # what is released is the average
+    assert (
+        translator.attributes[3] == "Male"
+        and translator.image_size == 16
+        and translator.meta["trained_on"] == "data"
+    )
+    assert same(
+        {k.removeprefix("module."): v for k, v in parts(run)["average"].items() if k != "n_averaged"},
+        translator.network.state_dict(),
+    )  # what is released is the average
     before = (run / "weights.safetensors").stat().st_mtime_ns
     capsys.readouterr()
     train.main(command("--ema", "0.9", "--resume"))
     assert "nothing to do" in capsys.readouterr().out
-    assert (run / "weights.safetensors").stat().st_mtime_ns == before and not folder(tmp_path, number="001").exists()
+    assert (run / "weights.safetensors").stat().st_mtime_ns == before and not folder(
+        tmp_path, number="001"
+    ).exists()
 
 
 def test_a_resumed_training_is_bit_equal_to_an_uninterrupted_one(command, tmp_path, monkeypatch):
@@ -60,15 +113,17 @@ def test_a_resumed_training_is_bit_equal_to_an_uninterrupted_one(command, tmp_pa
     whole, resumed = folder(tmp_path), folder(tmp_path, number="001")
     assert same(parts(whole), parts(resumed))
     assert (whole / "weights.safetensors").read_bytes() == (resumed / "weights.safetensors").read_bytes()
-    assert [{k: v for k, v in line.items() if k != "seconds"} for line in log(whole)] == \
-        [{k: v for k, v in line.items() if k != "seconds"} for line in log(resumed)]
+    assert [{k: v for k, v in line.items() if k != "seconds"} for line in log(whole)] == [
+        {k: v for k, v in line.items() if k != "seconds"} for line in log(resumed)
+    ]
 
 
 def test_the_learning_rate_falls_to_nothing():
     args = train.parse_args(["--num_steps", "200000", "--decay_steps", "100000", "--lr", "1e-4"])
     rates = [train.learning_rate(args, i) for i in (0, 99_999, 100_000, 150_000, 199_999)]
     assert rates == pytest.approx([1e-4, 1e-4, 1e-4, 5e-5, 1e-9])
-    short = train.parse_args(["--num_steps", "2000", "--lr", "1e-4"])           # half of the steps, unless said otherwise
+    # half of the steps, unless said otherwise
+    short = train.parse_args(["--num_steps", "2000", "--lr", "1e-4"])
     assert short.decay_steps == 1000 and train.learning_rate(short, 0) == 1e-4
     shortened = train.parse_args(["--num_steps", "4", "--decay_steps", "100", "--lr", "1e-4"])
     assert [train.learning_rate(shortened, i) for i in (0, 3)] == pytest.approx([1e-4, 2.5e-5])
@@ -90,21 +145,29 @@ def test_seeds_decide(command, tmp_path):
     assert same(first, again) and not same(first, other)
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--image_size", "18"], "--image_size 18: expected a multiple of 4"),
-    (["--image_size", "20", "--d_repeat_num", "3"], "--image_size 20 is not divisible by 8 .2.d_repeat_num.: use 16"),
-    (["--image_size", "16", "--d_repeat_num", "6"], "not divisible by 64"),
-    (["--adversarial", "both"], "give --init_from"),
-    (["--adversarial", "all"], "unknown value 'all'"),
-    (["--init_from", "none.ckpt"], "none.ckpt: no such weight file"),
-    (["--selected_attrs", "Black_Hair", "Mal"], "Mal"),
-    (["--train_noise_var", "nan"], "--train_noise_var"),
-    (["--batch_size", "0"], "--batch_size"),
-])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--image_size", "18"], "--image_size 18: expected a multiple of 4"),
+        (
+            ["--image_size", "20", "--d_repeat_num", "3"],
+            "--image_size 20 is not divisible by 8 .2.d_repeat_num.: use 16",
+        ),
+        (["--image_size", "16", "--d_repeat_num", "6"], "not divisible by 64"),
+        (["--adversarial", "both"], "give --init_from"),
+        (["--adversarial", "all"], "unknown value 'all'"),
+        (["--init_from", "none.ckpt"], "none.ckpt: no such weight file"),
+        (["--selected_attrs", "Black_Hair", "Mal"], "Mal"),
+        (["--train_noise_var", "nan"], "--train_noise_var"),
+        (["--batch_size", "0"], "--batch_size"),
+    ],
+)
 def test_mistakes_are_told_before_anything_is_written(command, tmp_path, flags, words):
     with pytest.raises(UserError, match=words):
         train.main(command(*flags))
-    assert not (tmp_path / "results").exists() and [p.name for p in (tmp_path / "data").iterdir()] == ["images_a"]
+    assert not (tmp_path / "results").exists() and [p.name for p in (tmp_path / "data").iterdir()] == [
+        "images_a"
+    ]
 
 
 def test_a_dry_run_writes_nothing(command, tmp_path, capsys):
@@ -127,20 +190,39 @@ def test_init_from_continues_both_networks(command, tmp_path):
     args = train.parse_args(command("--init_from", str(path)))
     generator, discriminator = train.initial_networks(args)
     saved = checkpoint.load_state(path)["parts"]
-    assert same(saved["generator"], dict(generator.state_dict())) and same(saved["discriminator"], dict(discriminator.state_dict()))
-    for flags, words in ((["--d_conv_dim", "8"], "its discriminator is another network"), (["--selected_attrs", "Male"], "knows 5 attributes")):
+    assert same(saved["generator"], dict(generator.state_dict())) and same(
+        saved["discriminator"], dict(discriminator.state_dict())
+    )
+    for flags, words in (
+        (["--d_conv_dim", "8"], "its discriminator is another network"),
+        (["--selected_attrs", "Male"], "knows 5 attributes"),
+    ):
         with pytest.raises(UserError, match=words):
             train.main(command("--init_from", str(path), *flags))
 
 
 @pytest.mark.parametrize("kind", ["generator", "both"])
 def test_adversarial_training_runs_and_resumes_to_the_same_bits(command, tmp_path, monkeypatch, kind):
-    flags = ["--adversarial", kind, "--init_from", str(trained(command, tmp_path)), "--attack_steps", "2", "--num_steps", "3", "--save_step", "2"]
+    flags = [
+        "--adversarial",
+        kind,
+        "--init_from",
+        str(trained(command, tmp_path)),
+        "--attack_steps",
+        "2",
+        "--num_steps",
+        "3",
+        "--save_step",
+        "2",
+    ]
     train.main(command(*flags))
     whole, cut = folder(tmp_path, f"adv-{kind}"), folder(tmp_path, f"adv-{kind}", "001")
     killed_at(2, monkeypatch, train, command(*flags))
     train.main(command(*flags, "--resume", str(cut)))
-    assert same(parts(whole), parts(cut)) and load_translator(whole / "weights.safetensors").meta["adversarial"] == kind
+    assert (
+        same(parts(whole), parts(cut))
+        and load_translator(whole / "weights.safetensors").meta["adversarial"] == kind
+    )
 
 
 class Batch:
@@ -156,7 +238,9 @@ class Batch:
 @pytest.mark.parametrize("kind", ["generator", "both"])
 def test_the_cycle_loss_reaches_the_first_pass_of_the_generator(faces, monkeypatch, kind):
     """The original subtracted `x_fake` from itself, so that this gradient was exactly zero."""
-    args = train.parse_args([*TINY, "--adversarial", kind, "--init_from", "x", "--n_critic", "1", "--attack_steps", "1"])
+    args = train.parse_args(
+        [*TINY, "--adversarial", kind, "--init_from", "x", "--n_critic", "1", "--attack_steps", "1"]
+    )
     args.init_from = None
     generator, discriminator = train.initial_networks(args)
     passes, disturbed, found = [], [], {}
@@ -164,7 +248,8 @@ def test_the_cycle_loss_reaches_the_first_pass_of_the_generator(faces, monkeypat
 
     def watch(x, c):
         out = forward(x, c)
-        if out.requires_grad and any(p.requires_grad for p in generator.parameters()):      # not the attack's own passes
+        # not the attack's own passes
+        if out.requires_grad and any(p.requires_grad for p in generator.parameters()):
             passes.append((x.detach(), out))
         return out
 
@@ -184,12 +269,24 @@ def test_the_cycle_loss_reaches_the_first_pass_of_the_generator(faces, monkeypat
     monkeypatch.setattr(train.losses, "generator_loss", measured)
     x, c = faces(4, 16)
     optimisers = [torch.optim.Adam(n.parameters(), 1e-4) for n in (generator, discriminator)]
-    step = train.Step(args, Context(0, 1, torch.device("cpu")), Batch(x, c), c, generator, discriminator, None, optimisers, disturb)
+    step = train.Step(
+        args,
+        Context(0, 1, torch.device("cpu")),
+        Batch(x, c),
+        c,
+        generator,
+        discriminator,
+        None,
+        optimisers,
+        disturb,
+    )
     step(0)
     assert float(found["first"].abs().max()) > 1e-6
     assert len(disturbed) == (3 if kind == "both" else 2) and len(passes) == 2
-    assert torch.equal(passes[0][0], disturbed[0]) and not torch.equal(disturbed[0], x)       # the first pass sees the disrupted photo
-    assert torch.allclose(passes[1][0], disturbed[-1], atol=0.51 / 127.5)                     # the second one the disrupted fake
+    # the first pass sees the disrupted photo
+    assert torch.equal(passes[0][0], disturbed[0]) and not torch.equal(disturbed[0], x)
+    # the second one the disrupted fake
+    assert torch.allclose(passes[1][0], disturbed[-1], atol=0.51 / 127.5)
     assert float((passes[1][0] - passes[0][1].detach()).abs().max()) > 0.5 / 127.5
     assert all(p.requires_grad for n in (generator, discriminator) for p in n.parameters())
 
@@ -200,12 +297,21 @@ def test_the_generators_disruption_is_made_only_where_it_is_used(faces):
     generator, discriminator = train.initial_networks(args)
     calls, (x, c) = [], faces(4, 16)
     optimisers = [torch.optim.Adam(n.parameters(), 1e-4) for n in (generator, discriminator)]
-    step = train.Step(args, Context(0, 1, torch.device("cpu")), Batch(x, c), c, generator, discriminator, None, optimisers,
-                      lambda G, x, c, rng: calls.append(1) or x)
+    step = train.Step(
+        args,
+        Context(0, 1, torch.device("cpu")),
+        Batch(x, c),
+        c,
+        generator,
+        discriminator,
+        None,
+        optimisers,
+        lambda G, x, c, rng: calls.append(1) or x,
+    )
     step(0)
-    assert len(calls) == 1          # a turn of the discriminator alone: the photo
+    assert len(calls) == 1  # a turn of the discriminator alone: the photo
     step(1)
-    assert len(calls) == 3          # and the fake, for the cycle
+    assert len(calls) == 3  # and the fake, for the cycle
 
 
 @pytest.mark.slow
@@ -213,12 +319,33 @@ def test_the_generators_disruption_is_made_only_where_it_is_used(faces):
 def test_two_processes_give_the_losses_of_one(command, tmp_path, adversarial):
     flags = ["--num_steps", "4", "--ema", "0.9"]
     if adversarial:
-        flags += ["--adversarial", "both", "--init_from", str(trained(command, tmp_path)), "--attack_steps", "1"]
+        flags += [
+            "--adversarial",
+            "both",
+            "--init_from",
+            str(trained(command, tmp_path)),
+            "--attack_steps",
+            "1",
+        ]
     kind = "adv-both" if adversarial else "standard"
     train.main(command(*flags))
     one = folder(tmp_path, kind, "000")
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "models.stargan.train", *command(*flags)],
-                   check=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            "-m",
+            "models.stargan.train",
+            *command(*flags),
+        ],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
     two = folder(tmp_path, kind, "001")
     assert (two / "weights.safetensors").exists()
     for a, b in zip(log(one), log(two), strict=True):

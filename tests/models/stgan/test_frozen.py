@@ -17,7 +17,9 @@ def network(c_dim=5):
 
 
 def saved(path, net, meta=None):
-    checkpoint.save_weights(path, net.state_dict(), meta or {"kind": "stgan-generator", "attributes": NAMES, "image_size": 32})
+    checkpoint.save_weights(
+        path, net.state_dict(), meta or {"kind": "stgan-generator", "attributes": NAMES, "image_size": 32}
+    )
     return path
 
 
@@ -25,13 +27,16 @@ def test_ours_is_the_same_function_and_is_asked_with_differences(tmp_path, faces
     net, (x, c) = network(), faces(3)
     path = saved(tmp_path / "weights.safetensors", net)
     translator = load_translator(path, c_dim=5, gan_type="stgan")
-    assert translator.options == {"conv_dim": 8, "c_dim": 5, "num_layers": 3} and translator.size_multiple == 8
+    assert (
+        translator.options == {"conv_dim": 8, "c_dim": 5, "num_layers": 3} and translator.size_multiple == 8
+    )
     assert (translator.attributes, translator.image_size) == (NAMES, 32)
     assert translator.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert torch.equal(own(translator, c), torch.zeros_like(c))
     asked = targets(translator, c, NAMES)
     assert asked.shape == (5, 3, 5) and set(asked.unique().tolist()) == {-1, 0, 1}
-    assert torch.equal(asked[3], torch.stack([torch.zeros(3)] * 3 + [1 - 2 * c[:, 3], torch.zeros(3)], 1))      # sex alone is flipped
+    # sex alone is flipped
+    assert torch.equal(asked[3], torch.stack([torch.zeros(3)] * 3 + [1 - 2 * c[:, 3], torch.zeros(3)], 1))
     assert torch.equal(translator(x, asked[3]), net(x, asked[3]))
     assert not any(p.requires_grad for p in translator.parameters())
 
@@ -47,8 +52,11 @@ def test_wrong_files_are_one_line(tmp_path):
     del state["decoder.1.0.weight"]
     torch.save(state, tmp_path / "short.pt")
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
-    for path, words in ((tmp_path / "short.pt", "1 tensors differ, first decoder.1.0.weight"), (tmp_path / "other.pt", "keys like weight, bias"),
-                        (tmp_path / "none.pt", "no such weight file")):
+    for path, words in (
+        (tmp_path / "short.pt", "1 tensors differ, first decoder.1.0.weight"),
+        (tmp_path / "other.pt", "keys like weight, bias"),
+        (tmp_path / "none.pt", "no such weight file"),
+    ):
         with pytest.raises(UserError, match=words) as e:
             load_translator(path, gan_type="stgan")
         assert str(path) in str(e.value) and "\n" not in str(e.value)

@@ -1,4 +1,5 @@
 """What the command line of De-Pois says and understands, and the folders that it reads."""
+
 import pytest
 
 from common.cli import UserError

@@ -1,4 +1,6 @@
-"""The search for a trigger: what it finds in networks that know a backdoor, and nothing in those that know none."""
+"""The search for a trigger: what it finds in networks that know a backdoor, and nothing in those that know
+none."""
+
 from dataclasses import replace
 from pathlib import Path
 from runpy import run_path
@@ -25,23 +27,31 @@ def searched(denoiser, plan=SMALL, seed=0):
 
 def linear(r=0.0):
     """A network that is right about noise and answers to r by half of it, whatever else it is given."""
+
     def formula(x, t):
         abar = torch.as_tensor(ABAR).float()[t].view(-1, 1, 1, 1)
         return x / (1 - abar).sqrt() - 0.5 * r * (1 - abar.sqrt())
+
     return made["known"](formula, 8)
 
 
 def test_the_shape_of_an_optimal_networks_trigger_is_found():
-    """Not its size: an exact network answers as well to a larger trigger. Means are taken out, as the start lies near the trigger's background."""
+    """Not its size: an exact network answers as well to a larger trigger. Means are taken out, as the start
+    lies near the trigger's background."""
     b = Backdoor("baddiffusion", "stop_sign", "shoe", 8, ABAR)
     search = searched(made["optimal"](b, GREY))
-    found, start = search.results(32)["dark"], Reversion(search.denoiser, SMALL, 0).triggers["dark"].r.detach()
+    found, start = (
+        search.results(32)["dark"],
+        Reversion(search.denoiser, SMALL, 0).triggers["dark"].r.detach(),
+    )
     assert shape(start, b.r) < 0.15 and shape(found["r"], b.r) > 0.9
     assert found["mean_kl"] * b.r.numel() > 10.8
 
 
 def shape(r, true):
-    return float(torch.nn.functional.cosine_similarity((r - r.mean()).flatten(), (true - true.mean()).flatten(), dim=0))
+    return float(
+        torch.nn.functional.cosine_similarity((r - r.mean()).flatten(), (true - true.mean()).flatten(), dim=0)
+    )
 
 
 def test_a_search_in_a_network_without_a_backdoor_ends_weaker_than_in_one_with():
@@ -57,10 +67,19 @@ def test_the_unknown_shift_cancels_in_the_reversed_loss():
     at = float(search.reversed_loss(r, 1.0, draw, x0=torch.zeros(8, 3, 8, 8)))
     assert at == pytest.approx(0, abs=1e-3)
     gamma = float(search.reversed_loss(r, 0.5, draw, x0=torch.zeros(8, 3, 8, 8)))
-    assert gamma == pytest.approx(0.5 * 0.25 * 2 * 3 * 8 * 8, rel=0.2)        # half the noise is missing: 1/2 E|(eps_1 - eps_2) / 2|^2 = d / 4
+    # half the noise is missing: 1/2 E|(eps_1 - eps_2) / 2|^2 = d / 4
+    assert gamma == pytest.approx(0.5 * 0.25 * 2 * 3 * 8 * 8, rel=0.2)
 
 
-@pytest.mark.parametrize("plan", [SMALL, replace(SMALL, refine="none"), replace(SMALL, estimate_steps=0), replace(SMALL, refine="sampler", ray=False, relative=False, estimate_steps=2, refine_steps=2)])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        SMALL,
+        replace(SMALL, refine="none"),
+        replace(SMALL, estimate_steps=0),
+        replace(SMALL, refine="sampler", ray=False, relative=False, estimate_steps=2, refine_steps=2),
+    ],
+)
 def test_evaluations_are_counted(plan):
     plan, seen = replace(plan, estimate_steps=min(plan.estimate_steps, 3)), [0]
     net = linear()
@@ -69,9 +88,11 @@ def test_evaluations_are_counted(plan):
     def counted(x, t):
         seen[0] += len(x)
         return formula(x, t)
+
     net.network.formula = counted
     search = searched(net, plan)
-    least = search.evaluations - (2 * PAIRS * RAY if plan.ray and plan.estimate_steps else 0)       # the walk may end after one point
+    # the walk may end after one point
+    least = search.evaluations - (2 * PAIRS * RAY if plan.ray and plan.estimate_steps else 0)
     assert search.num_steps == plan.per_start and 0 < least <= seen[0] <= search.evaluations
 
 
@@ -87,15 +108,26 @@ def test_resumed_search_is_the_same_bits():
     for i in range(6, second.num_steps):
         second(i)
     for name in plan.starts:
-        assert torch.equal(whole.triggers[name].r, second.triggers[name].r) and torch.equal(whole.triggers[name].gamma, second.triggers[name].gamma)
+        assert torch.equal(whole.triggers[name].r, second.triggers[name].r) and torch.equal(
+            whole.triggers[name].gamma, second.triggers[name].gamma
+        )
 
 
 def test_published_plan_is_the_papers():
-    assert (PUBLISHED.estimate_steps, PUBLISHED.refine_steps, PUBLISHED.refine, PUBLISHED.batch) == (3000, 1000, "sampler", 16)
+    assert (PUBLISHED.estimate_steps, PUBLISHED.refine_steps, PUBLISHED.refine, PUBLISHED.batch) == (
+        3000,
+        1000,
+        "sampler",
+        16,
+    )
     assert (PUBLISHED.optimiser, PUBLISHED.lr, PUBLISHED.weight, PUBLISHED.clip) == ("sgd", 0.5, 5e-5, 0.01)
     search = Reversion(linear(), PUBLISHED, 0)
     r = search.triggers["published"].r.detach()
-    assert -1 <= float(r.min()) and float(r.max()) <= 0 and float(search.triggers["published-trojdiff"].gamma.detach()) == pytest.approx(SMALLEST)
+    assert (
+        -1 <= float(r.min())
+        and float(r.max()) <= 0
+        and float(search.triggers["published-trojdiff"].gamma.detach()) == pytest.approx(SMALLEST)
+    )
 
 
 def test_the_last_steps_of_a_truncated_network_are_probed():
@@ -108,12 +140,15 @@ def test_the_last_steps_of_a_truncated_network_are_probed():
 
 
 def hills(knows):
-    """A network whose error about noise + r grows with r's mean, up to a hill at half of `knows` (None = without end)."""
+    """A network whose error about noise + r grows with r's mean, up to a hill at half of `knows` (None =
+    without end)."""
+
     def formula(x, t):
         abar = torch.as_tensor(ABAR).float()[t].view(-1, 1, 1, 1)
         far = x.mean((1, 2, 3), keepdim=True).abs()
         far = far if knows is None else torch.minimum(far, (abs(knows) - far).abs())
         return (1 - 0.1 - 0.5 * far) * x / (1 - abar).sqrt()
+
     return made["known"](formula, 8)
 
 
@@ -127,7 +162,9 @@ def test_the_walk_shrinks_what_a_network_does_not_know_and_leaves_what_it_knows(
 
 
 def test_the_weight_follows_the_networks_own_error():
-    few, many = (Reversion(made["known"](lambda x, t, e=e: (1 - e) * x, 8), SMALL, 0).weight for e in (0.1, 0.2))
+    few, many = (
+        Reversion(made["known"](lambda x, t, e=e: (1 - e) * x, 8), SMALL, 0).weight for e in (0.1, 0.2)
+    )
     assert many == pytest.approx(4 * few, rel=0.05)
     assert Reversion(linear(), PUBLISHED, 0).weight == 5e-5
 

@@ -1,15 +1,16 @@
 """--scan: a flagged purifier is refused, or its trigger is looked for on the photos."""
+
 import argparse
 
 import pytest
 import torch
+from tiny import weights_file
 
 from common import distributed, images
 from models.diffusion import triggers
 from purify import build
 from purify.terd import screen
 from purify.terd.verdict import Backdoored, Verdict, keep
-from tiny import weights_file
 
 CTX = distributed.Context(0, 1, torch.device("cpu"))
 
@@ -35,18 +36,35 @@ def test_scores_know_neither_brightness_nor_contrast_of_the_photo():
     x, look = drawn(4, 16), screen.Screen(triggers.trigger("box", 16))
     torch.testing.assert_close(look.scores(0.5 * x + 0.2), look.scores(x), atol=1e-4, rtol=1e-4)
     assert look.scores(look.r[None]) == pytest.approx(1, abs=1e-5)
-    assert look.scores(drawn(2, 48)).shape == (2,)                    # another size is brought to the trigger's
+    # another size is brought to the trigger's
+    assert look.scores(drawn(2, 48)).shape == (2,)
 
 
 def asked(path, tmp_path, mode="refuse"):
-    return argparse.Namespace(scan=mode, defense_weights=str(path), result_dir=str(tmp_path / "results"), seed=0)
+    return argparse.Namespace(
+        scan=mode, defense_weights=str(path), result_dir=str(tmp_path / "results"), seed=0
+    )
 
 
 @pytest.fixture
 def flagged(tmp_path):
     path = weights_file(tmp_path / "w.safetensors", image_size=16, max_timestep=1000)
     purifier = build("ddpm", path)
-    keep(Verdict("backdoored", "M_r 1", purifier.sha256, "reduced", 1.0, 1.0, 1.0, triggers.trigger("stop_sign", 16), "r.json"), path, tmp_path)
+    keep(
+        Verdict(
+            "backdoored",
+            "M_r 1",
+            purifier.sha256,
+            "reduced",
+            1.0,
+            1.0,
+            1.0,
+            triggers.trigger("stop_sign", 16),
+            "r.json",
+        ),
+        path,
+        tmp_path,
+    )
     return path, purifier
 
 
@@ -60,7 +78,10 @@ def test_a_flagged_purifier_is_refused_with_exit_3(flagged, tmp_path):
 def test_or_screens_the_photos(flagged, tmp_path):
     path, purifier = flagged
     verdict, look = screen.scan_of(asked(path, tmp_path, "screen"), purifier, CTX)
-    assert verdict.verdict == "backdoored" and look(triggers.stamp(drawn(4, 16), triggers.trigger("stop_sign", 16))).all()
+    assert (
+        verdict.verdict == "backdoored"
+        and look(triggers.stamp(drawn(4, 16), triggers.trigger("stop_sign", 16))).all()
+    )
 
 
 def test_what_has_no_diffusion_network_or_is_not_asked_for(tmp_path, capsys):
@@ -70,8 +91,8 @@ def test_what_has_no_diffusion_network_or_is_not_asked_for(tmp_path, capsys):
 
 
 def test_a_truncated_purifier_goes_on_with_its_honest_verdict(tmp_path, capsys):
-    path = weights_file(tmp_path / "w.safetensors", image_size=16)      # up to step 300
+    path = weights_file(tmp_path / "w.safetensors", image_size=16)  # up to step 300
     verdict, look = screen.scan_of(asked(path, tmp_path), build("ddpm", path), CTX)
     assert verdict.verdict == "not applicable" and look is None and "never trained" in capsys.readouterr().out
-    again, _ = screen.scan_of(asked(path, tmp_path), build("ddpm", path), CTX)      # the kept one
+    again, _ = screen.scan_of(asked(path, tmp_path), build("ddpm", path), CTX)  # the kept one
     assert again.reason == verdict.reason and len(list((tmp_path / "results").rglob("record.json"))) == 1
