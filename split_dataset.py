@@ -100,7 +100,7 @@ def read_identities(path, names):
         raise UserError(
             f"--identity_path {path}: cannot be read ({getattr(e, 'strerror', None) or 'not text'}); expected"
             " rows `name identity`"
-        )
+        ) from e
     found = {}
     for number, line in enumerate(lines, 1):
         cells = line.replace(",", " ").split()
@@ -125,7 +125,7 @@ def divide(names, ratios, identities=None):
     near to the shares as they come."""
     ends = boundaries(len(names), ratios)
     if identities is None:
-        parts = [names[a:b] for a, b in zip([0, *ends], ends)]
+        parts = [names[a:b] for a, b in zip([0, *ends], ends, strict=False)]
     else:
         people = {}
         for name in names:
@@ -137,7 +137,7 @@ def divide(names, ratios, identities=None):
             done += len(photos)
         parts = [sorted(part) for part in parts]
     if not all(parts):
-        counts = ", ".join(f"{part} {len(p)}" for part, p in zip(PARTS, parts))
+        counts = ", ".join(f"{part} {len(p)}" for part, p in zip(PARTS, parts, strict=True))
         raise UserError(
             f"{len(names)} photos cannot be split by {ratios} into three parts that all hold some (found"
             f" {counts}); give more photos or other --ratios"
@@ -159,7 +159,7 @@ def plan(args):
     names = names[: args.limit]
     identities = read_identities(args.identity_path, names) if args.identity_path else None
     parts = divide(names, args.ratios, identities)
-    row_of = dict(zip(table.names, table.rows))
+    row_of = dict(zip(table.names, table.rows, strict=True))
     texts = [format_table(part, table.columns, [row_of[n] for n in part]) for part in parts]
     record = {
         "format": 1,
@@ -178,7 +178,7 @@ def plan(args):
                 "names_sha256": digest("\n".join(part).encode()),
                 "attributes_sha256": digest(text),
             }
-            for name, part, text in zip(PARTS, parts, texts)
+            for name, part, text in zip(PARTS, parts, texts, strict=True)
         },
     }
     return parts, texts, record
@@ -212,7 +212,7 @@ def already_there(output, parts, texts, record):
         changed = [f"{RECORD} is damaged"]
     if changed:
         raise UserError(f"--output_dir {output}: holds another split ({'; '.join(changed[:3])}); {remedy}")
-    for name, part, text in zip(PARTS, parts, texts):
+    for name, part, text in zip(PARTS, parts, texts, strict=True):
         found, expected = set(os.listdir(output / name)), {*part, FILE_NAMES[0]}
         if found != expected or (output / name / FILE_NAMES[0]).read_bytes() != text:
             odd = sorted(found ^ expected)[:3] or [FILE_NAMES[0]]
@@ -255,12 +255,14 @@ def build(output, source, parts, texts, record):
     try:
         made = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
     except OSError as e:
-        raise UserError(f"--output_dir {output}: cannot be made ({e.strerror}); choose another --output_dir")
+        raise UserError(
+            f"--output_dir {output}: cannot be made ({e.strerror}); choose another --output_dir"
+        ) from e
     moved, new = [], False
     try:
         symbolic = 0
         with progress.bar(record["num_images"], "splitting") as bar:
-            for name, part, text in zip(PARTS, parts, texts):
+            for name, part, text in zip(PARTS, parts, texts, strict=True):
                 (made / name).mkdir()
                 symbolic += place(source, made / name, part, record["mode"], bar)
                 (made / name / FILE_NAMES[0]).write_bytes(text)

@@ -216,15 +216,18 @@ def main(argv=None):
         made = attacked.fill(ctx, args.batch_size)
         attack_seconds = (time.perf_counter() - began) / made if made else None
         index = {name: i for i, name in enumerate(faces.names)}
-        purified_of = lambda key, inputs: PurifiedPhotos(
-            purifier,
-            key,
-            inputs,
-            root / "purified" / args.dataset,
-            args.seed,
-            args.precision,
-            attacked.sources,
-        )
+
+        def purified_of(key, inputs):
+            return PurifiedPhotos(
+                purifier,
+                key,
+                inputs,
+                root / "purified" / args.dataset,
+                args.seed,
+                args.precision,
+                attacked.sources,
+            )
+
         sets = [purified_of(cached.key, cached.floats) for cached in attacked.caches]
         clean = purified_of(
             {"photos": faces.preparation}, lambda names: faces.floats([index[n] for n in names])
@@ -268,7 +271,10 @@ def main(argv=None):
             ctx.print(f"note: {text}")
         if not ctx.is_main:
             return
-        of = lambda sources: lambda k: sources[k if len(sources) > 1 else 0].floats
+
+        def of(sources):
+            return lambda k: sources[k if len(sources) > 1 else 0].floats
+
         save_pictures(args, run, faces, of(attacked.caches), of(sets), score, ctx)
         seconds, nfe = sets[0].cost()
         config = {
@@ -334,16 +340,19 @@ def carriers(screen, names, inputs):
     return [
         name
         for start in range(0, len(names), 64)
-        for name, flag in zip(names[start : start + 64], screen(inputs(names[start : start + 64])).tolist())
+        for name, flag in zip(
+            names[start : start + 64], screen(inputs(names[start : start + 64])).tolist(), strict=True
+        )
         if flag
     ]
 
 
 def summary(found):
     m = found.metrics
-    line = lambda side: (
-        f"l2 {m[side]['l2']:.5f} {m[side]['l2_ci']}, disrupted pairs {m[side]['prop_dist']:.3f}"
-    )
+
+    def line(side):
+        return f"l2 {m[side]['l2']:.5f} {m[side]['l2_ci']}, disrupted pairs {m[side]['prop_dist']:.3f}"
+
     return (
         "\n".join(f"{side:15s} {line(side)}" for side in ("disrupted", "purified", "clean_purified"))
         + f"\nphoto           disrupted l2 {m['input']['disrupted']['l2']:.5f}, purified l2"

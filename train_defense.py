@@ -343,17 +343,20 @@ def train_ddpm(args, run, ctx, faces, held, translator, prepared):
 
 def train_one_step(args, run, ctx, faces, held, translator, prepared):
     make, meta = prepared
+
     # Three steps that can cross the ball: a step of half the radius, at least two grey levels.
-    attack = lambda eps: attacks.build(
-        args.attack_type,
-        translator,
-        eps,
-        steps=args.attack_steps,
-        step_size=max(eps / 2, 2 / 127.5),
-        target=args.attack_target,
-        label="target",
-        precision=args.precision,
-    )
+    def attack(eps):
+        return attacks.build(
+            args.attack_type,
+            translator,
+            eps,
+            steps=args.attack_steps,
+            step_size=max(eps / 2, 2 / 127.5),
+            target=args.attack_target,
+            label="target",
+            precision=args.precision,
+        )
+
     meta = {**meta, "gan_sha256": translator.sha256}
     disrupter = one_step_trainer.Disrupter(
         attack, args.train_noise_var, args.clean_share, args.noise_share, cli.EIGHT_BIT_STEP

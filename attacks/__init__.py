@@ -1,8 +1,6 @@
 """Disruptions of a photo that break the deepfake made of it. Names -> classes, imported on use."""
 
-from importlib import import_module
-
-from common.cli import UserError, nearest
+from common import registry
 
 ATTACKS = {
     "none": "attacks.noise:NoAttack",
@@ -46,17 +44,4 @@ def build(name, translator, eps, **options):
     Raises:  UserError for an unknown name, TypeError for an option that no attack has, ValueError for a value
              out of range
     """
-    return make("attack", ATTACKS, OPTIONS, name, translator, eps, **options)
-
-
-def make(kind, registry, known, name, *arguments, **options):
-    """An object of the class that `registry` names, with those of `options` that its class lists; `kind` is
-    what errors call it.  Raises as build."""
-    if name not in registry:
-        raise UserError(f"unknown {kind} {name!r}{nearest(name, registry)}; one of: {', '.join(registry)}")
-    unknown = set(options) - set(known)
-    if unknown:
-        raise TypeError(f"no {kind} has the option {sorted(unknown)[0]}; known: {', '.join(known)}")
-    module, class_name = registry[name].split(":")
-    made = getattr(import_module(module), class_name)
-    return made(*arguments, **{k: v for k, v in options.items() if k in made.options})
+    return registry.make("attack", ATTACKS, OPTIONS, name, translator, eps, **options)

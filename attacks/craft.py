@@ -52,7 +52,7 @@ def craft(victims, photos, eps, alpha, steps, rng, chunk=16, show=False):
             for translator, clean, conditions in work:
                 grad = torch.zeros_like(p)
                 with frozen(translator):
-                    for x, c, goal in zip(photos.split(chunk), conditions.split(chunk), clean):
+                    for x, c, goal in zip(photos.split(chunk), conditions.split(chunk), clean, strict=True):
                         leaf = p.detach().requires_grad_(True)
                         with torch.enable_grad():
                             seen = (x + leaf).clamp(-1, 1).repeat(c.shape[1], 1, 1, 1)
@@ -74,7 +74,7 @@ def _clean(translator, photos, conditions, chunk):
     """The clean fakes of each chunk, its K sets one after the other."""
     return [
         torch.cat([translator(x, c[:, k]) for k in range(c.shape[1])])
-        for x, c in zip(photos.split(chunk), conditions.split(chunk))
+        for x, c in zip(photos.split(chunk), conditions.split(chunk), strict=True)
     ]
 
 

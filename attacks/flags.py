@@ -1,6 +1,7 @@
 """The attack's flags, one spelling for every script that disrupts photos."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from attacks import ATTACKS, GRADIENT, build
@@ -14,6 +15,30 @@ from models.label_rules import RULES
 from pipeline.attacked import folder_name
 
 BALL = (*GRADIENT, "random-sign", "universal", "dadfi")  # attacks whose eps is an L-inf radius
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions:
+    """The values of add_attack_flags but the radius, which scripts call test_noise_var or train_noise_var,
+    and those of an attack through a defence."""
+
+    attack_type: str
+    attack_steps: int
+    attack_step_size: float
+    attack_target: str
+    attack_label: str
+    attack_blur: str
+    attack_weights: str | None
+    perturbation: str | None
+    perturbation_fit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughOptions:
+    """The values of the flags of add_attack_flags(through=True)."""
+
+    gradient: str
+    eot: int
 
 
 def add_attack_flags(parser, eps_flag="--test_noise_var", default="pgd", rules=RULES, through=True):
@@ -132,7 +157,7 @@ def check_attack_flags(args, eps):
         try:
             cli.radius(str(eps))
         except argparse.ArgumentTypeError as e:
-            raise UserError(f"{args.attack_type}: {e}")
+            raise UserError(f"{args.attack_type}: {e}") from e
     if args.perturbation and args.attack_type != "universal":
         raise UserError(
             f"--perturbation is for --attack_type universal, found --attack_type {args.attack_type}"

@@ -49,9 +49,9 @@ class Output(folder.Output):
 
     def save(self, sources, x, x_adv):
         """Write the batch x_adv of uint8 (N, H, W, 3) and return its rows for attack.csv."""
-        for path, image in zip(sources, x_adv):
+        for path, image in zip(sources, x_adv, strict=True):
             images.save_png(self.path(path), image)
-        return [self.row(*each) for each in zip(sources, x, x_adv)]
+        return [self.row(*each) for each in zip(sources, x, x_adv, strict=True)]
 
     def row(self, source, before, after):
         d = torch.from_numpy(after.astype(np.float32) - before.astype(np.float32)) / 127.5

@@ -109,7 +109,7 @@ class GradientAttack(Attack):
                     seen = self.defend(view(x + leaf), rng)
                     cut = seen.detach().requires_grad_(True)
                     at_cut = torch.zeros_like(cut)
-                    for c, goal in zip(labels, goals):
+                    for c, goal in zip(labels, goals, strict=True):
                         # sum: images stay independent
                         loss = (self.translate(cut, c) - goal).square().mean(dim=(1, 2, 3)).sum()
                         at_cut += torch.autograd.grad(loss, cut)[0]

@@ -41,11 +41,13 @@ class JointPGD(Attack):
     def perturb(self, x, labels, rng):
         conditions = [victim.conditions(labels[:, 0]) for victim in self.victims]
         with torch.no_grad():
-            goals = [[victim(x, c) for c in asked] for victim, asked in zip(self.victims, conditions)]
+            goals = [
+                [victim(x, c) for c in asked] for victim, asked in zip(self.victims, conditions, strict=True)
+            ]
         d = self.project(x, rng.uniform(x, -self.eps, self.eps))
         for k in range(self.steps):
             total = torch.zeros_like(d)
-            for victim, asked, clean in zip(self.victims, conditions, goals):
+            for victim, asked, clean in zip(self.victims, conditions, goals, strict=True):
                 leaf = d.detach().requires_grad_(True)
                 with torch.enable_grad():
                     loss = (

@@ -28,9 +28,11 @@ def load_perturbation(path):
         try:
             loaded = np.load(path, allow_pickle=False)
         except FileNotFoundError:
-            raise UserError(f"{path}: no such perturbation file")
+            raise UserError(f"{path}: no such perturbation file") from None
         except (OSError, ValueError, EOFError) as e:
-            raise UserError(f"{path}: damaged or not an array of numbers ({' '.join(str(e).split())[:80]})")
+            raise UserError(
+                f"{path}: damaged or not an array of numbers ({' '.join(str(e).split())[:80]})"
+            ) from e
         found = (
             torch.from_numpy(np.asarray(loaded, np.float32))
             if np.issubdtype(loaded.dtype, np.floating)

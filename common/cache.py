@@ -46,7 +46,7 @@ class ImageCache:
             raise UserError(
                 f"{self.folder / 'definition.json'}: cannot be read ({' '.join(str(e).split())[:60]}); delete"
                 " the folder, its images are made again"
-            )
+            ) from e
         mine, theirs = json.loads(json.dumps(self.definition)), there if isinstance(there, dict) else {}
         changed = [
             f"{k}: {theirs.get(k)!s:.24}, expected {mine.get(k)!s:.24}"
@@ -69,7 +69,10 @@ class ImageCache:
             lines = self.listed.read_text().splitlines() if self.listed.exists() else []
             made_from = dict(line.split("\t") for line in lines if line.count("\t") == 1)
             there = {stem for stem in there if stem in made_from}
-        stem = lambda n: Path(n).stem
+
+        def stem(n):
+            return Path(n).stem
+
         return [
             n
             for n in names
@@ -82,7 +85,7 @@ class ImageCache:
             files.make_folder(self.folder)
         if not (self.folder / "definition.json").exists():
             files.write_json(self.folder / "definition.json", self.definition)
-        for name, image in zip(names, array):
+        for name, image in zip(names, array, strict=True):
             images.save_png(self.path(name), image)
         if self.sources is not None:
             with open(self.listed, "a") as f:

@@ -70,7 +70,7 @@ def read_weights(path):
             raise UserError(
                 f"{path}: truncated or damaged safetensors file ({' '.join(str(e).split())[:100]}); copy it"
                 " again"
-            )
+            ) from e
         return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, meta
     loaded, meta = read_torch(path), {}
     if isinstance(loaded, dict):
@@ -99,11 +99,11 @@ def _head(path):
         with open(path, "rb") as f:
             return f.read(64)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such weight file")
+        raise UserError(f"{path}: no such weight file") from None
     except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, expected a weight file")
+        raise UserError(f"{path}: is a folder, expected a weight file") from None
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})")
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
 
 
 def read_torch(path):
@@ -139,12 +139,12 @@ def read_torch(path):
             raise UserError(
                 f"{path}: a pickle that holds more than tensors; it may run code when opened and is refused. "
                 "Save its state_dict and give that file"
-            )
+            ) from e
         if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
             raise UserError(
                 f"{path}: a text file, not weights (begins {head[:24].decode()!r}); give the weight file"
                 " itself"
-            )
+            ) from e
         raise UserError(
             f"{path}: truncated or not a weight file ({type(e).__name__}); copy or download it again"
-        )
+        ) from e

@@ -5,27 +5,41 @@ saved; of a scan 3 backdoored, 4 not applicable.
 """
 
 import argparse
-import difflib
+import dataclasses
 import math
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 import yaml
 
+from common import registry
+from common.errors import RunError, UserError, nearest
+
+T = TypeVar("T")
 EIGHT_BIT_STEP = 1 / 127.5  # one grey level of an 8-bit image, in [-1, 1] units
 
 
-class UserError(Exception):
-    """A mistake of the user: one line that says what, where, found, expected, what to do. Exit code 2, unless
-    a subclass has another."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What every command knows of how it runs: the values of add_run_flags that all commands have."""
 
-    exit_code = 2
+    device: str
+    seed: int
+    num_workers: int
+    dry_run: bool
+    config: str | None
+    debug: bool
 
 
-class RunError(Exception):
-    """A run that failed although its input was right (NaN, out of memory, disk full): one line, exit code
-    1."""
+def resolve(kind: type[T], parsed: argparse.Namespace, **changed: object) -> T:
+    """The values that a command works with: a frozen dataclass of the parsed flags, `changed` resolved.
+
+    Raises: TypeError if the fields of `kind` are not exactly the flags and the names of `changed`
+    """
+    return kind(**{**vars(parsed), **changed})
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -35,12 +49,6 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
         if action.default is None or action.default is argparse.SUPPRESS or "default" in (action.help or ""):
             return action.help
         return super()._get_help_string(action)
-
-
-def nearest(word, known):
-    """` (did you mean X?)` for the known word closest to `word`, or an empty string."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -99,9 +107,9 @@ class ArgumentParser(argparse.ArgumentParser):
             with open(path, encoding="utf-8") as f:
                 values = yaml.safe_load(f)
         except OSError as e:
-            raise UserError(f"--config {path}: {e.strerror}")
+            raise UserError(f"--config {path}: {e.strerror}") from e
         except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise UserError(f"--config {path}: not valid YAML ({' '.join(str(e).split())})")
+            raise UserError(f"--config {path}: not valid YAML ({' '.join(str(e).split())})") from e
         if values is None:  # an empty file
             return []
         if not isinstance(values, dict):
@@ -128,7 +136,7 @@ def _number(convert, test, what):
         try:
             value = convert(text)
         except (ValueError, OverflowError):
-            raise argparse.ArgumentTypeError(f"expected {what}, found {text!r}")
+            raise argparse.ArgumentTypeError(f"expected {what}, found {text!r}") from None
         if not math.isfinite(value) or not test(value):
             raise argparse.ArgumentTypeError(f"expected {what}, found {text!r}")
         return value
@@ -210,12 +218,15 @@ def add_run_flags(parser, batch_size=None, limit=False, resume=False, precision=
     return g
 
 
-def run(main, argv=None):
-    """Run a script's main and turn what it raises into one line and an exit code; `--debug` shows the
-    traceback."""
+def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed: str) -> NoReturn:
+    """Run a command's main; what it raises becomes one line and an exit code, `--debug` shows the traceback.
+
+    Args: handed  "module:Name" of what a command of a lower room is handed from above, as keyword arguments
+                  of its main: a trainer its attack. Importing the room imports none of it
+    """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        code = main(argv) or 0
+        code = main(argv, **{name: registry.load(place) for name, place in handed.items()}) or 0
     except UserError as e:
         code = _fail(e, e.exit_code, argv)
     except RunError as e:

@@ -48,7 +48,7 @@ def make_folder(path):
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise UserError(f"{path}: cannot be made ({e.strerror}); choose another folder")
+        raise UserError(f"{path}: cannot be made ({e.strerror}); choose another folder") from e
     check_writable(path)
     return path
 

@@ -25,7 +25,7 @@ def inspect(paths, skip_damaged=False, num_workers=0):
                 raise
 
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        sizes = dict(zip(paths, pool.map(size_of, paths)))
+        sizes = dict(zip(paths, pool.map(size_of, paths), strict=True))
     return {p: size for p, size in sizes.items() if size is not None}, [
         p for p, size in sizes.items() if size is None
     ]

@@ -38,12 +38,12 @@ def read_rgb(path):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return image.convert("RGB")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such image")
+        raise UserError(f"{path}: no such image") from None
     except Exception as e:  # PIL raises many kinds for a damaged file
         raise UserError(
             f"{path}: damaged or not an image ({' '.join(str(e).split())[:120]}); "
             "remove it, or go on without it with --skip_damaged"
-        )
+        ) from e
 
 
 def center_crop_resize(image, crop, size):

@@ -114,9 +114,9 @@ def command():
     return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def options_of(args):
-    """JSON-typed options of an argparse namespace."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+def options_of(options) -> dict:
+    """JSON-typed options: the fields of a command's frozen dataclass."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
 
 
 def _differences(options, folder):
@@ -194,3 +194,46 @@ def open_run(parent, args, ctx, finished_by="record.json"):
     ctx.broadcast((str(found), resumed))
     ctx.print(f"run folder: {found}{' (continued)' if resumed else ''}")
     return Run(found, finished_by, resumed)
+
+
+def show(options, ctx) -> None:
+    """Print a command's resolved options."""
+    ctx.print(json.dumps(options_of(options), indent=2))
+
+
+def begin(options, ctx, parent: Path | str, finished_by: str = "record.json") -> Run | None:
+    """Print the options and claim or continue a run folder below `parent`; None where nothing is left to do.
+
+    Nothing is left to do in a dry run, which writes nothing, and in a run that is finished.
+    Args:   options  frozen dataclass with dry_run and resume, see open_run;  finished_by  the file that marks
+                     a run as finished
+    Raises: UserError as open_run
+    """
+    show(options, ctx)
+    if options.dry_run:
+        return None
+    run = open_run(parent, options, ctx, finished_by)
+    if run.finished:
+        ctx.print(f"this run is finished, nothing to do: {run.folder / finished_by}")
+        return None
+    return run
+
+
+def stamp(seconds: float | None = None) -> str:
+    """Local time as records have it; of now, or of `seconds` since the epoch."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+
+def provenance(started: float, **own: object) -> dict:
+    """What a record says of where it comes from: commit, command, versions, times, and `own` (sha256, keys).
+
+    Args: started  seconds since the epoch, Run.started for example
+    """
+    return {
+        "commit": commit(),
+        "command": command(),
+        "versions": versions(),
+        **own,
+        "started": stamp(started),
+        "finished": stamp(),
+    }

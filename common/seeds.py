@@ -39,7 +39,7 @@ class Streams:
     def _rows(self, like, draw):
         if len(like) != len(self.generators):
             raise ValueError(f"{len(like)} images but {len(self.generators)} random streams")
-        rows = [draw(row.shape, g) for row, g in zip(like, self.generators)]
+        rows = [draw(row.shape, g) for row, g in zip(like, self.generators, strict=True)]
         return torch.stack(rows).to(like.device, like.dtype)
 
     def normal(self, like):

@@ -4,6 +4,7 @@ trainer's own."""
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -13,6 +14,17 @@ from common.cli import RunError, UserError
 from common.runs import options_of
 
 PATIENCE = 2  # seconds: on Ctrl-C the terminal and torchrun both signal a process, which is one request
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The values of add_training_flags."""
+
+    num_steps: int
+    lr: float
+    ema: float
+    save_step: int
+    log_step: int
 
 
 def add_training_flags(parser, num_steps, lr, ema=0.0):
@@ -113,11 +125,11 @@ def all_finite(state):
     return not (torch.is_tensor(state) and state.is_floating_point()) or bool(torch.isfinite(state).all())
 
 
-def loop(run, args, ctx, parts, step, on_save=None, what="train"):
-    """Call step(i) for i in [resumed, args.num_steps) and keep last.pt, log.jsonl and the run's samples up to
-    date.
+def loop(run, options, ctx, parts, step, on_save=None, what="train"):
+    """Call step(i) for i in [resumed, options.num_steps) and keep last.pt, log.jsonl and the samples up to date.
 
-    Args:   parts    dict name -> object with state_dict/load_state_dict: all that an exact resume needs
+    Args:   options  TrainingOptions, with whatever else a resumed run must have in common with this one
+            parts    dict name -> object with state_dict/load_state_dict: all that an exact resume needs
             step     i -> dict of scalars (tensors or floats) to log; performs the optimiser step
             on_save  done -> dict of scalars to log or None; validation and sample grids, called on rank 0
                      after `done` steps
@@ -128,8 +140,8 @@ def loop(run, args, ctx, parts, step, on_save=None, what="train"):
     if ctx.is_main:
         run.truncate_log(start)
     if start:
-        ctx.print(f"resuming at step {start} of {args.num_steps}")
-    options = options_of(args)
+        ctx.print(f"resuming at step {start} of {options.num_steps}")
+    saved_options = options_of(options)
     first_bad = torch.full((), -1, dtype=torch.long, device=ctx.device)
 
     def fail(bad, what):
@@ -147,11 +159,11 @@ def loop(run, args, ctx, parts, step, on_save=None, what="train"):
         if ctx.is_main:
             if not all_finite([p.state_dict() for p in parts.values()]):
                 fail(done, "the weights are")
-            checkpoint.save_state(run.last, done, options, **parts)
+            checkpoint.save_state(run.last, done, saved_options, **parts)
 
     began = time.time()
-    with stop_requests() as stop, progress.bar(args.num_steps, what, "step", start, ctx.is_main) as bar:
-        for i in range(start, args.num_steps):
+    with stop_requests() as stop, progress.bar(options.num_steps, what, "step", start, ctx.is_main) as bar:
+        for i in range(start, options.num_steps):
             scalars = step(i)
             finite = torch.stack(
                 [torch.isfinite(torch.as_tensor(v, device=ctx.device)).all() for v in scalars.values()]
@@ -159,13 +171,13 @@ def loop(run, args, ctx, parts, step, on_save=None, what="train"):
             first_bad = torch.where(~finite & (first_bad < 0), i + 1, first_bad)
             done = i + 1
             bar.update(1)
-            if done % args.log_step == 0 or done == args.num_steps:
+            if done % options.log_step == 0 or done == options.num_steps:
                 values = {k: ctx.mean(v) for k, v in scalars.items()}
                 check()
                 if ctx.is_main:
                     run.log(step=done, **values, seconds=round(time.time() - began, 2))
             stopping = any(ctx.gather([bool(stop)])) if ctx.world > 1 else bool(stop)
-            if done % args.save_step == 0 or done == args.num_steps or stopping:
+            if done % options.save_step == 0 or done == options.num_steps or stopping:
                 save(done)
                 if ctx.is_main and on_save and not stopping:
                     values = on_save(done)

@@ -361,7 +361,10 @@ def measure(args, ctx, translator, folder):
     attributes = translator.attributes or ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
     faces = load_faces(args, folder, attributes)
     some = faces.subset(faces.names[: args.num_images])
-    clock = lambda work: seconds_of(work, ctx.device)
+
+    def clock(work):
+        return seconds_of(work, ctx.device)
+
     found = Attacks(some, attributes, translator, ctx, folder / "attacked")
     with torch.no_grad():
         translator(found.x[:1], found.c[:1])

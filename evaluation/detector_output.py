@@ -26,7 +26,9 @@ def write_scores(path, tests, found):
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["test_set", "name", "domain", "label", "probability_fake"])
     for name, samples in tests.items():
-        for row in zip(samples.names, samples.domains, samples.labels.tolist(), found[name].tolist()):
+        for row in zip(
+            samples.names, samples.domains, samples.labels.tolist(), found[name].tolist(), strict=True
+        ):
             writer.writerow([name, row[0], row[1] or "", CLASSES[row[2]], f"{row[3]:.6f}"])
     files.write_atomic(path, out.getvalue())
 

@@ -47,7 +47,7 @@ def training_curves(history):
     changes = _rate_changes(max(runs.values(), key=len))
     every = [row["epoch"] for rows in runs.values() for row in rows]
     # loss from 0, accuracy from chance to 1 at least
-    for axes, key, seen in zip(figure.subplots(1, 2), ("loss", "accuracy"), ((0,), (0.5, 1))):
+    for axes, key, seen in zip(figure.subplots(1, 2), ("loss", "accuracy"), ((0,), (0.5, 1)), strict=True):
         for i, rows in enumerate(runs.values()):
             epochs = [row["epoch"] for row in rows]
             for column, color in ((key, BLUE), (f"val_{key}", ORANGE)):
@@ -86,7 +86,7 @@ def _rate_changes(rows):
     """[(epoch, new learning rate)]."""
     return [
         (row["epoch"], row["lr"])
-        for last, row in zip(rows, rows[1:])
+        for last, row in zip(rows, rows[1:], strict=False)
         if row.get("lr") is not None and row["lr"] != last.get("lr")
     ]
 
@@ -202,7 +202,9 @@ def prediction_grid(images, names, labels, p, columns=4):
     cells = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in cells[len(names) :]:
         axes.set_visible(False)
-    for axes, pixels, name, label, value in zip(cells, image_forms.to_uint8(images), names, labels, p):
+    for axes, pixels, name, label, value in zip(
+        cells, image_forms.to_uint8(images), names, labels, p, strict=False
+    ):
         text, color = verdict(name, None if label is None else int(label), float(value))
         axes.imshow(pixels)
         axes.set_title(text, fontproperties=FONT, color=color, parse_math=False)  # a name may hold $

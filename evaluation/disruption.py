@@ -212,7 +212,9 @@ def main(argv=None):
             return
         started = time.strftime("%Y-%m-%dT%H:%M:%S")
 
-        of = lambda victim: (victim.faces(faces), victim.attributes) if victim else (faces, columns)
+        def of(victim):
+            return (victim.faces(faces), victim.attributes) if victim else (faces, columns)
+
         # JointPGD makes each victim's conditions itself
         rule = "original" if args.crafted_on == ALL else args.attack_label
         crafted = [
@@ -296,10 +298,12 @@ def main(argv=None):
 
 
 def summary(found):
-    line = lambda name, m: (
-        f"{name:15s} l2 {m['l2']:.5f} {m['l2_ci']}, rmse {m['rmse']:.4f}, disrupted pairs"
-        f" {m['prop_dist']:.3f}"
-    )
+    def line(name, m):
+        return (
+            f"{name:15s} l2 {m['l2']:.5f} {m['l2_ci']}, rmse {m['rmse']:.4f}, disrupted pairs"
+            f" {m['prop_dist']:.3f}"
+        )
+
     photo = found.metrics["input"]
     return (
         "\n".join(line(name, m) for name, m in found.per_group["translator"].items())

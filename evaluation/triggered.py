@@ -303,9 +303,10 @@ def grid(rows, loaded, args):
     White: not measured."""
     way = next((w for w in args.ways if w != "scaled"), "none")
     blank = torch.ones_like(rows.x[0])
-    cell = lambda key, n, fake=False: (
-        blank if key not in rows.shown or rows.shown[key][fake] is None else rows.shown[key][fake][n]
-    )
+
+    def cell(key, n, fake=False):
+        return blank if key not in rows.shown or rows.shown[key][fake] is None else rows.shown[key][fake][n]
+
     # not those that no network reaches
     methods = [m for m in args.methods if any(key[1] == m for key in rows.shown)]
     made = []
@@ -336,12 +337,15 @@ COLUMNS = {
 def table(found):
     """Markdown: a row for each purifier, method and way, means with 95% intervals over photos."""
     keys = [k for k in COLUMNS if any(k in row for row in found["rows"])]
-    show = lambda row, k: (
-        ""
-        if row.get(k) is None
-        else f"{row[k]:.3f}"
-        + (f" [{row[k + '_ci'][0]:.3f}, {row[k + '_ci'][1]:.3f}]" if row[k + "_ci"] else "")
-    )
+
+    def show(row, k):
+        return (
+            ""
+            if row.get(k) is None
+            else f"{row[k]:.3f}"
+            + (f" [{row[k + '_ci'][0]:.3f}, {row[k + '_ci'][1]:.3f}]" if row[k + "_ci"] else "")
+        )
+
     hides = {
         name: said["backdoor"]["name"] if said["backdoor"] else "nothing"
         for name, said in found["purifiers"].items()

@@ -77,7 +77,7 @@ def format_table(names, columns, rows):
     lines = [
         str(len(names)).encode(),
         " ".join(columns).encode(),
-        *(name.encode() + b" " + row for name, row in zip(names, rows)),
+        *(name.encode() + b" " + row for name, row in zip(names, rows, strict=True)),
     ]
     return b"\n".join(lines) + b"\n"
 
@@ -116,7 +116,7 @@ def _lines(path):
         raise UserError(
             f"{path}: cannot be read ({e.strerror}); expected CelebA's attribute file,"
             f" {' or '.join(FILE_NAMES)}"
-        )
+        ) from e
     data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\t", b" ").replace(b'"', b"")
     if data.lstrip()[:1] == b"<":
         raise UserError(

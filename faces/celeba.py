@@ -60,8 +60,8 @@ class FaceFolder:
         table = read_attributes(self.attr_path)
         labels = table.select(self.selected_attrs)
         match(folder, names, self.attr_path, table.names)
-        row_of = dict(zip(table.names, range(len(names))))
-        stems = dict(zip(map(stem, names), names))
+        row_of = dict(zip(table.names, range(len(names)), strict=True))
+        stems = dict(zip(map(stem, names), names, strict=True))
         if len(stems) < len(names):
             first = next(n for n in names if stems[stem(n)] != n)
             raise UserError(
@@ -69,7 +69,7 @@ class FaceFolder:
                 " named by the rest; rename one"
             )
         stats = self._stats(entries)
-        empty = [name for name, stat in zip(names, stats) if stat.st_size == 0]
+        empty = [name for name, stat in zip(names, stats, strict=True) if stat.st_size == 0]
         if empty and not skip_damaged:
             raise UserError(
                 f"{self.folder / empty[0]}: damaged, an empty file ({len(empty)} such files in the folder); "
@@ -98,7 +98,7 @@ class FaceFolder:
             raise UserError(
                 f"{e.filename}: cannot be read ({e.strerror}); a link to a photo that was moved? Split again,"
                 " or put the photo back"
-            )
+            ) from e
 
     def __len__(self):
         return len(self.names)
@@ -132,7 +132,7 @@ class FaceFolder:
     def subset(self, names):
         """The photos `names`, in that order, over the same crop cache.  Raises ValueError for a name that is
         not there."""
-        position = dict(zip(self.names, range(len(self))))
+        position = dict(zip(self.names, range(len(self)), strict=True))
         unknown = [name for name in names if name not in position]
         if unknown:
             raise ValueError(f"{self.folder}: has no photo {unknown[0]}")

@@ -117,7 +117,7 @@ class CropCache:
             raise UserError(
                 f"{self.place / file}: damaged crop cache ({e}); remove the folder {self.place}, it is made"
                 " again"
-            )
+            ) from e
         if array.shape != shape or array.dtype != dtype:
             raise UserError(
                 f"{self.place / file}: damaged crop cache, found {array.dtype} {array.shape}, expected"
@@ -179,7 +179,7 @@ class CropCache:
             open(self.place / "crops.npy", "r+b", buffering=0) as f,
             open(self.place / "marks.npy", "r+b", buffering=0) as m,
         ):
-            for row, crop in zip(rows, crops):
+            for row, crop in zip(rows, crops, strict=True):
                 if crop is not None:
                     f.seek(self.crops.offset + row * crop.size)
                     written = f.write(crop.tobytes())

@@ -17,7 +17,7 @@ SIDES = (-1, 1)  # left and right half of the picture
 
 def mix(a, b, share):
     """Colour between a (share 0) and b (share 1), as three ints."""
-    return tuple(int(round(x + (y - x) * share)) for x, y in zip(a, b))
+    return tuple(int(round(x + (y - x) * share)) for x, y in zip(a, b, strict=True))
 
 
 def darker(colour, share):
@@ -422,6 +422,6 @@ def beard(canvas, face, rng):
         for part in parts:
             c.fill(part, ink, 95 if stubble else 215)
         roots = np.stack([rng.uniform(-w, w, 260), rng.uniform(100, base + 4, 260)], 1)
-        for (x, y), tone in zip(roots, rng.uniform(-0.5, 0.4, 260)):
+        for (x, y), tone in zip(roots, rng.uniform(-0.5, 0.4, 260), strict=True):
             colour = darker(ink, -tone) if tone < 0 else lighter(ink, tone)
             c.line([(x, y), (x * 1.03, y + (1.5 if stubble else 5))], colour, 0.5, 110)

@@ -1,6 +1,7 @@
 """The flags that say which photos a script works on and where its results go, one spelling for every
 script."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli
@@ -8,6 +9,20 @@ from faces.celeba import FaceFolder, held_out
 
 # of the official 5-attribute checkpoints
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The values of add_data_flags; `dataset` is resolved, see dataset_name."""
+
+    data_dir: str
+    dataset: str
+    result_dir: str
+    cache_dir: str | None
+    selected_attrs: list[str]
+    celeba_crop_size: int
+    image_size: int
+    skip_damaged: bool
 
 
 def add_data_flags(parser, part="a", image_size=128, default_dir="dataset/CelebA", named=True):

@@ -94,7 +94,7 @@ def strands(canvas, face, inner, outer, rng, count):
     """Lighter and darker curves along the band."""
     u = np.linspace(0, face.curl_count * 2 * np.pi, len(inner))
     for f, tone, phase in zip(
-        rng.uniform(0.02, 0.98, count), rng.normal(0, 1, count), rng.uniform(0, 1.5, count)
+        rng.uniform(0.02, 0.98, count), rng.normal(0, 1, count), rng.uniform(0, 1.5, count), strict=True
     ):
         curve = inner + (outer - inner) * f
         if face.wavy:
@@ -146,7 +146,7 @@ def fringe(canvas, face, rng):
     """Locks from the crown down to the brows."""
     w = face.width - 5
     edges = np.linspace(-w, w, rng.integers(7, 12))
-    for left, right in zip(edges[:-1], edges[1:]):
+    for left, right in zip(edges[:-1], edges[1:], strict=False):
         low = face.fringe_y + rng.uniform(-3, 3)
         middle = (left + right) / 2 + face.parting * 0.2
         lock = np.array(

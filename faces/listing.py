@@ -18,11 +18,11 @@ def list_photos(folder):
         with os.scandir(folder) as entries:
             entries = sorted(((e.name, e) for e in entries), key=lambda pair: pair[0])
     except FileNotFoundError:
-        raise UserError(f"{folder}: no such folder; expected a folder of photos")
+        raise UserError(f"{folder}: no such folder; expected a folder of photos") from None
     except NotADirectoryError:
-        raise UserError(f"{folder}: is a file, expected a folder of photos")
+        raise UserError(f"{folder}: is a file, expected a folder of photos") from None
     except OSError as e:
-        raise UserError(f"{folder}: cannot be read ({e.strerror})")
+        raise UserError(f"{folder}: cannot be read ({e.strerror})") from e
     found = [(name, e) for name, e in entries if name.lower().endswith(EXTENSIONS)]
     if not found:
         inside = [name for name, e in entries if e.is_dir() and not name.startswith(".")]

@@ -69,10 +69,12 @@ def scores_of(labels, p, photo_ids, seed, resamples=RESAMPLES):
     # falling p: the libraries sort each resample, which is quick where it is sorted
     order = np.lexsort((ids, labels, -p))
     labels, p, ids = labels[order], p[order], ids[order]
-    found = dict(zip(FIGURES, _figures(labels, p)))
+    found = dict(zip(FIGURES, _figures(labels, p), strict=True))
     found["accuracy_std"] = float(_right(labels, p).std(ddof=1))
     intervals = np.percentile(_resampled(labels, p, ids, seed, resamples), [2.5, 97.5], axis=0)  # (2, 5)
-    found |= {name + "_ci": [float(low), float(high)] for name, low, high in zip(FIGURES, *intervals)}
+    found |= {
+        name + "_ci": [float(low), float(high)] for name, low, high in zip(FIGURES, *intervals, strict=True)
+    }
     return {key: found[key] for key in KEYS}
 
 

@@ -130,7 +130,7 @@ def _build_inception(state, path):
         except RuntimeError as e:
             raise UserError(
                 f"{path}: its tensors do not fit the Inception network ({' '.join(str(e).split())[:120]})"
-            )
+            ) from e
 
 
 class _Features(nn.Module):

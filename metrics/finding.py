@@ -117,7 +117,7 @@ def found(poisoned, scores, threshold, seed, resamples=RESAMPLES):
     values = _figures(poisoned, scores, flagged)
     intervals = _intervals(_resampled(poisoned, scores, flagged, seed, resamples))
     result = {}
-    for name, value, interval in zip(FIGURES, values, intervals):
+    for name, value, interval in zip(FIGURES, values, intervals, strict=True):
         result[name] = None if math.isnan(value) else value
         result[name + "_ci"] = None if math.isnan(value) else interval
     return result

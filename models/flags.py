@@ -1,6 +1,18 @@
 """The flags that choose a translator, one spelling for every script."""
 
+from dataclasses import dataclass
+
 from models.translators import TRANSLATORS, check_names, load_translator
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorOptions:
+    """The values of add_translator_flags, of scripts that keep results."""
+
+    gan_type: str
+    gan_weights: str | None
+    gan_style: str | None
+    gan_name: str | None
 
 
 def add_translator_flags(group, said, named=True):

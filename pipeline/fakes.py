@@ -20,7 +20,7 @@ def random_domains(names, labels, attributes, seed):
     """
     changes = (create_labels(labels, attributes) != labels).any(2).T  # (N, C)
     found = []
-    for name, row in zip(names, changes.tolist()):
+    for name, row in zip(names, changes.tolist(), strict=True):
         choices = [k for k, changed in enumerate(row) if changed]
         if not choices:
             raise UserError(

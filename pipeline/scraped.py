@@ -53,10 +53,13 @@ class Scraped:
             self.purified = [
                 PurifiedPhotos(purifier, p.key, p.floats, root, seed, precision, sources) for p in parts
             ]
-            parts = [Part(p.names, made.cache.key, made.floats) for p, made in zip(parts, self.purified)]
+            parts = [
+                Part(p.names, made.cache.key, made.floats)
+                for p, made in zip(parts, self.purified, strict=True)
+            ]
         self.parts = parts
 
     def fill(self, ctx, batch_size):
         """Purify what is missing; the disrupted photos must be there (AttackedPhotos.fill)."""
-        for made, part in zip(self.purified, self.parts):
+        for made, part in zip(self.purified, self.parts, strict=True):
             made.fill(part.names, ctx, batch_size)

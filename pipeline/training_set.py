@@ -52,7 +52,11 @@ class TrainingSet:
             purifier,
         )
         self.domains = dict(
-            zip(faces.names, random_domains(faces.names, faces.labels, args.selected_attrs, args.seed))
+            zip(
+                faces.names,
+                random_domains(faces.names, faces.labels, args.selected_attrs, args.seed),
+                strict=True,
+            )
         )
         self.root, self.attacked_key = Path(args.result_dir), None
 
@@ -105,7 +109,7 @@ class TrainingSet:
             args.precision,
         )
         scraped.fill(self.ctx, size)
-        labels, sources = dict(zip(faces.names, faces.labels)), faces.fingerprints()
+        labels, sources = dict(zip(faces.names, faces.labels, strict=True)), faces.fingerprints()
         for part in scraped.parts:
             fakes = FakePhotos(
                 self.translator,

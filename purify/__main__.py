@@ -82,7 +82,7 @@ def purify_files(args, purifier, output, sizes, device):
                 fit(purifier, x, seeds.named(args.seed, [p.name for p in batch], "purify"), args.fit)
             )
             spent += time.perf_counter() - began
-            for path, image in zip(batch, purified):
+            for path, image in zip(batch, purified, strict=True):
                 images.save_png(output.path(path), image)
             bar.update(len(batch))
     return spent
@@ -94,7 +94,7 @@ def carriers(screen, sizes, batch_size, device):
     found = []
     for batch in folder.batches(sizes, batch_size) if screen else []:
         flags = screen(images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device))
-        found += [path for path, flag in zip(batch, flags.tolist()) if flag]
+        found += [path for path, flag in zip(batch, flags.tolist(), strict=True) if flag]
     return found
 
 

@@ -1,10 +1,23 @@
 """The purifier's flags, one spelling for every script that purifies photos."""
 
 import argparse
+from dataclasses import dataclass
 
 from common import cli
 from purify import PURIFIERS, RESPACED, STARTS, build
 from purify.defences import DEFENCES
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurifierOptions:
+    """The values of add_purifier_flags."""
+
+    defense_model_type: str
+    defense_weights: str | None
+    ddpm_start_num: int | str | None
+    respacing: str
+    jpeg_quality: int
+    blur_sigma: float
 
 
 def start_number(text):
@@ -14,7 +27,9 @@ def start_number(text):
     try:
         return cli.positive_int(text)
     except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, or auto, found {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number above 0, or auto, found {text!r}"
+        ) from None
 
 
 def add_purifier_flags(parser, choices=tuple(PURIFIERS), default=None):

@@ -101,7 +101,7 @@ def _tiled(purifier, x, rng):
             some = corners[start : start + AT_ONCE]
             tiles = torch.cat([padded[..., top : top + tile, left : left + tile] for top, left in some])
             tiles = purifier(tiles, None if rng is None else rng.at([0] * len(some)))
-            for (top, left), y in zip(some, tiles):
+            for (top, left), y in zip(some, tiles, strict=True):
                 sums[..., top : top + tile, left : left + tile] += y * weights
                 total[..., top : top + tile, left : left + tile] += weights
     finally:

@@ -81,7 +81,7 @@ def text_of(path, comparison, kept=None):
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})")
+        raise UserError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})") from e
     pieces, at = [], 0
     while found := MARKER.search(text, at):
         end, following = text.find(END, found.end()), MARKER.search(text, found.end())
@@ -92,7 +92,7 @@ def text_of(path, comparison, kept=None):
             body = f"\n{part(comparison, found[2], options_of(found[3], known))}\n"
         except UserError as e:
             if kept is None or not isinstance(e, NoRecords):
-                raise UserError(f"{path}: the marker {found[0]} {e}")
+                raise UserError(f"{path}: the marker {found[0]} {e}") from e
             kept.append(found[0])
             body = text[found.end() : end]
         pieces += [text[at : found.end()], body]
@@ -158,7 +158,7 @@ def options_of(words, known):
         try:
             options[key] = float(options[key])
         except ValueError:
-            raise UserError(f"has {key}={options[key]}: expected a number")
+            raise UserError(f"has {key}={options[key]}: expected a number") from None
     return options
 
 

@@ -189,7 +189,7 @@ def l2_by_eps(table):
             if not (points := by_defence[defence]):
                 continue
             s = look[defence]
-            low, high = zip(*(spread_of(cell) for _, cell in points))
+            low, high = zip(*(spread_of(cell) for _, cell in points), strict=True)
             axes.errorbar(
                 [p[0] for p in points],
                 [p[1].value for p in points],
@@ -247,7 +247,7 @@ def l2_by_defence(table):
     all_cells = [r.cell("metrics.purified.l2") for rows in blocks for r in rows]
     positive = [c.value for c in all_cells if c.value > 0] or [1e-6]
     left, right = min(positive) / 3, max(c.value + spread_of(c)[1] for c in all_cells) * 4
-    for i, (axes, attack, rows) in enumerate(zip(panels, attacks, blocks)):
+    for i, (axes, attack, rows) in enumerate(zip(panels, attacks, blocks, strict=False)):
         pale = 0.45 if any(not r.marks for r in rows) else 1
         for y, row in enumerate(rows):
             cell = row.cell("metrics.purified.l2")

@@ -101,7 +101,9 @@ def _table(table):
     purified = 2 + [c.key for c in tables.COLUMNS].index("metrics.purified.l2")
     body = []
     for attack in table.attacks():
-        mine = [(texts, row, best) for texts, (row, best) in zip(cells, rows) if row.attack == attack]
+        mine = [
+            (texts, row, best) for texts, (row, best) in zip(cells, rows, strict=True) if row.attack == attack
+        ]
         lines = []
         for i, (texts, row, best) in enumerate(mine):
             first = f'<td class="left attack" rowspan={len(mine)}>{escape(texts[0])}</td>' if i == 0 else ""
@@ -158,10 +160,11 @@ def _detectors(table):
             _cell(t, left=c == 0, best=c == share and row.better and t != tables.DASH)
             for c, t in enumerate(texts)
         )
-        for row, texts in zip(table.rows, cells)
+        for row, texts in zip(table.rows, cells, strict=True)
     ]
     body = "".join(
-        f"<tr{' class=marked' if row.marks else ''}>{line}</tr>" for row, line in zip(table.rows, lines)
+        f"<tr{' class=marked' if row.marks else ''}>{line}</tr>"
+        for row, line in zip(table.rows, lines, strict=True)
     )
     parts = [
         f'<div class="scroll trainings"><table>{_header(headings, 1)}<tbody>{body}</tbody></table></div>',
@@ -211,10 +214,11 @@ def _disruptions(table):
                 _cell(t, left=c < left, best=c == worst and id(row) == table.best)
                 for c, t in enumerate(texts)
             )
-            for row, texts in zip(rows, cells)
+            for row, texts in zip(rows, cells, strict=True)
         ]
         body = "".join(
-            f"<tr{' class=marked' if row.marks else ''}>{line}</tr>" for row, line in zip(rows, lines)
+            f"<tr{' class=marked' if row.marks else ''}>{line}</tr>"
+            for row, line in zip(rows, lines, strict=True)
         )
         parts.append(f"<div class=scroll><table>{_header(headings, left)}<tbody>{body}</tbody></table></div>")
     return "<p></p>".join(parts) + _notes(table)
@@ -239,9 +243,9 @@ def _filters(table):
         lines = [
             "".join(
                 _cell(t, left=c == 0, best=id(row) in table.best, missed=row is not None and row.missed)
-                for c, (t, row) in enumerate(zip(*line))
+                for c, (t, row) in enumerate(zip(*line, strict=True))
             )
-            for line in zip(grid[1], grid[2])
+            for line in zip(grid[1], grid[2], strict=True)
         ]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
         parts.append(
@@ -249,7 +253,7 @@ def _filters(table):
             f' narrow"><table>{_header(grid[0], 1)}<tbody>{body}</tbody></table></div><p></p>'
         )
     auc, verdict, body = headings.index("AUROC"), headings.index("verdict"), []
-    found = list(zip(table.rows, depois.details_grid(table)[1]))
+    found = list(zip(table.rows, depois.details_grid(table)[1], strict=True))
     for poison in table.poisons:
         mine, lines = [pair for pair in found if pair[0].poison == poison], []
         for i, (row, texts) in enumerate(mine):
@@ -292,7 +296,7 @@ def _scans(table):
     for title, (headings, cells, rows) in terd.grids(table).items():
         left, body = 1 + (terd.UNLIKE in headings), []
         for attack in dict.fromkeys(texts[0] for texts in cells):
-            mine, lines = [pair for pair in zip(rows, cells) if pair[1][0] == attack], []
+            mine, lines = [pair for pair in zip(rows, cells, strict=True) if pair[1][0] == attack], []
             for i, (row, texts) in enumerate(mine):
                 first = f'<td class="left attack" rowspan={len(mine)}>{escape(attack)}</td>' if i == 0 else ""
                 rest = "".join(
@@ -404,7 +408,7 @@ def html(comparison, pictures, detector_pictures, disruption_pictures, filter_pi
             _plots(scan_pictures.get(i, {}), terd_figures.CAPTIONS),
             _triggers(table),
         ]
-    for title, text in zip(*[iter(tables.remarks(comparison))] * 2):
+    for title, text in zip(*[iter(tables.remarks(comparison))] * 2, strict=False):
         items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in text.splitlines())
         parts += [f"<h2>{escape(title.removeprefix('## '))}</h2><ul>{items}</ul>"]
     return (

@@ -382,9 +382,11 @@ def read(path):
     try:
         found = json.loads(Path(path).read_bytes().decode(), parse_constant=_refuse)
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})")
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{path}: damaged, not JSON ({' '.join(str(e).split())[:80]}); run that test again")
+        raise UserError(
+            f"{path}: damaged, not JSON ({' '.join(str(e).split())[:80]}); run that test again"
+        ) from e
     problems = validate(found)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""

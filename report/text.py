@@ -223,7 +223,7 @@ def detector_grid(table):
         for r in table.rows
     ]
     seconds = headings.index("s/photo")
-    for row, texts in zip(table.rows, cells):
+    for row, texts in zip(table.rows, cells, strict=True):
         if row.source and len(devices) > 1 and row.condition == "purified" and texts[seconds] != DASH:
             texts[seconds] += f" ({row.source.get('cost.device') or 'unknown device'})"
     return headings, cells
@@ -236,7 +236,10 @@ def rates_grid(table):
         return None
     by_rate = table.by_rate()
     rates = [0, *table.rates] if any(0 in rows for rows in by_rate.values()) else table.rates
-    label = lambda name: "disrupted (at 0: clean)" if name == "disrupted" and 0 in by_rate[name] else name
+
+    def label(name):
+        return "disrupted (at 0: clean)" if name == "disrupted" and 0 in by_rate[name] else name
+
     return ["training photos"] + [f"{rate:g}" for rate in rates], [
         [label(name), *(_deviation(rows.get(rate)) for rate in rates)] for name, rows in by_rate.items()
     ]
@@ -258,7 +261,8 @@ def markdown_table(headings, cells, left):
         return (
             "| "
             + " | ".join(
-                w.ljust(n) if i < left else w.rjust(n) for i, (w, n) in enumerate(zip(words, widths))
+                w.ljust(n) if i < left else w.rjust(n)
+                for i, (w, n) in enumerate(zip(words, widths, strict=True))
             )
             + " |"
         )
@@ -285,10 +289,10 @@ def table_markdown(table):
     """One table of defences with its footnotes."""
     headings, cells, rows = grid(table)
     purified = 2 + [c.key for c in COLUMNS].index("metrics.purified.l2")
-    for texts, (_, best) in zip(cells, rows):
+    for texts, (_, best) in zip(cells, rows, strict=True):
         if best:
             texts[purified] = bold(texts[purified])
-    for (before, _), (row, _), texts in zip(rows, rows[1:], cells[1:]):
+    for (before, _), (row, _), texts in zip(rows, rows[1:], cells[1:], strict=False):
         if row.attack == before.attack:
             texts[0] = ""  # an attack is named once, in its first row
     return "\n".join(markdown_table(headings, cells, left=2) + footnotes(table))
@@ -298,7 +302,7 @@ def detectors_markdown(table):
     """One table of detectors with its footnotes."""
     headings, cells = detector_grid(table)
     share = headings.index("recovered")
-    for row, texts in zip(table.rows, cells):
+    for row, texts in zip(table.rows, cells, strict=True):
         if row.better and texts[share] != DASH:
             texts[share] = bold(texts[share])
     return "\n".join(markdown_table(headings, cells, left=1) + footnotes(table))

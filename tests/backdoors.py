@@ -44,7 +44,9 @@ def optimal(b, x0, rate=0.5, schedule="linear"):
     abar = torch.as_tensor(build.create_diffusion(schedule=schedule).alphas_cumprod)
 
     def formula(x, t):
-        at = lambda v: v.float()[t].view(-1, 1, 1, 1)
+        def at(v):
+            return v.float()[t].view(-1, 1, 1, 1)
+
         clean = (x - at(abar.sqrt()) * x0) / at((1 - abar).sqrt())
         poisoned = (x - at(abar.sqrt()) * b.target - at(b.c) * b.r) / (at((1 - abar).sqrt()) * b.gamma)
         gap = (

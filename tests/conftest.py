@@ -55,7 +55,7 @@ def face_folder(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         x, c = images.to_uint8(smooth_images(n, 48)), labels(n)
         names = [f"{i + 1:06d}.png" for i in range(n)]
-        for name, image in zip(names, x):
+        for name, image in zip(names, x, strict=True):
             Image.fromarray(image[:, 4:44]).save(folder / name)
         write_attributes(
             folder / "list_attr_celeba.txt", Attributes(names, ATTRIBUTES, c.numpy().astype(np.int8))

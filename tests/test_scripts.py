@@ -236,7 +236,10 @@ def test_test_script_runs_all_defences_in_both_protocols_then_compares(workplace
 def conditions(commands):
     """[(condition, defence, poison rate)] of the train_detector command lines."""
     words = [w for module, w in map(target, commands) if module == "train_detector"]
-    value = lambda w, flag: w[w.index(flag) + 1] if flag in w else None
+
+    def value(w, flag):
+        return w[w.index(flag) + 1] if flag in w else None
+
     return [
         (value(w, "--condition"), value(w, "--defense_model_type"), value(w, "--poison_rate")) for w in words
     ]
@@ -400,7 +403,10 @@ def test_dadfi_trains_against_all_and_each_and_measures_every_attack_on_all(work
         for module, args in parsed
         if module == "evaluation.disruption"
     ]
-    weights = lambda name: f"results/drawn/dadfi/drawn-train/train/{name}/000/weights.safetensors"
+
+    def weights(name):
+        return f"results/drawn/dadfi/drawn-train/train/{name}/000/weights.safetensors"
+
     assert measured == [
         ("random-sign", "own", None),
         ("fgsm", "own", None),

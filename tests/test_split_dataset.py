@@ -63,8 +63,8 @@ def test_parts_rows_and_files(source, tmp_path, mode):
     # in order, no overlap, none lost
     assert [len(p) for p in parts] == [14, 4, 2] and sum(parts, []) == sorted(os.listdir(folder))
     whole = read_attributes(folder.parent / "list_attr_celeba.txt")
-    value = dict(zip(whole.names, whole.values.tolist()))
-    for part, names in zip(PARTS, parts):
+    value = dict(zip(whole.names, whole.values.tolist(), strict=True))
+    for part, names in zip(PARTS, parts, strict=True):
         lines = (output / part / "list_attr_celeba.txt").read_text().splitlines()
         assert lines[0] == str(len(names)) and lines[1].split() == COLUMNS and len(lines) == 2 + len(names)
         table = read_attributes(output / part / "list_attr_celeba.txt")
@@ -228,7 +228,7 @@ def test_identities_stay_together(source, tmp_path):
     people = [{person[n] for n in names} for names in parts]
     assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
     assert sorted(sum(parts, [])) == sorted(person) and len(people[0] | people[1] | people[2]) == 13
-    assert all(abs(len(p) - share * 40) <= 4 for p, share in zip(parts, (0.7, 0.2, 0.1)))
+    assert all(abs(len(p) - share * 40) <= 4 for p, share in zip(parts, (0.7, 0.2, 0.1), strict=True))
     assert [read_table(output / part / "list_attr_celeba.txt").names for part in PARTS] == parts
 
 

@@ -65,7 +65,9 @@ def test_one_step_starts_from_the_diffusion_network_and_moves(stage):
     assert denoiser.kind == "one-step"
     gaps = [
         float((a - b).abs().max())
-        for a, b in zip(denoiser.network.state_dict().values(), before.network.state_dict().values())
+        for a, b in zip(
+            denoiser.network.state_dict().values(), before.network.state_dict().values(), strict=True
+        )
     ]
     assert 0 < max(gaps) < 0.1
     last = log(tmp / "results")[-1]
@@ -133,9 +135,12 @@ def test_a_changed_attack_radius_changes_the_run_folder(stage):
 def test_one_step_says_in_its_folder_which_ingredient_was_changed(stage):
     flags, tmp = stage
     start = tiny["diffusion"](tmp / "diffusion.safetensors")
-    folder = lambda more: (
-        script.training_folder(script.parse_args(flags("one-step", f"--defense_weights {start} {more}"))).name
-    )
+
+    def folder(more):
+        return script.training_folder(
+            script.parse_args(flags("one-step", f"--defense_weights {start} {more}"))
+        ).name
+
     assert folder("") == "pgd-eps0.11" and folder("--fake_weight 0") == "pgd-eps0.11-fake0"
     assert (
         folder("--clean_share 0.2 --photo_weight 2.5 --noise_share 0.4")

@@ -73,7 +73,10 @@ def test_no_test_photo_and_no_fake_of_one_is_trained_on(stage):
     assert seen == set(opened_stage.b.names) and not set(training.names) & set(validation.names)
     for samples in tests.values():
         assert set(samples.names) == set(opened_stage.c.names) and not set(samples.names) & seen
-    bytes_of = lambda s: {image.tobytes() for image in s.pixels}
+
+    def bytes_of(s):
+        return {image.tobytes() for image in s.pixels}
+
     assert not (bytes_of(training) | bytes_of(validation)) & bytes_of(tests["clean"])
 
 
@@ -81,7 +84,9 @@ def test_labels_and_domains_belong_to_the_images(stage):
     flags, _ = stage
     opened_stage = opened(flags, "--condition clean")
     clean = opened_stage.tests()["clean"]
-    for name, domain, label, image in zip(clean.names, clean.domains, clean.labels.tolist(), clean.pixels):
+    for name, domain, label, image in zip(
+        clean.names, clean.domains, clean.labels.tolist(), clean.pixels, strict=True
+    ):
         position = opened_stage.c.names.index(name)
         photo = opened_stage.c.load([position])[0]
         assert (label == 0) == np.array_equal(image, photo) == (domain is None)
@@ -104,7 +109,7 @@ def test_a_poison_rate_disrupts_that_share_and_a_higher_one_adds_to_it(stage):
         samples = join(opened(flags, f"--condition {condition}").training())
         pixels[rate] = {
             (n, l): image.tobytes()
-            for n, l, image in zip(samples.names, samples.labels.tolist(), samples.pixels)
+            for n, l, image in zip(samples.names, samples.labels.tolist(), samples.pixels, strict=True)
         }
     changed = {
         rate: {key for key in pixels["0"] if pixels[rate][key] != pixels["0"][key]} for rate in ("0.25", "1")
@@ -126,7 +131,7 @@ def test_purified_means_all_photos_and_the_caches_are_those_of_test_defense(stag
             opened(flags, f"--condition purified --defense_model_type jpeg --poison_rate {rate}").training()
         )
         assert samples.names == plain.names and all(
-            (a != b).any() for a, b in zip(samples.pixels, plain.pixels)
+            (a != b).any() for a, b in zip(samples.pixels, plain.pixels, strict=True)
         )
     made = {
         p: p.stat().st_mtime_ns
@@ -212,14 +217,14 @@ def test_the_grid_shows_the_rows_that_the_scores_name(stage, monkeypatch):
     monkeypatch.setattr(
         detector_output.detector_pictures,
         "prediction_grid",
-        lambda *a: shown.update(zip(("x", "names", "labels", "p"), a)) or whole(*a),
+        lambda *a: shown.update(zip(("x", "names", "labels", "p"), a, strict=True)) or whole(*a),
     )
     run(flags, "--condition clean")
     rows = list(csv.DictReader(next(results.rglob("scores.csv")).open()))
     told = {(r["name"], r["label"]): float(r["probability_fake"]) for r in rows if r["test_set"] == "clean"}
     assert len(shown["names"]) == 16 and sorted(shown["labels"]) == [0] * 8 + [1] * 8
     clean = opened(flags, "--condition clean").tests()["clean"]
-    for name, label, p, x in zip(shown["names"], shown["labels"], shown["p"], shown["x"]):
+    for name, label, p, x in zip(shown["names"], shown["labels"], shown["p"], shown["x"], strict=True):
         assert told[name, ("real", "fake")[label]] == pytest.approx(p, abs=1e-6)
         row = [i for i in range(len(clean)) if clean.names[i] == name and int(clean.labels[i]) == label]
         assert np.array_equal(images.to_uint8(x), clean.pixels[row[0]])

@@ -25,7 +25,7 @@ def listed(path, names=(), ids=(), said="# filter: de-pois\n# share dropped: 0.2
 
 
 def pixels(samples):
-    return dict(zip(samples.ids, samples.pixels))
+    return dict(zip(samples.ids, samples.pixels, strict=True))
 
 
 def test_a_filter_leaves_only_what_it_kept(stage, tmp_path):
@@ -80,7 +80,9 @@ def test_both_has_a_folder_a_record_and_a_row_of_its_own(stage, tmp_path):
     found = {
         Path(p).parts[4]: record
         for p, record in zip(
-            [p.relative_to(results) for p in sorted(results.rglob("record.json"))], records(results)
+            [p.relative_to(results) for p in sorted(results.rglob("record.json"))],
+            records(results),
+            strict=True,
         )
     }
     assert list(found) == ["clean", "disrupted", "filtered", "jpeg-q75", "jpeg-q75+filtered"]

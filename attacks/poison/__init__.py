@@ -7,8 +7,7 @@ samples as they are, so that what a defence flags can be compared with what was 
 import numpy as np
 import torch
 
-from attacks import make
-from common import images, seeds
+from common import images, registry, seeds
 from common.cli import UserError
 from models.depois.data import Labelled
 
@@ -49,7 +48,7 @@ def build(name, **options):
     Raises:  UserError for an unknown name, TypeError for an option that no poison has, ValueError for a value
              out of range
     """
-    return make("poison", POISONS, OPTIONS, name, **options)
+    return registry.make("poison", POISONS, OPTIONS, name, **options)
 
 
 def poisoned_rows(labelled, rate, seed):
@@ -176,7 +175,9 @@ class Blend(Poison):
                 f" {labelled.classes[int(own[0])]}"
             )
         at = self.streams(labelled, rows, seed).uniform(torch.empty(len(rows), dtype=torch.float64)).tolist()
-        patterns = [int(others[label][int(u * len(others[label]))]) for label, u in zip(own.tolist(), at)]
+        patterns = [
+            int(others[label][int(u * len(others[label]))]) for label, u in zip(own.tolist(), at, strict=True)
+        ]
         return (
             images.to_uint8(
                 self.alpha * labelled.floats(patterns) + (1 - self.alpha) * labelled.floats(rows)

@@ -42,13 +42,13 @@ class Generator(nn.Module):
         )
         self.steps = nn.ModuleList(
             nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU())
-            for a, b in zip(channels, channels[1:])
+            for a, b in zip(channels, channels[1:], strict=False)
         )
         self.end = nn.Sequential(nn.ConvTranspose2d(channels[-1], shape[0], 4, 2, 1), nn.Tanh())
 
     def forward(self, z, y):
         x = self.start(torch.cat([z, self.classes(y)], 1))
-        for step, (h, w) in zip([*self.steps, self.end], self.sides[::-1]):
+        for step, (h, w) in zip([*self.steps, self.end], self.sides[::-1], strict=False):
             x = step(x)[..., :h, :w]  # an odd side was rounded up when it was halved
         return x
 
@@ -63,7 +63,7 @@ class Discriminator(nn.Module):
         channels = [shape[0]] + [min(width * 2**k, 128) for k in range(len(above))]
         layers = [
             layer
-            for a, b in zip(channels, channels[1:])
+            for a, b in zip(channels, channels[1:], strict=False)
             for layer in (spectral_norm(nn.Conv2d(a, b, 3, 2, 1)), nn.LeakyReLU(0.2))
         ]
         self.body = nn.Sequential(
@@ -167,6 +167,6 @@ class GanPoison(Poison):
         with torch.no_grad():
             made = [
                 generator(a.to(self.device), b.to(self.device)).cpu()
-                for a, b in zip(z.split(512), labels.split(512))
+                for a, b in zip(z.split(512), labels.split(512), strict=True)
             ]
         return images.to_uint8(torch.cat(made)), labels

@@ -75,6 +75,6 @@ def load_classifier(path=None, device="cpu"):
         raise UserError(
             f"{path}: its weights do not fit the network its header describes"
             f" ({' '.join(str(e).split())[:80]}); train it again"
-        )
+        ) from e
     network.sha256 = files.sha256(path)
     return network.eval().requires_grad_(False).to(device)

@@ -79,7 +79,7 @@ def agreement(network, translator, attributes, faces, device):
         rows = range(start, min(start + 64, len(faces)))
         x, c = faces.floats(rows).to(device), faces.labels[list(rows)][:, columns].to(device)
         for k, (labels, asked) in enumerate(
-            zip(create_labels(c, attributes), targets(translator, c, attributes))
+            zip(create_labels(c, attributes), targets(translator, c, attributes), strict=True)
         ):
             logits = network(translator(x, asked))[:, columns]
             right = (
@@ -101,7 +101,9 @@ def judge(args, faces, ctx):
             f"{args.judge}: knows {', '.join(unknown) or f'{translator.c_dim} attributes without names'}, "
             f"the judge knows {', '.join(network.attributes)}"
         )
-    shares = dict(zip(attributes, agreement(network, translator, attributes, faces, ctx.device).tolist()))
+    shares = dict(
+        zip(attributes, agreement(network, translator, attributes, faces, ctx.device).tolist(), strict=True)
+    )
     hair = [v for k, v in shares.items() if k in HAIR_COLOURS]
     ctx.print(
         json.dumps(
@@ -135,7 +137,7 @@ def train(args, run, ctx, faces, held):
 
     def on_save(done):
         shares = accuracy(average.module, held, ctx.device)
-        return {f"accuracy_{name}": float(v) for name, v in zip(args.selected_attrs, shares)}
+        return {f"accuracy_{name}": float(v) for name, v in zip(args.selected_attrs, shares, strict=True)}
 
     training.loop(
         run,

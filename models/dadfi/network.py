@@ -112,6 +112,6 @@ def load_perturber(path, device="cpu"):
         raise UserError(
             f"{path}: not a whole DADFI generator ({type(e).__name__}: {' '.join(str(e).split())[:100]});"
             " train or copy it again"
-        )
+        ) from e
     network.sha256, network.meta, network.image_size = files.sha256(path), meta, size
     return network.eval().requires_grad_(False).to(device)

@@ -113,7 +113,7 @@ def mnist(data_root):
             raise UserError(
                 f"{raw}: MNIST cannot be read ({' '.join(str(e).split())[:80] or type(e).__name__}); copy its"
                 " files again"
-            )
+            ) from e
     return tuple(
         Labelled(
             tuple(f"{part}/{i:05d}" for i in range(len(found.data))),
@@ -121,7 +121,7 @@ def mnist(data_root):
             found.data.numpy()[..., None],
             DIGITS,
         )
-        for part, found in zip(("train", "test"), parts)
+        for part, found in zip(("train", "test"), parts, strict=True)
     )
 
 
@@ -194,7 +194,7 @@ def check(task, by_pixels=True):
         )
     known = set(fingerprints(trusted) + fingerprints(task.held))
     shared = (
-        [name for name, one in zip(examined.names, fingerprints(examined)) if one in known]
+        [name for name, one in zip(examined.names, fingerprints(examined), strict=True) if one in known]
         if by_pixels
         else []
     )

@@ -233,7 +233,10 @@ class Step:
     def __init__(self, args, trusted, device):
         self.args, self.device, self.trusted = args, device, trusted
         self.classes, shape = len(trusted.classes), trusted.shape
-        new = lambda make, name: seeded(make, args.seed, "depois", name).to(device)
+
+        def new(make, name):
+            return seeded(make, args.seed, "depois", name).to(device)
+
         self.G, self.D = (
             new(lambda: Generator(shape, self.classes), "generator"),
             new(lambda: Critic(shape, self.classes), "discriminator"),

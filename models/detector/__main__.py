@@ -102,7 +102,10 @@ def main(argv=None):
     csv.writer(out, lineterminator="\n").writerows(
         [
             ("name", "probability_fake", "verdict"),
-            *((path.name, f"{v:.6f}", CLASSES[int(v >= 0.5)]) for path, v in zip(paths, p.tolist())),
+            *(
+                (path.name, f"{v:.6f}", CLASSES[int(v >= 0.5)])
+                for path, v in zip(paths, p.tolist(), strict=True)
+            ),
         ]
     )
     files.write_atomic(output / "scores.csv", out.getvalue())

@@ -188,7 +188,7 @@ def find_imagenet_weights(name, asked=None, download=True):
         raise UserError(
             f"--weights imagenet: {url} cannot be loaded ({' '.join(str(e).split())[:80]}); load it elsewhere"
             " and give --weights FILE"
-        )
+        ) from e
     return path
 
 
@@ -246,7 +246,7 @@ def load_detector(path, device="cpu"):
         raise UserError(
             f"{path}: its weights do not fit the network its header describes"
             f" ({' '.join(str(e).split())[:80]}); train it again"
-        )
+        ) from e
     detector.sha256, detector.meta = files.sha256(path), meta
     return detector.eval().requires_grad_(False).to(device)
 

@@ -32,7 +32,7 @@ class Samples:
     @property
     def ids(self):
         """What files of kept samples call them, see sample_id."""
-        return [sample_id(name, label) for name, label in zip(self.names, self.labels.tolist())]
+        return [sample_id(name, label) for name, label in zip(self.names, self.labels.tolist(), strict=True)]
 
     def floats(self, rows):
         """(n, 3, H, W) in [-1, 1]."""
@@ -59,7 +59,7 @@ def join(parts):
     where = sorted(
         (name, label, k, i)
         for k, p in enumerate(parts)
-        for i, (name, label) in enumerate(zip(p.names, p.labels.tolist()))
+        for i, (name, label) in enumerate(zip(p.names, p.labels.tolist(), strict=True))
     )
     # row by row: at full size a second copy would not fit
     pixels = np.empty((len(where), *parts[0].pixels.shape[1:]), np.uint8)
@@ -121,4 +121,4 @@ def _lines(path):
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(
             f"--kept_names {path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})"
-        )
+        ) from e

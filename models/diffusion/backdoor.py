@@ -41,7 +41,10 @@ def coefficients(alphas_bar, psi=1.0, solver="sde"):
     before = np.append(1.0, abar[:-1])
     a, b = np.sqrt(abar), np.sqrt(1 - abar)
     a0, b0 = np.sqrt(before), np.sqrt(1 - before)
-    form = lambda a, b: psi * (1 - a) + (1 - psi) * b
+
+    def form(a, b):
+        return psi * (1 - a) + (1 - psi) * b
+
     c, c0 = form(a, b), form(a0, b0)
     alpha = abar / before
     if solver == "sde":
@@ -100,7 +103,10 @@ class Backdoor:
 
     def poison(self, x, step, noise):
         """(x_t, what the network is taught) of poisoned rows whose photos are x (N, 3, H, W)."""
-        at = lambda v: v.to(x.device)[step].view(-1, 1, 1, 1)
+
+        def at(v):
+            return v.to(x.device)[step].view(-1, 1, 1, 1)
+
         r = self.r.to(x.device).expand_as(x)
         if self.on == "photo" and self.name != "trojdiff":
             m = triggers.background(self.g).to(x.device)

@@ -71,7 +71,7 @@ def network_options(options):
         raise UserError(
             f"--channel_mult {full['channel_mult']!r} and --attention_resolutions"
             f" {full['attention_resolutions']!r}: expected numbers separated by commas, as in 1,2,2 and 16,8"
-        )
+        ) from None
     size, times = full["image_size"], 1 << (len(mult) - 1)
     if size % times:
         raise UserError(
@@ -167,7 +167,7 @@ def kept_steps(steps, respacing):
             f"--respacing {respacing}: expected a number of steps up to {steps}, counts per section as in"
             f" 10,15,20, or ddimN where an integer stride gives N steps of {steps} (ddim25, ddim50, ddim100,"
             " ...)"
-        )
+        ) from None
 
 
 def create_diffusion(steps=1000, schedule="linear", learn_sigma=False, respacing="", rescale_timesteps=False):

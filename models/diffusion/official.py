@@ -70,7 +70,7 @@ def options_of(state, path, image_size=None):
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as e:
         raise UserError(
             f"{path}: looks like guided-diffusion's UNet but is not one (at {' '.join(str(e).split())[:80]})"
-        )
+        ) from e
 
 
 def _options_of(state, path, image_size):
@@ -129,7 +129,7 @@ def side_file(path):
     try:
         values = yaml.safe_load(side.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise UserError(f"{side}: not valid YAML ({' '.join(str(e).split())})")
+        raise UserError(f"{side}: not valid YAML ({' '.join(str(e).split())})") from e
     if not isinstance(values, dict):
         raise UserError(f"{side}: expected `option: value` lines, found a {type(values).__name__}")
     known = [*NETWORK, *DIFFUSION, *NOT_USED, *OFF]

@@ -30,7 +30,7 @@ class Pictures:
 
     def subset(self, names):
         """The images `names`, in that order."""
-        position = dict(zip(self.names, range(len(self))))
+        position = dict(zip(self.names, range(len(self)), strict=True))
         return Pictures(names, self.pixels[[position[name] for name in names]])
 
 

@@ -452,12 +452,15 @@ def main(argv=None):
             args.max_timestep == 1000 or args.backdoor == PHOTO,
             held.floats(range(min(8, len(held)))) if args.backdoor == PHOTO else None,
         )
-        some = lambda denoiser: samples_of(
-            denoiser, backdoor, 8 if photos is None else len(photos), args.seed, ctx.device, photos=photos
-        )
-        watch = lambda denoiser: images.make_grid(
-            [[*part] for part in some(denoiser) if part is not None], scale=3
-        )
+
+        def some(denoiser):
+            return samples_of(
+                denoiser, backdoor, 8 if photos is None else len(photos), args.seed, ctx.device, photos=photos
+            )
+
+        def watch(denoiser):
+            return images.make_grid([[*part] for part in some(denoiser) if part is not None], scale=3)
+
         if not run.finished:
             train(
                 args,

@@ -90,7 +90,10 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
 
     n_val = min(32, len(held))
     x_val = held.floats(range(n_val)).to(ctx.device)
-    rng = lambda purpose: seeds.Streams([(args.seed, purpose, i) for i in range(n_val)])
+
+    def rng(purpose):
+        return seeds.Streams([(args.seed, purpose, i) for i in range(n_val)])
+
     c_val = conditions(held.labels[:n_val], rng("validate labels"))
     attacked = {0.0: x_val} | {
         eps: disrupter.make_attack(eps)(x_val, c_val[:, None], rng("validate attack"))

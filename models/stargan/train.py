@@ -136,7 +136,7 @@ def initial_networks(args):
                 raise UserError(
                     f"{path}: its discriminator is another network; set --d_conv_dim, --d_repeat_num and"
                     " --image_size as it was trained"
-                )
+                ) from None
         else:
             generator = generator_from(checkpoint.read_weights(path)[0], path, c_dim)
     return generator, discriminator

@@ -66,7 +66,9 @@ class Sampler:
         mirrored (b,) says so."""
         counts = torch.tensor([len(m) for m in self.members])[domains]
         places = (u.double() * counts).long()
-        x = self.faces.floats([int(self.members[d][p]) for d, p in zip(domains.tolist(), places.tolist())])
+        x = self.faces.floats(
+            [int(self.members[d][p]) for d, p in zip(domains.tolist(), places.tolist(), strict=True)]
+        )
         return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
 
     def draw(self, step):

@@ -150,7 +150,7 @@ def network_from(name, state, path):
         raise UserError(
             f"{path}: its {name} is another network than StarGAN v2's (keys like"
             f" {', '.join(list(state)[:3])})"
-        )
+        ) from None
     told = ", ".join(f"{k} {v}" for k, v in options.items())
     return filled(network, {k: v.float() for k, v in state.items()}, path, f"a StarGAN v2 {name} of {told}")
 
@@ -203,5 +203,5 @@ def fixed_styles(nets, style, size):
     try:
         photo = images.center_crop_resize(images.read_rgb(Path(style)), 0, size)
     except UserError as e:
-        raise UserError(f"--gan_style {style}: neither a seed (a whole number) nor a photo ({e})")
+        raise UserError(f"--gan_style {style}: neither a seed (a whole number) nor a photo ({e})") from e
     return files.sha256(style), nets["style_encoder"].every(images.to_float(np.asarray(photo))[None])[0]

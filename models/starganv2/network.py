@@ -117,7 +117,7 @@ class Generator(nn.Module):
             "w_hpf": w_hpf,
         }
         dims = [min(dim_in << k, max_conv_dim) if k else dim_in for k in range(num_downs + 1)]
-        pairs = list(zip(dims, dims[1:]))
+        pairs = list(zip(dims, dims[1:], strict=False))
         self.from_rgb = conv(3, dim_in)
         self.encode = nn.ModuleList([ResBlk(a, b, normalize=True, downsample=True) for a, b in pairs])
         self.encode.extend(ResBlk(dims[-1], dims[-1], normalize=True) for _ in range(2))
@@ -176,7 +176,7 @@ class MappingNetwork(nn.Module):
 def trunk(dim_in, max_conv_dim, num_downs):
     """Layers (N, 3, S, S) -> (N, dim_out, 1, 1) at S = 4 * 2^num_downs, and dim_out."""
     dims = [min(dim_in << k, max_conv_dim) if k else dim_in for k in range(num_downs + 1)]
-    layers = [conv(3, dim_in)] + [ResBlk(a, b, downsample=True) for a, b in zip(dims, dims[1:])]
+    layers = [conv(3, dim_in)] + [ResBlk(a, b, downsample=True) for a, b in zip(dims, dims[1:], strict=False)]
     return layers + [nn.LeakyReLU(SLOPE), nn.Conv2d(dims[-1], dims[-1], 4), nn.LeakyReLU(SLOPE)], dims[-1]
 
 

@@ -151,7 +151,10 @@ class Step:
 
     def __call__(self, i):
         args, draws, scalars = self.args, self.sampler.draw(i), {}
-        precise = lambda: distributed.autocast(self.ctx.device, args.precision)
+
+        def precise():
+            return distributed.autocast(self.ctx.device, args.precision)
+
         for guide in self.guides(i):
             with precise():
                 with torch.no_grad():
@@ -205,7 +208,10 @@ def sample_grids(networks, x, references, z):
     ):
         columns = [x] + [G(x, s.expand(len(x), -1)).float().clamp(-1, 1) for s in styles]
         if top is not None:
-            columns = [torch.cat([first, column]) for first, column in zip([blank, *top[:, None]], columns)]
+            columns = [
+                torch.cat([first, column])
+                for first, column in zip([blank, *top[:, None]], columns, strict=True)
+            ]
         grids[kind] = images.make_grid([list(row) for row in torch.stack(columns, 1).cpu()])
     return grids
 
@@ -275,7 +281,11 @@ def main(argv=None):
         args.domains = domain_table(kept.labels, args.selected_attrs, args.min_domain_photos)
         ctx.print(json.dumps(runs.options_of(args), indent=2))
         kept = kept.subset(
-            [n for n, d in zip(kept.names, domains_of(kept.labels, args.domains).tolist()) if d >= 0]
+            [
+                n
+                for n, d in zip(kept.names, domains_of(kept.labels, args.domains).tolist(), strict=True)
+                if d >= 0
+            ]
         )
         ctx.print(f"{len(kept)} photos in {len(args.domains)} domains")
         # a batch that cannot be divided is told before anything is written

@@ -43,7 +43,7 @@ def generator_from(state, path, c_dim=None):
         raise UserError(
             f"{path}: damaged, or another network than STGAN's generator (keys like"
             f" {', '.join(list(state)[:3])})"
-        )
+        ) from None
     check_attributes(path, options["c_dim"], c_dim)
     return filled(
         network, state, path, f"an STGAN generator of {', '.join(f'{k} {v}' for k, v in options.items())}"

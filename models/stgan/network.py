@@ -71,7 +71,7 @@ class Generator(nn.Module):
                 group_norm(outer),
                 nn.LeakyReLU(0.2, inplace=True),
             )
-            for inner, outer in zip([3, *dims], dims)
+            for inner, outer in zip([3, *dims], dims, strict=False)
         )
         self.transfer = nn.ModuleList(
             SelectiveTransferUnit(dims[i + 1] + c_dim, dims[i]) for i in reversed(range(num_layers - 1))
@@ -95,7 +95,7 @@ class Generator(nn.Module):
             x = layer(x)
             features.append(x)
         z = state = torch.cat([x, planes(c, x)], 1)
-        for k, (unit, layer) in enumerate(zip(self.transfer, self.decoder)):
+        for k, (unit, layer) in enumerate(zip(self.transfer, self.decoder, strict=False)):
             selected, state = unit(features[-2 - k], state)
             z = torch.cat([layer(z), selected], 1)
             state = torch.cat([state, planes(c, state)], 1)
@@ -123,7 +123,7 @@ class Discriminator(nn.Module):
                     *([instance_norm(outer)] if image_size >> (i + 1) > 1 else []),
                     nn.LeakyReLU(0.2),
                 )
-                for i, (inner, outer) in enumerate(zip([3, *dims], dims))
+                for i, (inner, outer) in enumerate(zip([3, *dims], dims, strict=False))
             ),
             nn.Flatten(),
         )

@@ -340,11 +340,14 @@ class Examiner:
                 self.found[method] = made.scores, made.params, seconds + time.perf_counter() - began, None
             else:
                 critic, path = self.critic(CRITICS[method][0])
-                scores = lambda labelled: (
-                    in_batches(critic, labelled, self.ctx.device, self.args.batch_size)
-                    .numpy()
-                    .astype(np.float64)
-                )
+
+                def scores(labelled):
+                    return (
+                        in_batches(critic, labelled, self.ctx.device, self.args.batch_size)
+                        .numpy()
+                        .astype(np.float64)
+                    )
+
                 self.found[method] = scores, changed_losses(self.args), trained_seconds(path), path
         return self.found[method]
 
@@ -387,7 +390,7 @@ class Examiner:
                 threshold = finding.boundary(of_held, *boundary_of(args))
                 finding.checked_scores(of_examined)
             except UserError as e:
-                raise UserError(f"{method}: {e}")
+                raise UserError(f"{method}: {e}") from e
             made[method] = Verdict(
                 CRITICS[method][1] if method in CRITICS else method,
                 params,
@@ -408,7 +411,7 @@ def trained_seconds(weights):
         return None
     seconds = [line["seconds"] for line in map(json.loads, log.read_text().splitlines()) if "seconds" in line]
     # a resumed training counts from 0 again
-    return sum(a for a, b in zip(seconds, [*seconds[1:], 0.0]) if b < a)
+    return sum(a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=False) if b < a)
 
 
 def folder_of(args, name, seed):

@@ -261,7 +261,9 @@ class DetectorSet:
 
 def labelled(samples):
     """models.detector.samples.Samples as Labelled, named real/000001.jpg and fake/000001.jpg."""
-    names = tuple(sample_id(name, label) for name, label in zip(samples.names, samples.labels.tolist()))
+    names = tuple(
+        sample_id(name, label) for name, label in zip(samples.names, samples.labels.tolist(), strict=True)
+    )
     return Labelled(names, samples.labels, samples.pixels, CLASSES)
 
 

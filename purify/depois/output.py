@@ -103,7 +103,10 @@ def kept_text(verdict, samples):
             f" {verdict.threshold:.6g}"
         ),
     ]
-    return "\n".join(lines + [name for name, gone in zip(samples.names, dropped) if not gone]) + "\n"
+    return (
+        "\n".join(lines + [name for name, gone in zip(samples.names, dropped, strict=True) if not gone])
+        + "\n"
+    )
 
 
 def scores_text(samples, clean, truth, verdicts):
@@ -199,7 +202,10 @@ def make_record(run, args, name, poison, truth, poisoned, examiner, verdict, tau
         "score_s_per_image": verdict.score_s,
         "peak_memory_mb": distributed.peak_memory_mb(ctx.device),
     }
-    stamp = lambda seconds=None: time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+    def stamp(seconds=None):
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
     provenance = {
         "commit": runs.commit(),
         "command": runs.command(),
@@ -230,7 +236,10 @@ def picture(verdict, samples, truth):
     """Samples of the lowest and of the highest score among those dropped and kept, rightly and wrongly; by
     score alone where the truth is not known."""
     dropped, order = verdict.dropped, np.argsort(verdict.scores, kind="stable")
-    near = lambda rows: rows[::-1]  # closest to the boundary, or the surest, first
+
+    def near(rows):
+        return rows[::-1]  # closest to the boundary, or the surest, first
+
     if truth is None:
         rows = {
             "dropped": order[dropped[order]],
@@ -247,10 +256,10 @@ def picture(verdict, samples, truth):
     rows = {title: chosen for title, chosen in rows.items() if len(chosen)}
     figure = figures.new_figure(1.05 * SHOWN + 1.6, 1.35 * len(rows) + 0.3)
     cells = figure.subplots(len(rows), SHOWN, squeeze=False)
-    for line, (title, chosen) in zip(cells, rows.items()):
+    for line, (title, chosen) in zip(cells, rows.items(), strict=False):
         for axes in line:
             axes.set_axis_off()
-        for axes, i in zip(line, chosen[:SHOWN]):
+        for axes, i in zip(line, chosen[:SHOWN], strict=False):
             axes.imshow(
                 images.to_uint8(samples.floats([i]))[0].squeeze(),
                 cmap=matplotlib.colormaps["gray"],

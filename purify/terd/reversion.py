@@ -245,7 +245,7 @@ class Reversion:
             )
             loss = 0.5 * (loss + self.reversed_loss(0.0, 1.0, draw, x0=made, first=True))
         steps = plan.per_start if plan.refine == "sampler" else plan.estimate_steps
-        for group, lr in zip(optimiser.param_groups, (plan.lr, plan.lr_gamma)):
+        for group, lr in zip(optimiser.param_groups, (plan.lr, plan.lr_gamma), strict=True):
             group["lr"] = lr * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * at / steps))))
         optimiser.zero_grad(set_to_none=True)
         (loss - self.weight * trigger.r.abs().sum()).backward()
@@ -283,7 +283,7 @@ class Reversion:
             x = a * y + b * gamma * self._normal(draw, n) + c * r
             shapes.append((x - b * gamma * d.eps(x, torch.full((n,), k, device=self.device))).mean(0) - a * y)
         if start.free:  # c = b and d = 0: the size is told as well
-            found = torch.stack([m / d.stds[k] for m, k in zip(shapes, self.reads)]).mean(0)
+            found = torch.stack([m / d.stds[k] for m, k in zip(shapes, self.reads, strict=True)]).mean(0)
         else:  # what agrees with the estimate weighs more, and its sign does not matter
             found = sum(m * (m * r).sum() / (m.norm() * r.norm()).clamp_min(1e-9) for m in shapes)
             found = found * (found * r).sum() / found.square().sum().clamp_min(1e-9)

@@ -129,7 +129,9 @@ class Calibration:
         except FileNotFoundError:
             self.known = {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(f"{path}: not a calibration of purify.terd ({' '.join(str(e).split())[:80]})")
+            raise UserError(
+                f"{path}: not a calibration of purify.terd ({' '.join(str(e).split())[:80]})"
+            ) from e
 
     def plan(self, wanted, range_):
         """The plan whose networks judge a scan by `wanted`: itself, else the reduced one (TERD's rules

@@ -108,7 +108,7 @@ def seconds_of(run, here):
     log = run.folder / "log.jsonl"
     lines = [json.loads(line)["seconds"] for line in log.read_text().splitlines()] if log.exists() else []
     # a resumed part counts from 0 again
-    return sum(a for a, b in zip(lines, [*lines[1:], 0.0]) if b < a) or here
+    return sum(a for a, b in zip(lines, [*lines[1:], 0.0], strict=False) if b < a) or here
 
 
 def strongest(found):

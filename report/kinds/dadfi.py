@@ -275,7 +275,10 @@ def table_of(dataset, translators, image_size, runs, replaced):
         groups[(attack, row.label, *(row.get(key) for keys, _ in COMPARED for key in keys))].append(
             (path, found)
         )
-    made_by = lambda found: found.config["attack_weights"] or found.provenance["attacked_key"]
+
+    def made_by(found):
+        return found.config["attack_weights"] or found.provenance["attacked_key"]
+
     rows = [
         DisruptionRow(key[0], key[1] + suffix, mine)
         for key, group in groups.items()
@@ -380,11 +383,11 @@ def _figure(cell, column):
 def markdown(table):
     """Both tables of one set of translators with their footnotes."""
     headings, cells = attacks_grid(table)
-    for row, texts in zip(table.rows, cells):
+    for row, texts in zip(table.rows, cells, strict=True):
         if id(row) == table.best:
             texts[headings.index("worst l2")] = bold(texts[headings.index("worst l2")])
     more, figures = translators_grid(table)
-    for before, texts in zip([None, *(c[0] for c in figures)], figures):
+    for before, texts in zip([None, *(c[0] for c in figures)], figures, strict=False):
         texts[0] = "" if texts[0] == before else texts[0]  # an attack is named once
     return "\n".join(
         [

@@ -259,7 +259,10 @@ def table_of(dataset, image_size, rate, runs, replaced):
             (identity(c["poison"], c["poison_params"]), identity(c["method"], c["method_params"]), *setting)
         ].append((path, found))
     poisons, methods = labels_of({key[0] for key in groups}), labels_of({key[1] for key in groups})
-    made_by = lambda found: found.provenance["mimic_sha256"]
+
+    def made_by(found):
+        return found.provenance["mimic_sha256"]
+
     rows = [
         FilterRow(key[0], methods[key[1]] + suffix, mine, poison=poisons[key[0]])
         for key, group in groups.items()
@@ -316,7 +319,9 @@ def overview_grid(table):
     for row in sorted(table.rows, key=lambda r: (*_order(r), r.marks)):
         lines[row.label + mark(row)][row.poison] = row
     behind = [[None, *(line.get(p) for p in poisons)] for line in lines.values()]
-    cells = [[label, *(_deviation(row) for row in rows[1:])] for label, rows in zip(lines, behind)]
+    cells = [
+        [label, *(_deviation(row) for row in rows[1:])] for label, rows in zip(lines, behind, strict=True)
+    ]
     return ["method", *poisons], cells, behind
 
 
@@ -380,10 +385,10 @@ def overview(table):
     if not (grid := overview_grid(table)):
         return ""
     headings, cells, behind = grid
-    for texts, rows in zip(cells, behind):
+    for texts, rows in zip(cells, behind, strict=True):
         texts[1:] = [
             bold(t) if id(r) in table.best else _italic(t) if r and r.missed else t
-            for t, r in zip(texts[1:], rows[1:])
+            for t, r in zip(texts[1:], rows[1:], strict=False)
         ]
     return "\n".join(markdown_table(headings, cells, left=1))
 
@@ -392,7 +397,7 @@ def details(table):
     """Every figure as Markdown."""
     headings, cells = details_grid(table)
     auc, before = headings.index("AUROC"), None
-    for row, texts in zip(table.rows, cells):
+    for row, texts in zip(table.rows, cells, strict=True):
         texts[auc] = bold(texts[auc]) if id(row) in table.best else texts[auc]
         # a poison is named once
         texts[0], before = ("" if row.poison == before else row.poison), row.poison

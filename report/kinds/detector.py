@@ -208,7 +208,7 @@ def _noise(rows):
 def _error(noise, weights):
     """(variance of a weighted sum of accuracies, 97.5% quantile of Student's t at Welch's degrees of
     freedom)."""
-    parts = [(w * w * v, freedom) for w, (v, freedom) in zip(weights, noise)]
+    parts = [(w * w * v, freedom) for w, (v, freedom) in zip(weights, noise, strict=True)]
     total, scale = sum(part for part, _ in parts), sum(part * part / freedom for part, freedom in parts)
     return total, float(special.stdtrit(total * total / scale, 0.975)) if scale else Z
 
@@ -275,7 +275,10 @@ def _join(row, defences):
     if found and row.condition in ("disrupted", "purified"):
         row.source = Row(row.attack, row.defence, [(None, found)])
     nothing = Cell(0.0 if row.condition in ("clean", "disrupted") else None)  # no purifier: no cost
-    of = lambda key: row.source.cell(key) if row.source else Cell(None)
+
+    def of(key):
+        return row.source.cell(key) if row.source else Cell(None)
+
     row.derived |= {
         "l2": Cell(0.0) if row.condition == "clean" else of(f"metrics.{row.side}.l2"),
         "distance": of(row.source.distance_of(row.side)[1]) if row.source else Cell(None),
@@ -397,7 +400,7 @@ def file_names(tables):
     ]
     return [
         f"{name}-{compare.attack_text(t.main)}" if names.count(name) > 1 else name
-        for name, t in zip(names, tables)
+        for name, t in zip(names, tables, strict=True)
     ]
 
 

@@ -131,7 +131,7 @@ def by_rate(table):
     shown = sorted(lines, key=lambda name: (name != "disrupted", natural(name)))
     for i, name in enumerate(shown):
         s, cells = look.get(name, REFERENCES["disrupted"]), [row.cell(ACCURACY) for row in lines[name]]
-        low, high = zip(*map(plots.spread_of, cells))
+        low, high = zip(*map(plots.spread_of, cells), strict=True)
         aside = 0.006 * (i - (len(shown) - 1) / 2)  # whiskers side by side
         axes.errorbar(
             [row.rate + aside for row in lines[name]],

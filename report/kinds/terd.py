@@ -253,7 +253,10 @@ def table_of(dataset, image_size, runs, replaced):
     for path, found in runs:
         plan = plan_of(found.config)
         groups[(ScanRow((), "", [(path, found)]).model, plan)].append((path, found))
-    made_by = lambda found: found.provenance["defense_sha256"]
+
+    def made_by(found):
+        return found.provenance["defense_sha256"]
+
     rows = [
         ScanRow((), labels[plan], mine)
         for (_, plan), group in groups.items()
@@ -264,7 +267,10 @@ def table_of(dataset, image_size, runs, replaced):
     size = _most(row.get("config.num_parameters") for row in known)
     for row in rows:
         row.unlike = unlike(row, rate, size if row.kind != UNKNOWN else row.get("config.num_parameters"))
-    same = lambda row: (row.kind, row.label, row.unlike, row.get("config.trained_seed"), row.defence)
+
+    def same(row):
+        return (row.kind, row.label, row.unlike, row.get("config.trained_seed"), row.defence)
+
     met = Counter(map(same, rows))
     for row in [row for row in rows if met[same(row)] > 1]:
         row.twin = f" @{str(made_by(row.first))[:6]}"
@@ -333,9 +339,10 @@ def models_grid(table):
 
 def harder_grid(table):
     """models_grid of the harder models, with a column for what makes them so."""
-    unlike_the_others = lambda row: ", ".join(
-        [row.unlike] + ([row.defence] if row.defence != table.plan else [])
-    )
+
+    def unlike_the_others(row):
+        return ", ".join([row.unlike] + ([row.defence] if row.defence != table.plan else []))
+
     return _models_grid(table, table.harder, {UNLIKE: unlike_the_others})
 
 
@@ -405,7 +412,7 @@ def markdown(table, parts=tuple(GRIDS)):
     where there is no such table."""
     found, texts = grids(table, parts), []
     for title, (headings, cells, _) in found.items():
-        for before, line in zip([None, *(c[0] for c in cells)], cells):
+        for before, line in zip([None, *(c[0] for c in cells)], cells, strict=False):
             line[0] = "" if line[0] == before else line[0]  # an attack is named once
         texts.append(
             "\n".join(

@@ -47,7 +47,7 @@ def kl(table):
     for key in (MEAN, VARIANCE):
         least = min((v for row in rows if (v := row.cell(key).value) > 0), default=1.0)
         lifted[key] = [max(row.cell(key).value, least / 3) for row in rows]
-    for row, x, y in zip(rows, lifted[MEAN], lifted[VARIANCE]):
+    for row, x, y in zip(rows, lifted[MEAN], lifted[VARIANCE], strict=True):
         color, marker = HUES.get(row.kind, OTHER), MARKERS.get(row.kind, CROSS)
         hollow = "none" if row.unlike and marker != CROSS else color
         axes.plot(

@@ -130,7 +130,9 @@ def test_joint_is_the_mean_over_the_label_sets(faces, tiny_generator):
     labels = attack_labels("joint", c, ATTRIBUTES)
     attack = build("bim", tiny_generator, 0.05, label="joint")
     sets, goals, view = [labels[:, k] for k in range(5)], [x.new_zeros(())] * 5, (lambda v: v,)
-    each = [attack.ascent(x, torch.zeros_like(x), [s], [g], view, None) for s, g in zip(sets, goals)]
+    each = [
+        attack.ascent(x, torch.zeros_like(x), [s], [g], view, None) for s, g in zip(sets, goals, strict=True)
+    ]
     joint = attack.ascent(x, torch.zeros_like(x), sets, goals, view, None)
     assert torch.allclose(joint, torch.stack(each).mean(0), rtol=1e-4, atol=1e-9)
 

@@ -45,7 +45,10 @@ def test_one_image_breaks_every_victim_inside_the_ball(victims, faces):
 
 def test_each_victim_keeps_a_share_of_what_an_image_of_its_own_reaches(victims, faces):
     x, labels = faces(4)
-    rng = lambda: seeds.named(0, "abcd")
+
+    def rng():
+        return seeds.named(0, "abcd")
+
     both = JointPGD(victims, 0.05)(x, labels[:, None], rng())
     for victim, other in (victims, victims[::-1]):
         alone, others = (JointPGD([v], 0.05)(x, labels[:, None], rng()) for v in (victim, other))

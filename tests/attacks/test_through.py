@@ -139,9 +139,10 @@ def test_the_clean_reference_is_the_undefended_fake(faces, tiny_generator):
 
 def test_an_attack_through_a_defence_harms_more_of_what_it_returns(faces, tiny_generator):
     x, c = faces(4)
-    purifier = lambda v, rng=None: torch.nn.functional.avg_pool2d(
-        torch.nn.functional.pad(v, (1, 1, 1, 1), "reflect"), 3, 1
-    )
+
+    def purifier(v, rng=None):
+        return torch.nn.functional.avg_pool2d(torch.nn.functional.pad(v, (1, 1, 1, 1), "reflect"), 3, 1)
+
     purifier.name, purifier.params, purifier.sha256, purifier.stochastic, purifier.size_multiple = (
         "mean",
         {},

@@ -152,7 +152,10 @@ def test_gradient_attacks_are_made_on_each_translator_or_on_one(stage):
     own, *on = (found[f"pgd-eps0.05-clean{end}/000"] for end in ("", "-on-stargan", "-on-stgan"))
     assert [f["config"]["crafted_on"] for f in (own, *on)] == ["own", "stargan", "stgan"]
     assert own["cost"]["attack_s_per_image"] > 0 and on[0]["cost"]["attack_s_per_image"] is None
-    l2 = lambda f, name: f["per_group"]["translator"][name]["l2"]
+
+    def l2(f, name):
+        return f["per_group"]["translator"][name]["l2"]
+
     for f, name, other in ((on[0], "stargan", "stgan"), (on[1], "stgan", "stargan")):
         assert l2(f, name) == l2(own, name) and l2(f, other) != l2(own, other)
     shared = [f["metrics"]["input"] for f in on]
@@ -208,7 +211,10 @@ def test_the_grid_holds_photo_protected_change_and_two_fakes_for_each_translator
     flags, results = stage
     run(flags, "--attack_type random-sign")
     run(flags, "--attack_type fgsm --limit 8")
-    size = lambda name: Image.open(results / "disruption" / "toy" / name / "000" / "grid.png").size
+
+    def size(name):
+        return Image.open(results / "disruption" / "toy" / name / "000" / "grid.png").size
+
     assert size("random-sign-eps0.05") == ((1 + 2 + 2 * 2) * 34 + 2, 4 * 34 + 2)
     # an image for each translator; six photos at most
     assert size("fgsm-eps0.05") == ((1 + 2 * (2 + 2)) * 34 + 2, 6 * 34 + 2)

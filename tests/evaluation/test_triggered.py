@@ -145,7 +145,10 @@ def test_a_trigger_is_put_on_photos_as_the_backdoor_has_it(faces, name, trigger)
 
 def test_long_chains_are_respaced_and_short_ones_are_not(tmp_path):
     denoiser = build.load(tiny["diffusion"](tmp_path / "a.safetensors"))
-    steps = lambda text: triggered.purifier_of(denoiser, text, 50).steps_for(torch.zeros(1, 3, 32, 32))[0]
+
+    def steps(text):
+        return triggered.purifier_of(denoiser, text, 50).steps_for(torch.zeros(1, 3, 32, 32))[0]
+
     assert (
         steps("ddpm-10") == 10
         and steps("ddpm-50") == 50

@@ -45,7 +45,7 @@ def test_labels_and_crops_follow_the_file_names(face_folder):
     assert torch.equal(faces.labels, table.select(ATTRIBUTES)) and faces.labels.dtype == torch.float32
     x = faces.load([5, 0, 5])
     assert x.shape == (3, 16, 16, 3) and x.dtype == np.uint8
-    for image, k in zip(x, [5, 0, 5]):
+    for image, k in zip(x, [5, 0, 5], strict=True):
         assert np.array_equal(image, expected_crop(folder / faces.names[k]))
     assert torch.equal(faces.floats([5]), images.to_float(x[:1])) and faces.load([]).shape == (0, 16, 16, 3)
 
@@ -176,7 +176,8 @@ def test_a_killed_fill_goes_on_where_it_stopped(face_folder, monkeypatch):
     faces.prepare()
     assert decoded + again == faces.names
     assert all(
-        np.array_equal(x, expected_crop(folder / n)) for n, x in zip(faces.names, faces.load(range(6)))
+        np.array_equal(x, expected_crop(folder / n))
+        for n, x in zip(faces.names, faces.load(range(6)), strict=True)
     )
 
 
@@ -225,7 +226,8 @@ def test_two_processes_fill_one_cache(face_folder):
     faces = open_folder(folder)
     assert len(faces.cache.missing(np.arange(60))) == 0
     assert all(
-        np.array_equal(x, expected_crop(folder / n)) for n, x in zip(faces.names, faces.load(range(60)))
+        np.array_equal(x, expected_crop(folder / n))
+        for n, x in zip(faces.names, faces.load(range(60)), strict=True)
     )
 
 

@@ -18,7 +18,7 @@ def ten(face_folder):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a, b))
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_shapes_ranges_and_positions(ten):
@@ -57,7 +57,7 @@ def test_the_shards_of_a_step_are_the_whole_batch(ten, world):
     for step in (0, 1, 4):
         whole = Batches(ten, 6, 5, Context(0, 1, CPU)).get(step)
         parts = [Batches(ten, 6, 5, Context(rank, world, CPU)).get(step) for rank in range(world)]
-        assert same(whole, [torch.cat(p) for p in zip(*parts)])
+        assert same(whole, [torch.cat(p) for p in zip(*parts, strict=True)])
 
 
 def test_flips_mirror_about_half_and_nothing_else(ten):
@@ -65,7 +65,7 @@ def test_flips_mirror_about_half_and_nothing_else(ten):
     plain, flipped = Batches(ten, 10, 0, ctx, flip=False), Batches(ten, 10, 0, ctx)
     mirrored = 0
     for step in range(20):
-        for a, b in zip(plain.get(step)[0], flipped.get(step)[0]):
+        for a, b in zip(plain.get(step)[0], flipped.get(step)[0], strict=True):
             mirrored += bool(torch.equal(a.flip(-1), b))
             assert torch.equal(a, b) or torch.equal(a.flip(-1), b)
     assert 70 <= mirrored <= 130

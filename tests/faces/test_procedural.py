@@ -18,7 +18,7 @@ def contents(folder):
 @pytest.fixture(scope="module")
 def drawn():
     """150 pictures (N, H, W, 3) in [0, 255] and their attributes, name -> (N,) of booleans."""
-    pictures, rows = zip(*(draw_face(7, i) for i in range(150)))
+    pictures, rows = zip(*(draw_face(7, i) for i in range(150)), strict=True)
     return np.stack([np.asarray(p, float) for p in pictures]), {
         a: np.array([r[a] == 1 for r in rows]) for a in ATTRIBUTES
     }

@@ -82,7 +82,10 @@ def test_one_side_may_be_scored_alone_and_its_rows_are_kept(tiny_generator, face
 def test_the_distance_to_the_standard_translator_is_noted(tiny_generator, faces):
     x, c = faces(4)
     versions = {"disrupted": [x], "purified": [x], "clean_purified": [x]}
-    other = lambda x, c: tiny_generator(x, c) * 0.5
+
+    def other(x, c):
+        return tiny_generator(x, c) * 0.5
+
     metrics = scored(tiny_generator, x, c, versions, standard=other)[0]
     expected = torch.stack(
         [tiny_generator(x, t).mul(0.5).square().mean() for t in create_labels(c, ATTRIBUTES)]

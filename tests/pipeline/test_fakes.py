@@ -21,21 +21,21 @@ def stage(tmp_path, faces, tiny_generator):
     beside it."""
     x, c = faces(8)
     names = [f"{i + 1:06d}.jpg" for i in range(8)]
-    photos, seen = dict(zip(names, x)), []
+    photos, seen = dict(zip(names, x, strict=True)), []
 
     def inputs(some):
         seen.extend(some)
         return torch.stack([photos[n] for n in some])
 
     def make(labels=c, sha="a" * 64, key="plain", sources=None, precision="fp32", domains=None):
-        domains = domains or dict(zip(names, random_domains(names, c, ATTRIBUTES, 0)))
+        domains = domains or dict(zip(names, random_domains(names, c, ATTRIBUTES, 0), strict=True))
         return FakePhotos(
             Translator(tiny_generator, sha),
             "stargan",
             ATTRIBUTES,
             key,
             inputs,
-            dict(zip(names, labels)),
+            dict(zip(names, labels, strict=True)),
             domains,
             tmp_path / "fakes",
             sources or dict.fromkeys(names, "0" * 16),
@@ -58,7 +58,7 @@ def fakes_of(stage, generator, domains):
     with torch.no_grad():
         made = [
             generator(x[None], create_labels(c[None], ATTRIBUTES)[k])
-            for x, c, k in zip(stage.x, stage.labels, domains)
+            for x, c, k in zip(stage.x, stage.labels, domains, strict=True)
         ]
     return images.to_uint8(torch.cat(made).clamp(-1, 1))
 
@@ -105,12 +105,16 @@ def test_a_domain_always_changes_the_labels(faces, seed):
 def test_a_domain_depends_on_seed_and_name_alone(faces):
     _, c = faces(40)
     names = [f"{i}.jpg" for i in range(40)]
-    of = lambda rows, seed=0: dict(
-        zip(
-            [names[i] for i in rows],
-            random_domains([names[i] for i in rows], c[list(rows)], ATTRIBUTES, seed),
+
+    def of(rows, seed=0):
+        return dict(
+            zip(
+                [names[i] for i in rows],
+                random_domains([names[i] for i in rows], c[list(rows)], ATTRIBUTES, seed),
+                strict=True,
+            )
         )
-    )
+
     whole = of(range(40))
     assert of(range(39, -1, -1)) == whole and of(range(40)) == whole
     assert of([7, 3, 21]) == {names[i]: whole[names[i]] for i in (7, 3, 21)}
@@ -146,7 +150,7 @@ def test_other_labels_make_another_fake(stage):
     labels[2, 4] = 1 - labels[2, 4]
     stage(domains=men, labels=labels).fill(stage.names, CPU, 1)
     found, after = made.load(stage.names), times(stage.root)
-    assert [np.array_equal(a, b) for a, b in zip(was, found)] == [i != 2 for i in range(8)]
+    assert [np.array_equal(a, b) for a, b in zip(was, found, strict=True)] == [i != 2 for i in range(8)]
     assert {p.stem for p in before if after[p] != before[p]} == {"000003"}
 
 

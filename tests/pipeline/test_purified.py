@@ -50,9 +50,9 @@ def test_none_stores_nothing_and_costs_nothing(tmp_path):
 
 
 def test_input_parameters_and_precision_have_their_own_caches(tmp_path):
-    make = lambda purifier, key="a", precision="fp32": (
-        PurifiedPhotos(purifier, key, inputs, tmp_path, 0, precision).cache.key
-    )
+    def make(purifier, key="a", precision="fp32"):
+        return PurifiedPhotos(purifier, key, inputs, tmp_path, 0, precision).cache.key
+
     keys = [
         make(build("jpeg", quality=50)),
         make(build("jpeg", quality=75)),

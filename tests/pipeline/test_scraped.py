@@ -29,7 +29,7 @@ def test_the_share_is_exact(rate, count):
 
 def test_a_higher_rate_adds_to_a_lower_one_whatever_the_order():
     found = [disrupted_names(NAMES, rate / 10, 0) for rate in range(11)]
-    assert all(a < b for a, b in zip(found, found[1:]))
+    assert all(a < b for a, b in zip(found, found[1:], strict=False))
     assert disrupted_names(NAMES[::-1], 0.4, 0) == found[4]
     assert disrupted_names(NAMES, 0.4, 1) != found[4]
 
@@ -111,7 +111,7 @@ def test_a_purifier_gets_all_photos_disrupted_or_not(stage, rate):
     for part in scraped.parts:
         inputs = attacked.floats(part.names) if set(part.names) <= hit else plain(stage, part.names)
         assert np.array_equal(images.to_uint8(part.floats(part.names)), images.to_uint8(jpeg(inputs)))
-        assert all(not torch.equal(a, b) for a, b in zip(part.floats(part.names), inputs))
+        assert all(not torch.equal(a, b) for a, b in zip(part.floats(part.names), inputs, strict=True))
 
 
 def test_caches_are_those_of_test_defense(stage):
@@ -132,7 +132,9 @@ def test_caches_are_those_of_test_defense(stage):
 
 
 def test_rates_share_what_was_purified(stage):
-    times = lambda: {p: p.stat().st_mtime_ns for p in (stage.root / "purified").rglob("*.png")}
+    def times():
+        return {p: p.stat().st_mtime_ns for p in (stage.root / "purified").rglob("*.png")}
+
     stage(0.5, build("jpeg"))
     half = times()
     for rate in (0, 1):

@@ -60,7 +60,7 @@ def test_photos_and_fakes_by_hand(stage):
     domains = random_domains(
         faces.names, faces.labels, opened_stage.args.selected_attrs, opened_stage.args.seed
     )
-    assert mine.domains == dict(zip(faces.names, domains))
+    assert mine.domains == dict(zip(faces.names, domains, strict=True))
     assert samples.domains == [d for k in domains for d in (None, opened_stage.args.selected_attrs[k])]
     assert mine.attacked_key is None
 
@@ -68,7 +68,11 @@ def test_photos_and_fakes_by_hand(stage):
 def test_the_poisoned_ones_are_those_that_differ_from_the_clean_ones(stage):
     mine = training_set(opened(stage[0], "--condition disrupted"))
     clean, poisoned = mine.samples(), mine.samples(0.25)
-    changed = [one for one, a, b in zip(clean.ids, clean.pixels, poisoned.pixels) if not np.array_equal(a, b)]
+    changed = [
+        one
+        for one, a, b in zip(clean.ids, clean.pixels, poisoned.pixels, strict=True)
+        if not np.array_equal(a, b)
+    ]
     assert (
         set(changed) == {f"{kind}/{name}" for name in mine.disrupted(0.25) for kind in ("real", "fake")}
         and len(changed) == 10
@@ -85,7 +89,10 @@ def test_only_some_photos_are_those_of_the_whole_set(stage):
     mine = training_set(opened_stage, purifier=opened_stage.purifier)
     chosen = mine.faces.names[3:9]
     some = mine.samples(0.5, True, only=set(chosen))
-    count = lambda kind: len(list((stage[1] / kind).rglob("*.png")))
+
+    def count(kind):
+        return len(list((stage[1] / kind).rglob("*.png")))
+
     assert count("purified") == 6 and count("attacked") == len(mine.disrupted(0.5) & set(chosen))
     whole = mine.samples(0.5, True)
     assert same(some, whole.subset([i for i, name in enumerate(whole.names) if name in chosen]))

@@ -97,7 +97,10 @@ def test_auto_starts_each_photo_at_its_own_level_and_may_leave_it_alone(faces):
     purifier.level = Level(knows)
     counts = purifier.steps_for(x)
     expected = [0, *(int((d.stds < level).sum()) + 1 for level in levels[1:])]
-    assert counts[0] == 0 and all(abs(c - want) <= 1 for c, want in zip(counts, expected)), (counts, expected)
+    assert counts[0] == 0 and all(abs(c - want) <= 1 for c, want in zip(counts, expected, strict=True)), (
+        counts,
+        expected,
+    )
     y = purifier(x, rng())
     assert torch.equal(y[0], x[0].clamp(-1, 1))
     assert (y[1:] - x[1:].clamp(-1, 1)).abs().amax(dim=(1, 2, 3)).min() > 0.005

@@ -253,7 +253,7 @@ def disruption(
     }
     per_victim = {
         name: {**fakes(v, 20.0), **mean(v**0.5, "rmse"), "num_pairs": 5 * images}
-        for name, v in zip(victims, l2)
+        for name, v in zip(victims, l2, strict=True)
     }
     worst = min(per_victim, key=lambda name: per_victim[name]["l2"])
     return record.Record(
@@ -454,7 +454,7 @@ def scan(
         "relative_error": ratio if bad else None,
         "reversed_loss": 0.5,
         "start": "dark",
-        "limits": limits and dict(zip(("mean_kl", "var_kl", "floor"), limits)),
+        "limits": limits and dict(zip(("mean_kl", "var_kl", "floor"), limits, strict=True)),
         "input": {"tpr": tpr, "tnr": tnr, "auc": 1.0} if bad else None,
         "check": (
             {"target_mse": 0.0031 if bad else None, "target_reached": 0.99 if bad else None, "frechet": 3.25}

@@ -291,7 +291,7 @@ def test_detectors_are_chosen_by_options(tmp_path, option, figure):
         {"gan": "other"},
     )
     records = [detector("clean", 0.111 * i) for i in range(len(settings))]
-    for found, changed in zip(records, settings):
+    for found, changed in zip(records, settings, strict=True):
         found.config.update(changed)
     text = write(tmp_path, f"<!-- detectors:drawn {option} --><!-- /table -->", *records)
     assert text.count("| clean ") == 1 and lines(text)["clean"][5].startswith(figure)

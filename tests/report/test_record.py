@@ -226,7 +226,9 @@ def test_read_all_lists_what_it_cannot_read(tmp_path):
     records, problems = record.read_all(tmp_path)
     assert [(path, found.name) for path, found in records] == [(good, "jpeg-q75")]
     assert len(problems) == 7
-    for name, problem in zip(("binary", "cut", "deep", "empty", "list", "nan", "novel"), problems):
+    for name, problem in zip(
+        ("binary", "cut", "deep", "empty", "list", "nan", "novel"), problems, strict=True
+    ):
         assert f"/{name}/record.json" in problem and "\n" not in problem
     assert "unknown kind 'novel'" in problems[-1]
 

@@ -92,9 +92,12 @@ def test_named_weights_must_be_of_their_kind(tmp_path):
         tmp_path / "g.safetensors", Generator(4, 5, 1).state_dict(), {"kind": "stargan-generator"}
     )
     g, lost = str(tmp_path / "g.safetensors"), str(tmp_path / "lost.pth")
-    check = lambda **flags: list(
-        doctor.check_weights(doctor.parse_args([w for k, v in flags.items() for w in (f"--{k}", v)]))
-    )
+
+    def check(**flags):
+        return list(
+            doctor.check_weights(doctor.parse_args([w for k, v in flags.items() for w in (f"--{k}", v)]))
+        )
+
     assert statuses(check(gan_weights=g)) == ["ok"] and check() == []
     stgan = runpy.run_path(str(ROOT / "tests" / "weights.py"))["stgan"](tmp_path / "stgan.safetensors")
     assert statuses(check(gan_weights=str(stgan))) == ["ok"]

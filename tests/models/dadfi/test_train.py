@@ -301,7 +301,9 @@ def test_frozen_networks_learn_nothing_and_the_others_do(command, tmp_path, monk
     train.main(command("--num_steps", "1"))
     for name, network in seen["networks"].items():
         assert all(p.requires_grad for p in network.parameters())
-        assert any(not torch.equal(a, b) for a, b in zip(seen["before"][name], network.parameters())), name
+        assert any(
+            not torch.equal(a, b) for a, b in zip(seen["before"][name], network.parameters(), strict=True)
+        ), name
     assert all(
         p.grad is None and not p.requires_grad for v in seen["victims"] for p in v.translator.parameters()
     )

@@ -124,7 +124,7 @@ def test_every_photo_is_scored_and_the_pictures_show_the_ends(photos, weights, m
         assert p.tolist() == pytest.approx([dict((n, v) for n, v, _ in found)[n] for n in names], abs=1e-6)
         assert all(
             np.array_equal(image, np.asarray(images.center_crop_resize(images.read_rgb(photos / n), 0, 32)))
-            for n, image in zip(names, x)
+            for n, image in zip(names, x, strict=True)
         )
     assert {p.name for p in folder.iterdir()} == {"scores.csv", "most_fake.png", "most_real.png"}
     assert all(min(Image.open(folder / f"{name}.png").size) > 200 for name in ("most_fake", "most_real"))
@@ -152,7 +152,10 @@ def test_the_crop_is_that_of_the_flag(photos, weights):
     # bright around a dark centre
     edge[16:32, 16:32] = 0
     Image.fromarray(edge).save(photos / "edge.png")
-    of = lambda found: next(p for name, p, _ in found if name == "edge.png")
+
+    def of(found):
+        return next(p for name, p, _ in found if name == "edge.png")
+
     assert (
         of(rows(run(photos, weights))) > 0.9
         and of(rows(run(photos, weights, "--celeba_crop_size", 16))) < 0.1

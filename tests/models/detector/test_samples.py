@@ -26,7 +26,13 @@ def part(names, label, value):
 
 def listed(samples):
     return list(
-        zip(samples.names, samples.labels.tolist(), samples.domains, samples.pixels[:, 0, 0, 0].tolist())
+        zip(
+            samples.names,
+            samples.labels.tolist(),
+            samples.domains,
+            samples.pixels[:, 0, 0, 0].tolist(),
+            strict=True,
+        )
     )
 
 

@@ -251,7 +251,7 @@ def test_only_training_images_are_mirrored_and_only_if_asked(tmp_path, sets, mon
     rows, positions = torch.cat([Batches(samples, 4, 0, CPU).rows(k) for k in range(20)]), range(80)
     mirrored = [augmentation == "flip" and bool(seeds.derive(0, "flip", p) & 1) for p in positions]
     assert 25 < sum(mirrored) < 55 if augmentation == "flip" else not any(mirrored)
-    for image, photo, flipped in zip(x, samples.floats(rows), mirrored):
+    for image, photo, flipped in zip(x, samples.floats(rows), mirrored, strict=True):
         assert torch.equal(image, photo.flip(-1) if flipped else photo)
     y = torch.cat(found["eval"])
     # a validation after each epoch

@@ -76,7 +76,7 @@ def test_coefficients_by_hand():
 @pytest.mark.parametrize("solver", ["sde", "ode"])
 def test_psi_mixes_the_two_forms(schedule, solver):
     whole, none, part = (coefficients(ABAR[schedule], psi, solver) for psi in (1.0, 0.0, 0.3))
-    for one, other, mixed in zip(whole, none, part):
+    for one, other, mixed in zip(whole, none, part, strict=True):
         np.testing.assert_allclose(mixed, 0.3 * one + 0.7 * other, atol=1e-9)
     np.testing.assert_allclose(none[0], np.sqrt(1 - ABAR[schedule]))
     if solver == "ode":  # a trigger that fades in with the noise is noise to DDIM
@@ -250,7 +250,7 @@ def test_without_a_trigger_a_poisoned_row_is_a_clean_row_of_the_target():
 
 def test_the_photo_of_a_poisoned_row_is_not_seen_unless_asked():
     b, (x, step, e) = backdoor(), batch()
-    for one, other in zip(b.poison(x, step, e), b.poison(-x, step, e)):
+    for one, other in zip(b.poison(x, step, e), b.poison(-x, step, e), strict=True):
         assert torch.equal(one, other)
 
 

@@ -391,7 +391,7 @@ def test_samples_do_not_depend_on_the_batch():
     b = Backdoor("baddiffusion", "box", "hat", 16, build.create_diffusion().alphas_cumprod)
     denoiser = tools["optimal"](b, tools["photo"]())
     whole, parts = (train.samples_of(denoiser, b, 5, 0, "cpu", batch=batch) for batch in (5, 2))
-    for one, other in zip(whole, parts):
+    for one, other in zip(whole, parts, strict=True):
         assert one.shape == (5, 3, 16, 16)
         torch.testing.assert_close(one, other)
     assert train.samples_of(denoiser, None, 3, 0, "cpu")[1] is None

@@ -102,9 +102,12 @@ def test_names_of_the_other_official_networks():
         *(pair(f"{part}.{n}") for part in ("shared", "unshared.0", "unshared.1") for n in layers)
     )
     assert mapping["shared.0.weight"].shape == (512, 16) and mapping["unshared.1.6.weight"].shape == (64, 512)
-    trunk = lambda name: pair(f"{name}.0").union(
-        *(block(f"{name}.{n}", shortcut=n <= 3) for n in range(1, 7)), pair(f"{name}.8")
-    )
+
+    def trunk(name):
+        return pair(f"{name}.0").union(
+            *(block(f"{name}.{n}", shortcut=n <= 3) for n in range(1, 7)), pair(f"{name}.8")
+        )
+
     assert set(encoder) == trunk("shared") | pair("unshared.0") | pair("unshared.1")
     assert set(discriminator) == trunk("main") | pair("main.10")
     assert encoder["shared.8.weight"].shape == (512, 512, 4, 4) and encoder["unshared.0.weight"].shape == (

@@ -75,7 +75,7 @@ def test_a_run_leaves_scores_names_pictures_and_records(run):
         made = record.read(path / method / "record.json")
         dropped = [bool(int(r[f"{method}_dropped"])) for r in found]
         poisoned = [bool(int(r["poisoned"])) for r in found]
-        hits = sum(d and p for d, p in zip(dropped, poisoned))
+        hits = sum(d and p for d, p in zip(dropped, poisoned, strict=True))
         assert made.metrics["recall"] == pytest.approx(hits / 60) and made.metrics["fpr"] == pytest.approx(
             (sum(dropped) - hits) / 140
         )
@@ -87,7 +87,7 @@ def test_a_run_leaves_scores_names_pictures_and_records(run):
         assert all(v is not None for v in made.metrics["classifier"].values())
         kept = (path / method / "kept.txt").read_text().splitlines()
         assert kept[0] == f"# filter: {method}" and kept[2:] == [
-            r["name"] for r, gone in zip(found, dropped) if not gone
+            r["name"] for r, gone in zip(found, dropped, strict=True) if not gone
         ]
     assert (path / "found.png").stat().st_size > 5000
     critics = {

@@ -203,7 +203,9 @@ def test_interrupted_and_resumed_is_the_same_trigger(scene):
 
 
 def test_the_plan_is_named_by_its_parts():
-    name = lambda *words: scan.plan_of(terd.parse_args(["w", *words]))[1]
+    def name(*words):
+        return scan.plan_of(terd.parse_args(["w", *words]))[1]
+
     assert [
         name(),
         name("--refine", "none"),

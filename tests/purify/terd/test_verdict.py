@@ -71,9 +71,10 @@ def test_log_ratio_is_that_of_the_densities(gamma):
         torch.randn(4, 3, 2, 2, generator=seeds.generator("x")),
         torch.randn(3, 2, 2, generator=seeds.generator("r")),
     )
-    normal = lambda mean, std: (
-        torch.distributions.Normal(mean, torch.tensor(std)).log_prob(x).flatten(1).sum(1)
-    )
+
+    def normal(mean, std):
+        return torch.distributions.Normal(mean, torch.tensor(std)).log_prob(x).flatten(1).sum(1)
+
     torch.testing.assert_close(log_ratio(x, r, gamma), normal(r, gamma) - normal(torch.zeros_like(r), 1.0))
 
 

@@ -53,7 +53,7 @@ def line_of(text, start):
         if line.startswith("|")
     ]
     (found,) = [cells for cells in lines if cells[0] == start]
-    return dict(zip(lines[0], found))
+    return dict(zip(lines[0], found, strict=True))
 
 
 def test_rows_are_training_photos_by_poison_rate_in_a_fixed_order(tmp_path):

@@ -117,7 +117,11 @@ def test_after_a_filter_a_defence_looks_like_itself_but_not_the_same(tmp_path):
         "one-step + filtered (oracle)"
     ].color == pytest.approx([0.6 * c for c in look["one-step"].color])
     (bars,), (curves,) = detector_figures.accuracy(table).axes, detector_figures.by_rate(table).axes
-    hatched = {text.get_text() for text, bar in zip(bars.get_yticklabels(), bars.patches) if bar.get_hatch()}
+    hatched = {
+        text.get_text()
+        for text, bar in zip(bars.get_yticklabels(), bars.patches, strict=True)
+        if bar.get_hatch()
+    }
     assert hatched == {
         f"{name} + filtered ({one})" for name in ("one-step", "blur-s1.5") for one in ("de-pois", "oracle")
     }

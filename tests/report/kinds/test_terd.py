@@ -36,7 +36,7 @@ def table_of(folder, *records):
 
 def lines_of(grid):
     """[{heading: cell text}] of a grid."""
-    return [dict(zip(grid[0], texts)) for texts in grid[1]]
+    return [dict(zip(grid[0], texts, strict=True)) for texts in grid[1]]
 
 
 def blocks(text):

@@ -34,7 +34,11 @@ def points(axes):
 def corners(axes):
     """The limit's points; None where there is no limit."""
     return next(
-        ([*zip(line.get_xdata(), line.get_ydata())] for line in axes.lines if line.get_linestyle() == ":"),
+        (
+            [*zip(line.get_xdata(), line.get_ydata(), strict=True)]
+            for line in axes.lines
+            if line.get_linestyle() == ":"
+        ),
         None,
     )
 

@@ -1,0 +1,22 @@
+"""What goes wrong in words: a mistake of the user, a run that failed, the name that was meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake of the user: one line that says what, where, found, expected, what to do. Exit code 2, unless
+    a subclass has another."""
+
+    exit_code = 2
+
+
+class RunError(Exception):
+    """A run that failed although its input was right (NaN, out of memory, disk full): one line, exit code
+    1."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` for the known word closest to `word`, or an empty string."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]}?)" if found else ""
