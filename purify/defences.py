@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from common.declared import Look
 from purify import PURIFIERS
 
 
@@ -28,3 +29,23 @@ def defence_folder(name, purifier):
     if purifier.name in (name, "none"):
         return name if purifier.name == "none" else purifier.folder_name
     return f"{name}-{purifier.folder_name}"
+
+
+def looks() -> dict[str, Look]:
+    """Defence -> its look in tables and plots."""
+    colours = {
+        "none": "#333333",
+        "jpeg": "#e8850c",
+        "blur": "#8c5a2b",
+        "defensive-model": "#d62f5f",
+        "ddpm": "#1f6fc4",
+        "diffpure": "#8451c9",
+        "one-step-plain": "#9aa51c",
+        "one-step": "#14843c",
+        "adv-train": "#0e9aa0",
+        "both": "#5f7f8f",
+    }
+    return {
+        name: Look(name, colours[max(filter(name.startswith, colours), key=len)], place)
+        for place, name in enumerate(DEFENCES)
+    }
