@@ -1,17 +1,19 @@
 # Sourced by every shell script: sets $PYTHON, defines `launch` (torchrun when GPUS > 1). Activates nothing, changes no folder.
 # The python3 on the path is used when its packages lie inside requirements.txt; otherwise .venv is made from requirements-lock.txt.
-# PYTHON=/path/to/python overrides. Needs $here, the folder of this repository as the caller sees it.
+# PYTHON=/path/to/python overrides. Needs $here, the folder of this repository as the caller sees it. Packages whose comment in
+# requirements.txt begins with `tests` or `checks` are asked for only where $groups names that word: tests/run.sh, .ci/run.
 
-_fits() {    # does this interpreter have every package of requirements.txt, inside its range?
-    "$1" - "$here/requirements.txt" <<'PY' 2>/dev/null
+_fits() {    # does this interpreter have every package of requirements.txt that is asked for, inside its range?
+    "$1" - "$here/requirements.txt" ${groups:-} <<'PY' 2>/dev/null
 import re, sys
 from importlib import metadata
 if sys.version_info < (3, 11):
     sys.exit(1)
 number = lambda v: [int(n) for n in re.findall(r"\d+", v.split("+")[0])[:3]]
 for line in open(sys.argv[1]):
-    line = line.split("#")[0].strip()
-    if not line:
+    line, comment = (part.strip() for part in (line + "#").split("#")[:2])
+    group = comment.split(";")[0]
+    if not line or group in ("tests", "checks") and group not in sys.argv[2:]:
         continue
     name, bounds = re.match(r"([\w-]+)(.*)", line).groups()
     found = number(metadata.version(name))

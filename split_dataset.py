@@ -21,6 +21,8 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli, files, progress
@@ -32,7 +34,21 @@ PARTS = ("images_a", "images_b", "images_c")
 RECORD = "split.json"
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    folder_path: Path
+    attr_path: Path | None
+    output_dir: Path
+    ratios: list[float]
+    mode: str
+    identity_path: Path | None
+    limit: int | None
+    dry_run: bool
+    config: str | None
+    debug: bool
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="split_dataset.py", description=__doc__)
     p.add_argument("--folder_path", type=Path, required=True, metavar="DIR", help="folder of the photos")
     p.add_argument(
@@ -75,23 +91,23 @@ def parse_args(argv=None):
     p.add_argument(
         "--config", metavar="FILE.yaml", default=None, help="defaults of the flags; a flag given here wins"
     )
-    args = p.parse_args(argv)
-    if abs(sum(args.ratios) - 1) > 1e-6 or min(args.ratios) <= 0:
+    options = cli.resolve(Options, p.parse_args(argv))
+    if abs(sum(options.ratios) - 1) > 1e-6 or min(options.ratios) <= 0:
         p.error(
-            f"--ratios {' '.join(map(str, args.ratios))}: found the sum {sum(args.ratios):g}, expected three"
-            " shares above 0 of sum 1, for example 0.7 0.2 0.1"
+            f"--ratios {' '.join(map(str, options.ratios))}: found the sum {sum(options.ratios):g}, expected"
+            " three shares above 0 of sum 1, for example 0.7 0.2 0.1"
         )
-    return args
+    return options
 
 
-def boundaries(n, ratios):
+def boundaries(n: int, ratios: Sequence[float]) -> list[int]:
     """Photos before the end of A, B and C: a photo belongs to the part in whose share its start lies, but a
     few photos fill all three."""
     b = min(math.ceil(round(n * (ratios[0] + ratios[1]), 6)), n - 1)
     return [min(math.ceil(round(n * ratios[0], 6)), b - 1), b, n]
 
 
-def read_identities(path, names):
+def read_identities(path: Path, names: list[str]) -> dict[str, str]:
     """name -> identity for every name, from rows `name identity`.  Raises UserError for a bad row or photos
     without one."""
     try:
@@ -120,7 +136,9 @@ def read_identities(path, names):
     return found
 
 
-def divide(names, ratios, identities=None):
+def divide(
+    names: list[str], ratios: Sequence[float], identities: dict[str, str] | None = None
+) -> list[list[str]]:
     """Sorted names -> three sorted lists. With identities, whole people in the order of their first photo, as
     near to the shares as they come."""
     ends = boundaries(len(names), ratios)
@@ -145,30 +163,30 @@ def divide(names, ratios, identities=None):
     return parts
 
 
-def digest(data):
+def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def plan(args):
+def plan(options: Options) -> tuple[list[list[str]], list[bytes], dict]:
     """Read and check everything.  Returns (parts, texts, record): names and attribute file of each part, and
     what split.json will hold."""
-    names = [name for name, _ in list_photos(args.folder_path)]
-    attr_path = find_attribute_file(args.folder_path, args.attr_path)
+    names = [name for name, _ in list_photos(options.folder_path)]
+    attr_path = find_attribute_file(options.folder_path, options.attr_path)
     table = read_table(attr_path)
-    match(args.folder_path, names, attr_path, table.names)
-    names = names[: args.limit]
-    identities = read_identities(args.identity_path, names) if args.identity_path else None
-    parts = divide(names, args.ratios, identities)
+    match(options.folder_path, names, attr_path, table.names)
+    names = names[: options.limit]
+    identities = read_identities(options.identity_path, names) if options.identity_path else None
+    parts = divide(names, options.ratios, identities)
     row_of = dict(zip(table.names, table.rows, strict=True))
     texts = [format_table(part, table.columns, [row_of[n] for n in part]) for part in parts]
     record = {
         "format": 1,
-        "source": str(args.folder_path.resolve()),
+        "source": str(options.folder_path.resolve()),
         "attr_path": str(attr_path.resolve()),
-        "identity_path": str(args.identity_path.resolve()) if args.identity_path else None,
-        "ratios": args.ratios,
-        "limit": args.limit,
-        "mode": args.mode,
+        "identity_path": str(options.identity_path.resolve()) if options.identity_path else None,
+        "ratios": options.ratios,
+        "limit": options.limit,
+        "mode": options.mode,
         "num_images": len(names),
         "parts": {
             name: {
@@ -184,7 +202,7 @@ def plan(args):
     return parts, texts, record
 
 
-def already_there(output, parts, texts, record):
+def already_there(output: Path, parts: list[list[str]], texts: list[bytes], record: dict) -> bool:
     """True if `output` holds exactly this split.  Raises UserError if it holds another one, part of one, or
     one that was changed."""
     there = [name for name in (*PARTS, RECORD) if (output / name).exists()]
@@ -222,7 +240,7 @@ def already_there(output, parts, texts, record):
     return True
 
 
-def place(source, target, names, mode, bar):
+def place(source: Path, target: Path, names: list[str], mode: str, bar) -> int:
     """Link or copy `names` from a folder into another.  Returns the number of symbolic links among them."""
     source, symbolic = source.resolve(), 0
     # no path is walked per photo
@@ -247,7 +265,7 @@ def place(source, target, names, mode, bar):
     return symbolic
 
 
-def build(output, source, parts, texts, record):
+def build(output: Path, source: Path, parts: list[list[str]], texts: list[bytes], record: dict) -> int:
     """Make the split in a temporary folder beside `output` and rename it into place.  Returns the number of
     symbolic links."""
     output = output.absolute()
@@ -283,25 +301,25 @@ def build(output, source, parts, texts, record):
     return symbolic
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    parts, texts, record = plan(args)
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    parts, texts, record = plan(options)
     print(f"{record['num_images']} photos of {record['source']}, attributes of {record['attr_path']}")
     for name, part in record["parts"].items():
         print(f"  {name}: {part['num_images']} photos, {part['first']} ... {part['last']}")
-    if already_there(args.output_dir, parts, texts, record):
-        print(f"{args.output_dir}: holds this split already, nothing to do")
-    elif args.dry_run:
-        files.check_writable(args.output_dir)
-        print(f"dry run: nothing written to {args.output_dir} (--mode {args.mode})")
+    if already_there(options.output_dir, parts, texts, record):
+        print(f"{options.output_dir}: holds this split already, nothing to do")
+    elif options.dry_run:
+        files.check_writable(options.output_dir)
+        print(f"dry run: nothing written to {options.output_dir} (--mode {options.mode})")
     else:
-        symbolic = build(args.output_dir, args.folder_path, parts, texts, record)
+        symbolic = build(options.output_dir, options.folder_path, parts, texts, record)
         how = (
             "copied"
-            if args.mode == "copy"
+            if options.mode == "copy"
             else f"linked{f', {symbolic} of them by symbolic links' if symbolic else ''}"
         )
-        print(f"{args.output_dir}: {record['num_images']} photos {how}")
+        print(f"{options.output_dir}: {record['num_images']} photos {how}")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,8 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{self.prog}: {message}")
 
-    def flags(self):
+    def flags(self) -> dict[str, argparse.Action]:
+        """--spelling -> what argparse makes of it."""
         return {o: a for a in self._actions for o in a.option_strings if o.startswith("--")}
 
     def parse_args(self, args=None, namespace=None):
@@ -131,7 +132,7 @@ class ArgumentParser(argparse.ArgumentParser):
         return [*words, f"--config={path}"]  # so that a list never goes on into the positional arguments
 
 
-def _number(convert, test, what):
+def _number(convert: Callable[[str], T], test: Callable[[T], bool], what: str) -> Callable[[str], T]:
     def parse(text):
         try:
             value = convert(text)
@@ -153,7 +154,7 @@ fraction = _number(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
 jpeg_quality = _number(int, lambda v: 1 <= v <= 100, "a whole number from 1 to 100")
 
 
-def radius(text):
+def radius(text: str) -> float:
     """An L-inf radius in [-1, 1] units, at least one 8-bit step: a smaller one cannot be released as an
     image."""
     value = positive_float(text)
@@ -165,14 +166,20 @@ def radius(text):
     return value
 
 
-def device_name(text):
+def device_name(text: str) -> str:
     """`auto`, `cpu` or `cuda:N`, checked against this machine when it is resolved (common.distributed)."""
     if text not in ("auto", "cpu", "cuda") and not (text.startswith("cuda:") and text[5:].isdigit()):
         raise argparse.ArgumentTypeError(f"expected auto, cpu or cuda:N, found {text!r}")
     return text
 
 
-def add_run_flags(parser, batch_size=None, limit=False, resume=False, precision=True):
+def add_run_flags(
+    parser: argparse.ArgumentParser,
+    batch_size: int | None = None,
+    limit: bool = False,
+    resume: bool = False,
+    precision: bool = True,
+) -> argparse._ArgumentGroup:
     """The flags that most commands share, in their own help group."""
     g = parser.add_argument_group("how to run")
     g.add_argument(
@@ -187,7 +194,10 @@ def add_run_flags(parser, batch_size=None, limit=False, resume=False, precision=
             "--batch_size", type=positive_int, default=batch_size, help="images per step, over all processes"
         )
     g.add_argument(
-        "--num_workers", type=natural_int, default=os.cpu_count() or 1, help="processes that decode photos"
+        "--num_workers",
+        type=natural_int,
+        default=os.cpu_count() or 1,
+        help="processes that decode photos (default: one a core)",
     )
     if precision:
         g.add_argument(
@@ -251,7 +261,7 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
     sys.exit(code)
 
 
-def _fail(error, code, argv):
+def _fail(error: Exception, code: int, argv: list[str]) -> int:
     if "--debug" in argv:
         traceback.print_exc()
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -126,7 +126,7 @@ def all_finite(state):
 
 
 def loop(run, options, ctx, parts, step, on_save=None, what="train"):
-    """Call step(i) for i in [resumed, options.num_steps) and keep last.pt, log.jsonl and the samples up to date.
+    """Call step(i) for i in [resumed, options.num_steps); keep last.pt, log.jsonl and the samples up to date.
 
     Args:   options  TrainingOptions, with whatever else a resumed run must have in common with this one
             parts    dict name -> object with state_dict/load_state_dict: all that an exact resume needs

@@ -1,4 +1,4 @@
-"""Paint one sampled face (faces.procedural.Face) with polygons, lines and soft spots.
+"""Paint what a sampled face lies on: backdrop, body and head, with polygons, lines and soft spots.
 
 Coordinates are face units: x right of the middle of the face, y down, with the eyes at (-19, 112) and (19,
 112), as in CelebA's aligned photos (178 x 218, middle of the face at x = 89). The picture is painted at twice
@@ -7,33 +7,21 @@ its size and halved once.
 
 import contextlib
 import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from faces.colours import Colour, darker, lighter, mix, shade
+from faces.person import Face
+
 WIDTH, HEIGHT, ZOOM = 178, 218, 2  # final pixels; painted at ZOOM times that
 SIDES = (-1, 1)  # left and right half of the picture
+Point = Sequence[float]
+Points = Sequence[Point] | np.ndarray  # (K, 2), face units
 
 
-def mix(a, b, share):
-    """Colour between a (share 0) and b (share 1), as three ints."""
-    return tuple(int(round(x + (y - x) * share)) for x, y in zip(a, b, strict=True))
-
-
-def darker(colour, share):
-    return mix(colour, (20, 10, 12), share)
-
-
-def shade(skin, share):
-    """Shadow on skin: warmer than on cloth or hair."""
-    return mix(skin, (64, 20, 12), share)
-
-
-def lighter(colour, share):
-    return mix(colour, (255, 250, 240), share)
-
-
-def smooth(points, closed=False, steps=7):
+def smooth(points: Points, closed: bool = False, steps: int = 7) -> np.ndarray:
     """Catmull-Rom curve through points (K, 2) -> (about K * steps, 2)."""
     p = np.asarray(points, float)
     p = np.vstack([p[-1:], p, p[:2]]) if closed else np.vstack([p[:1], p, p[-1:]])
@@ -43,14 +31,14 @@ def smooth(points, closed=False, steps=7):
     return np.vstack([curve.reshape(-1, 2), p[-2:-1]])
 
 
-def mirrored(right):
+def mirrored(right: Points) -> np.ndarray:
     """Closed outline from the points of its right half, top to bottom."""
     right = np.asarray(right, float)
     return np.vstack([right, (right * (-1, 1))[::-1]])
 
 
 @functools.cache
-def soft_disc():
+def soft_disc() -> Image.Image:
     y, x = np.mgrid[-1:1:48j, -1:1:48j]
     fall = np.clip(1 - x**2 - y**2, 0, 1) ** 1.5
     return Image.fromarray((255 * fall).astype(np.uint8))
@@ -60,11 +48,19 @@ class Canvas:
     """An RGB picture with a pose: face units -> pixels (yaw slides the middle of the face, then scale, turn,
     shift)."""
 
-    def __init__(self, image, angle=0.0, scale=1.0, shift=(0.0, 0.0), yaw=0.0):
+    def __init__(
+        self,
+        image: Image.Image,
+        angle: float = 0.0,
+        scale: float = 1.0,
+        shift: Point = (0.0, 0.0),
+        yaw: float = 0.0,
+    ):
         self.image, self.pose = image, (angle, scale, shift, yaw)
         self.draw = ImageDraw.Draw(image, "RGBA")
 
-    def at(self, points):
+    def at(self, points: Points) -> np.ndarray:
+        """Pixels (K, 2) of the painted picture."""
         angle, scale, shift, yaw = self.pose
         p = np.array(points, float).reshape(-1, 2)
         p[:, 0] += yaw * np.clip(1 - (p[:, 0] / 40) ** 2, 0, 1)
@@ -73,10 +69,10 @@ class Canvas:
         x, y = p[:, 0] * c - p[:, 1] * s, p[:, 0] * s + p[:, 1] * c
         return np.stack([x + WIDTH / 2 + shift[0], y + 130 + shift[1]], 1) * ZOOM
 
-    def fill(self, points, colour, alpha=255):
+    def fill(self, points: Points, colour: Colour, alpha: int = 255) -> None:
         self.draw.polygon(self.at(points).ravel().tolist(), fill=(*colour, alpha))
 
-    def line(self, points, colour, width=1.0, alpha=255):
+    def line(self, points: Points, colour: Colour, width: float = 1.0, alpha: int = 255) -> None:
         self.draw.line(
             self.at(points).ravel().tolist(),
             fill=(*colour, alpha),
@@ -84,7 +80,9 @@ class Canvas:
             joint="curve",
         )
 
-    def dot(self, centre, radius, colour, alpha=255, squeeze=1.0):
+    def dot(
+        self, centre: Point, radius: float, colour: Colour, alpha: int = 255, squeeze: float = 1.0
+    ) -> None:
         t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         # Built round the moved centre, so that the yaw does not deform small discs.
         (x, y), r = self.at([centre])[0], radius * ZOOM * self.pose[1]
@@ -93,14 +91,14 @@ class Canvas:
             fill=(*colour, alpha),
         )
 
-    def spot(self, centre, radii, colour, strength):
+    def spot(self, centre: Point, radii: Point, colour: Colour, strength: float) -> None:
         """Soft-edged ellipse; strength 0 to 1 at its middle."""
         (x, y), size = self.at([centre])[0], [max(2, round(2 * r * ZOOM)) for r in radii]
         mask = soft_disc().resize(size).point(lambda v: v * strength)
         self.image.paste(colour, (round(x - size[0] / 2), round(y - size[1] / 2)), mask)
 
     @contextlib.contextmanager
-    def inside(self, *outlines):
+    def inside(self, *outlines: Points) -> Iterator["Canvas"]:
         """A canvas on which only what falls inside one of the outlines is kept."""
         layer = Canvas(self.image.copy(), *self.pose)
         mask = Image.new("L", self.image.size)
@@ -110,7 +108,7 @@ class Canvas:
         self.image.paste(layer.image, mask=mask)
 
 
-def background(face, rng):
+def background(face: Face, rng: np.random.Generator) -> Image.Image:
     """Gradient, out-of-focus lights, stripes or a mottled wall."""
     a, b = (np.array(c, float) for c in face.backdrop)
     y, x = np.mgrid[0:1:55j, 0:1:45j]
@@ -134,7 +132,7 @@ def background(face, rng):
     return canvas.image
 
 
-def body(canvas, face):
+def body(canvas: Canvas, face: Face) -> None:
     """Neck, clothes, and what is worn on them."""
     skin, cloth, neck = face.skin, face.cloth, face.neck
     canvas.fill(smooth(mirrored([(neck, 150), (neck + 1, 178), (neck + 8, 191), (54, 206), (56, 240)])), skin)
@@ -167,7 +165,7 @@ def body(canvas, face):
             canvas.dot((x, y), 1.7, lighter(face.metal, 0.2))
 
 
-def head_outline(face):
+def head_outline(face: Face) -> np.ndarray:
     w, jaw, chin = face.width, face.jaw, face.chin
     return smooth(
         mirrored(
@@ -187,7 +185,7 @@ def head_outline(face):
     )
 
 
-def head(canvas, face, rng):
+def head(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
     """Ears, then the skin with the shading that gives it form."""
     skin, dark = face.skin, shade(face.skin, 0.55)
     for side in SIDES:
@@ -219,7 +217,7 @@ def head(canvas, face, rng):
             wrinkles(c, face, rng)
 
 
-def wrinkles(canvas, face, rng):
+def wrinkles(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
     """What makes a face old: forehead lines, folds round the mouth, crow's feet, age spots."""
     ink = darker(face.skin, 0.5)
     alpha = int(150 + 90 * face.age)
@@ -235,193 +233,3 @@ def wrinkles(canvas, face, rng):
         canvas.spot((side * 27, 164), (9, 9), ink, 0.35)
     for _ in range(rng.integers(2, 9)):
         canvas.spot((rng.uniform(-34, 34), rng.uniform(72, 150)), (2.2, 2.0), ink, 0.5)
-
-
-def eyes(canvas, face):
-    dark = shade(face.skin, 0.6)
-    for side in SIDES:
-        x, w, h = side * 19, face.eye_width, face.eye_height
-        upper = smooth(
-            [
-                (x - w, 113),
-                (x - w * 0.5, 112 - h * 0.8),
-                (x + w * 0.15 * side, 112 - h),
-                (x + w * 0.6, 112 - h * 0.65),
-                (x + w, 113),
-            ]
-        )
-        lower = smooth(
-            [(x + w, 113), (x + w * 0.3, 112 + h * 0.75), (x - w * 0.4, 112 + h * 0.75), (x - w, 113)]
-        )
-        if face.makeup:
-            canvas.spot((x, 107), (14, 9), face.shadow, 0.95)
-        if face.bags:
-            canvas.spot((x, 121), (12, 6), dark, 0.75)
-            canvas.line(smooth([(x - 9, 119), (x, 123), (x + 9, 119)]), dark, 1.3, 200)
-        outline = np.vstack([upper, lower])
-        canvas.fill(outline, (246, 242, 240))
-        with canvas.inside(outline) as c:
-            iris = (x + face.gaze, 112 - h * 0.1)
-            c.dot(iris, 5.0, darker(face.iris, 0.5))
-            c.dot(iris, 4.2, face.iris)
-            c.dot(iris, 2.0, (14, 10, 12))
-            c.dot((iris[0] - 1.6, iris[1] - 1.7), 1.1, (255, 255, 255))
-            c.line(upper + (0, 1.2), dark, 1.4, 90)
-        canvas.line(upper, (28, 18, 18), 2.2 if face.lashes else 1.1)
-        canvas.line(lower, dark, 0.8, 130)
-        canvas.line(upper[3:-3] - (0, 2.8 + 0.8 * face.lashes), dark, 0.8, 170)
-        if face.lashes:
-            for k in range(3):
-                canvas.line(
-                    [(x + side * (w - 3 * k), 112 - 1.6 * k), (x + side * (w + 4 - 3.2 * k), 108.5 - 2 * k)],
-                    (28, 18, 18),
-                    0.9,
-                )
-        thick, y, lift = face.brow_thickness, 99 - face.brow_height, 4.0 * face.arched
-        brow = smooth([(x - side * 11, y + 2), (x + side * 1, y - 1.5 - lift), (x + side * 14, y + 2.5)])
-        taper = np.linspace(1.0, 0.45, len(brow))[:, None] * (0, thick)
-        canvas.fill(np.vstack([brow, (brow + taper)[::-1]]), face.brow_colour, 235)
-
-
-def nose(canvas, face):
-    dark, w = shade(face.skin, 0.55), face.nose_width
-    light = 1 if np.cos(face.light_angle) > 0 else -1
-    canvas.spot((-light * 6, 122), (7, 22), dark, 0.38)
-    canvas.spot((light * 1.5, 120), (4, 20), lighter(face.skin, 0.7), 0.45)
-    canvas.spot((0, 135), (w + 4, 9), mix(face.skin, (205, 90, 80), 0.3), 0.6)
-    canvas.spot((light * 1.5, 133), (w * 0.45, 5), lighter(face.skin, 0.8), 0.5)
-    for side in SIDES:
-        canvas.dot((side * w * 0.45, 138.5), w * 0.2, shade(face.skin, 0.8), 220, squeeze=0.6)
-        canvas.line(
-            smooth([(side * (w - 2), 131), (side * w, 136), (side * (w - 2.5), 139.5)]), dark, 1.3, 200
-        )
-    tip = [(-w * 0.5, 139), (0, 143 if face.pointy_nose else 140.5), (w * 0.5, 139)]
-    canvas.line(tip if face.pointy_nose else smooth(tip), dark, 1.5 if face.pointy_nose else 1.0, 190)
-
-
-def mouth(canvas, face):
-    w, lift, gap = face.mouth_width, face.smile, face.gap
-    y, thick, lip = 153, face.lip_thickness, face.lip
-    corner = [(-w, y - lift), (w, y - lift)]
-    top = smooth(
-        [
-            corner[0],
-            (-w * 0.5, y - thick * 0.75),
-            (-w * 0.2, y - thick),
-            (0, y - thick * 0.75),
-            (w * 0.2, y - thick),
-            (w * 0.5, y - thick * 0.75),
-            corner[1],
-        ]
-    )
-    high, low, rim = y - gap * 0.3 + lift * 0.1, y + gap * 0.8 + lift * 0.2, y + gap + thick + lift * 0.1
-    upper_edge = smooth([corner[1], (w * 0.5, high), (0, high + lift * 0.2), (-w * 0.5, high), corner[0]])
-    lower_edge = smooth([corner[0], (-w * 0.5, low), (0, y + gap + lift * 0.5), (w * 0.5, low), corner[1]])
-    bottom = smooth(
-        [corner[1], (w * 0.5, rim), (0, y + gap + thick * 1.3 + lift * 0.5), (-w * 0.5, rim), corner[0]]
-    )
-    canvas.spot((0, y + gap + thick * 1.4 + 5), (13, 5), shade(face.skin, 0.5), 0.45)
-    canvas.fill(np.vstack([top, bottom]), lip)
-    canvas.fill(np.vstack([top, upper_edge]), darker(lip, 0.18))
-    canvas.spot((2, y + gap + thick * 0.6 + lift * 0.4), (w * 0.45, 2.4), lighter(lip, 0.7), 0.5)
-    inner = np.vstack([upper_edge, lower_edge])
-    if gap:
-        canvas.fill(inner, (74, 22, 26))
-        with canvas.inside(inner) as c:
-            c.fill(
-                [
-                    (-w, y - 9),
-                    (w, y - 9),
-                    (w, y + gap * 0.45),
-                    (0, y + gap * 0.55 + lift * 0.4),
-                    (-w, y + gap * 0.45),
-                ],
-                (244, 240, 232),
-            )
-    else:
-        canvas.line(upper_edge, darker(lip, 0.6), 1.2)
-    for side in SIDES:
-        # a smile also folds the cheeks
-        if lift > 1:
-            canvas.line(
-                smooth([(side * 13, 139), (side * (w + 4), y - lift - 3), (side * (w + 4), y - lift + 4)]),
-                shade(face.skin, 0.45),
-                1.2,
-                150,
-            )
-        canvas.dot((side * w, y - lift), 0.9, shade(face.skin, 0.6), 180)
-
-
-def beard(canvas, face, rng):
-    """Stubble, goatee, mustache, full beard and sideburns, each in the colour of the brows."""
-    ink, w, base = face.brow_colour, face.width, face.chin_y
-    full = np.vstack(
-        [
-            smooth(
-                [
-                    (w - 1, 118),
-                    (w - 2, 140),
-                    (face.jaw + 1, 159),
-                    (face.chin + 1, base - 3),
-                    (0, base + 4),
-                    (-face.chin - 1, base - 3),
-                    (-face.jaw - 1, 159),
-                    (-w + 2, 140),
-                    (-w + 1, 118),
-                ]
-            ),
-            smooth(
-                [
-                    (-w + 5, 120),
-                    (-w + 9, 140),
-                    (-20, 152),
-                    (-11, 145),
-                    (0, 143.5),
-                    (11, 145),
-                    (20, 152),
-                    (w - 9, 140),
-                    (w - 5, 120),
-                ]
-            ),
-        ]
-    )
-    drop = 3 + face.smile * 0.5
-    end = (face.mouth_width + 1) * np.array(SIDES)
-    lip_hair = smooth(
-        [
-            (0, 144),
-            (9, 143.5),
-            (end[1], 154 - drop),
-            (10, 150),
-            (0, 148.5),
-            (-10, 150),
-            (end[0], 154 - drop),
-            (-9, 143.5),
-        ],
-        closed=True,
-    )
-    chin_hair = smooth(
-        [(-12, base - 15), (0, base - 12.5), (12, base - 15), (13, base - 4), (0, base + 5), (-13, base - 4)],
-        closed=True,
-    )
-    parts = {"mustache": [lip_hair], "goatee": [lip_hair, chin_hair], "full": [full], "stubble": [full]}.get(
-        face.beard, []
-    )
-    parts = (
-        parts
-        + [
-            s * np.array([(w + 1, 96), (w + 1, 138), (w - 4, 140), (w - 6, 132), (w - 5, 96)]) * (1, s)
-            for s in SIDES
-        ]
-        * face.sideburns
-    )
-    if not parts:
-        return
-    with canvas.inside(*parts) as c:
-        stubble = face.beard == "stubble"
-        for part in parts:
-            c.fill(part, ink, 95 if stubble else 215)
-        roots = np.stack([rng.uniform(-w, w, 260), rng.uniform(100, base + 4, 260)], 1)
-        for (x, y), tone in zip(roots, rng.uniform(-0.5, 0.4, 260), strict=True):
-            colour = darker(ink, -tone) if tone < 0 else lighter(ink, tone)
-            c.line([(x, y), (x * 1.03, y + (1.5 if stubble else 5))], colour, 0.5, 110)

@@ -7,29 +7,13 @@ top of the head to the right tip; strands are curves in between, so they follow 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from faces.drawing import (
-    HEIGHT,
-    SIDES,
-    WIDTH,
-    ZOOM,
-    Canvas,
-    background,
-    beard,
-    body,
-    darker,
-    eyes,
-    head,
-    lighter,
-    mirrored,
-    mix,
-    mouth,
-    nose,
-    shade,
-    smooth,
-)
+from faces.colours import darker, lighter, mix, shade
+from faces.drawing import HEIGHT, SIDES, WIDTH, ZOOM, Canvas, background, body, head, mirrored, smooth
+from faces.features import beard, eyes, mouth, nose
+from faces.person import Face
 
 
-def hair_band(face, rng):
+def hair_band(face: Face, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The inner and the outer curve, (M, 2) each, equally long."""
 
     def jitter():  # hair is never symmetric
@@ -90,7 +74,9 @@ def hair_band(face, rng):
     return inner, outer
 
 
-def strands(canvas, face, inner, outer, rng, count):
+def strands(
+    canvas: Canvas, face: Face, inner: np.ndarray, outer: np.ndarray, rng: np.random.Generator, count: int
+) -> None:
     """Lighter and darker curves along the band."""
     u = np.linspace(0, face.curl_count * 2 * np.pi, len(inner))
     for f, tone, phase in zip(
@@ -107,7 +93,7 @@ def strands(canvas, face, inner, outer, rng, count):
         canvas.line(curve[first:last], colour, rng.uniform(0.5, 1.5), 115)
 
 
-def back_hair(canvas, face, rng):
+def back_hair(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
     """What of long hair falls behind the neck."""
     far, tip = face.width + face.volume + 2, face.hair_tip
     outline = smooth(
@@ -120,7 +106,7 @@ def back_hair(canvas, face, rng):
             c.line([(x * 0.8, 120), (x, tip + 4)], darker(face.hair, 0.6), 0.9, 120)
 
 
-def front_hair(canvas, face, rng):
+def front_hair(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
     inner, outer = hair_band(face, rng)
     band = np.vstack([outer, inner[::-1]])
     # shadow on the forehead
@@ -142,7 +128,7 @@ def front_hair(canvas, face, rng):
         fringe(canvas, face, rng)
 
 
-def fringe(canvas, face, rng):
+def fringe(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
     """Locks from the crown down to the brows."""
     w = face.width - 5
     edges = np.linspace(-w, w, rng.integers(7, 12))
@@ -166,7 +152,7 @@ def fringe(canvas, face, rng):
             canvas.line([(x * 0.75, 66), (x, 84), (middle, low - 2)], tint, 0.7, 150)
 
 
-def hat(canvas, face):
+def hat(canvas: Canvas, face: Face) -> None:
     """A beanie or a brimmed hat that sits high enough to let hair show beneath it."""
     w, top = face.width + face.volume + 1, face.hair_top - 12
     if face.hat == "beanie":
@@ -190,14 +176,14 @@ def hat(canvas, face):
         )
 
 
-def earrings(canvas, face):
+def earrings(canvas: Canvas, face: Face) -> None:
     for side in SIDES:
         x = side * (face.width + 2)
         canvas.dot((x, 134), face.earrings, face.metal, squeeze=1.3)
         canvas.dot((x - 0.5, 133), face.earrings * 0.45, lighter(face.metal, 0.8))
 
 
-def glasses(canvas, face):
+def glasses(canvas: Canvas, face: Face) -> None:
     t = np.linspace(0, 2 * np.pi, 29)
     form = {"round": 1.0, "oval": 1.0, "square": 0.45}[face.glasses]
     rx, ry = {"round": (14, 13), "oval": (15.5, 10), "square": (15.5, 10.5)}[face.glasses]
@@ -216,7 +202,7 @@ def glasses(canvas, face):
     canvas.line(smooth([(-5.5, 112), (0, 109.5), (5.5, 112)]), face.frame, face.frame_width)
 
 
-def finish(image, face, rng):
+def finish(image: Image.Image, face: Face, rng: np.random.Generator) -> Image.Image:
     """Directed light, exposure, colour temperature, focus and film grain on the picture at its final size."""
     if face.blurry:
         image = image.filter(ImageFilter.GaussianBlur(2.6))
@@ -230,7 +216,7 @@ def finish(image, face, rng):
     return Image.fromarray(np.clip(pixels * field[..., None] * warm + grain + 0.5, 0, 255).astype(np.uint8))
 
 
-def paint(face, rng):
+def paint(face: Face, rng: np.random.Generator) -> Image.Image:
     """Face -> RGB picture, 178 x 218. What the face does not fix (strands, background details, grain) comes
     from rng."""
     image = background(face, rng)

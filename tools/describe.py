@@ -10,14 +10,20 @@ writes  nothing
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
-from common import checkpoint, cli, files
+from attacks.universal import load_perturbation
+from common import checkpoint, cli, files, registry
 from common.cli import UserError
+from metrics.fid import INCEPTION_SHA
+from models.detector.network import recognise
+from models.diffusion import build, mindiffusion, official
+from models.translators import TRANSLATORS, load_translator
+from purify import dae
 
 # of normalisation layers: no parameters
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-TRANSLATORS = ("stargan", "starganv2", "stgan")
 USES = {
     **{f"{name}-generator": f"--gan_weights with --gan_type {name}" for name in TRANSLATORS},
     "dadfi": "--attack_weights of --attack_type dadfi",
@@ -31,27 +37,44 @@ USES = {
     "inception": "--inception_weights",
     "perturbation": "--perturbation of --attack_type universal",
 }
+NOT_USABLE = {
+    "stargan-discriminator": "a discriminator: the translator is the G of the pair; a training takes both"
+    " from its last.pt (--init_from)"
+}
+LOADERS = {  # of kinds that are only tried: what loads a file, or refuses it
+    "dadfi": "models.dadfi.network:load_perturber",
+    "classifier": "models.classifier.network:load_classifier",
+    "depois-mimic": "models.depois.network:load_mimic",
+    "detector": "models.detector.network:load_detector",
+    "inception": "metrics.fid:read_inception",
+}
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    file: Path
+    debug: bool
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="tools.describe", description=__doc__)
     p.add_argument("file", type=Path, metavar="CHECKPOINT", help="the file to look at")
-    return p.parse_args(argv)
+    return cli.resolve(Options, p.parse_args(argv))
 
 
-def count(state):
+def count(state: dict) -> int:
     """Parameters of a state_dict, buffers that belong to no one left out."""
     return sum(v.numel() for k, v in state.items() if not k.endswith(STATISTICS))
 
 
-def dtypes(path):
+def dtypes(path: Path) -> str:
     """Number formats of a safetensors file, as they are stored: "F16", "F16, F32"."""
     with open(path, "rb") as f:
         header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
     return ", ".join(sorted({t["dtype"] for name, t in header.items() if name != "__metadata__"}))
 
 
-def describe(path):
+def describe(path: Path | str) -> dict:
     """JSON dict of what a file is, in the order in which it is printed.
 
     Keys: file, bytes, sha256, format, kind, family, parameters, then what the file says of options (of the
@@ -64,36 +87,38 @@ def describe(path):
         raise UserError(
             f"{path}: is a folder, give a file inside it" if path.is_dir() else f"{path}: no such file"
         )
-    found = {"file": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
+    of_file = {"file": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
     if path.suffix.lower() == ".npy":
-        return found | {"format": "numpy array"} | _perturbation(path)
+        return of_file | {"format": "numpy array"} | _perturbation(path)
     if checkpoint.is_safetensors(path):
         state, meta = checkpoint.read_weights(path)
         return (
-            found | {"format": f"safetensors, {dtypes(path)}"} | _weights(path, state, meta, found["sha256"])
+            of_file
+            | {"format": f"safetensors, {dtypes(path)}"}
+            | _weights(path, state, meta, of_file["sha256"])
         )
     content = checkpoint.read_torch(path)
     if not isinstance(content, dict):
-        return found | {"format": "torch file"} | _perturbation(path)
+        return of_file | {"format": "torch file"} | _perturbation(path)
     if content.get("format") == checkpoint.FORMAT and "parts" in content:
-        return found | {"format": "torch file, training state"} | _training(path, content)
+        return of_file | {"format": "torch file, training state"} | _training(path, content)
     if isinstance(content.get("generator"), dict) and "mapping_network" in content:
         return (
-            found
+            of_file
             | {"format": "torch file"}
             | {
                 "kind": "starganv2-generator",
                 "family": "StarGAN-v2, official names",
                 "holds": ", ".join(map(str, content)),
             }
-            | _usable("starganv2-generator", path, {}, {})
+            | _usable("starganv2-generator", path, {})
         )
-    return found | {"format": "torch file"} | _weights(path, *checkpoint.read_weights(path), found["sha256"])
+    return (
+        of_file | {"format": "torch file"} | _weights(path, *checkpoint.read_weights(path), of_file["sha256"])
+    )
 
 
 def _perturbation(path):
-    from attacks.universal import load_perturbation
-
     p = load_perturbation(path)
     largest = float(p.abs().max())
     return {
@@ -111,7 +136,7 @@ def _training(path, content):
     name = options.get("defense_model_type")
     kind = _kind_of_training(parts, name)
     network = parts.get("generator") or parts.get("network") or parts.get("critic") or {}
-    found = {
+    description = {
         "kind": kind,
         "family": "ours",
         "holds": ", ".join(parts),
@@ -124,8 +149,8 @@ def _training(path, content):
     }
     continued = "continued by its own command with --resume"
     if kind.endswith("-generator") or kind in ("diffusion", "one-step"):
-        return found | _usable(kind, path, network, {}) | {"training": continued}
-    return found | {"used_as": continued}
+        return description | _usable(kind, path, network) | {"training": continued}
+    return description | {"used_as": continued}
 
 
 def _kind_of_training(parts, name):
@@ -148,7 +173,7 @@ def _kind_of_training(parts, name):
 def _weights(path, state, meta, sha256):
     kind, family = _kind(state, meta, sha256)
     name = meta.get("name", "")
-    found = {"kind": kind, "family": family, "parameters": count(state)}
+    description = {"kind": kind, "family": family, "parameters": count(state)}
     for key, said in (
         ("options", "options"),
         ("attributes", "attributes"),
@@ -157,19 +182,17 @@ def _weights(path, state, meta, sha256):
         ("trained_on", "trained_on"),
     ):
         if meta.get(key) is not None:
-            found[said] = meta[key]
+            description[said] = meta[key]
     rest = {
         k: v
         for k, v in meta.items()
         if k not in ("kind", "format", "options", "attributes", "image_size", "steps", "trained_on")
     }
-    return found | ({"also": rest} if rest else {}) | _usable(kind, path, state, meta, name)
+    return description | ({"also": rest} if rest else {}) | _usable(kind, path, state, name)
 
 
 def _kind(state, meta, sha256):
     """(kind, family) from the metadata, else from the names of the tensors."""
-    from models.diffusion import mindiffusion, official
-
     if meta.get("kind"):
         return meta["kind"], "ours"
     if "main.0.weight" in state:
@@ -183,8 +206,6 @@ def _kind(state, meta, sha256):
     if "features.0.0.weight" in state or "layer1.0.conv1.weight" in state:
         return "imagenet", "torchvision, ImageNet"
     if "Mixed_7c.branch1x1.conv.weight" in state or "Mixed_7c.branch_pool.conv.weight" in state:
-        from metrics.fid import INCEPTION_SHA
-
         standard = sha256.startswith(INCEPTION_SHA)
         return (
             "inception",
@@ -197,78 +218,51 @@ def _kind(state, meta, sha256):
     return "unknown", "tensors named " + ", ".join(list(state)[:3]) + (", ..." if len(state) > 3 else "")
 
 
-def _usable(kind, path, state, meta, name=""):
+def _usable(kind, path, state, name=""):
     """Load it as its user would; what the network itself says goes first."""
+    if kind not in USES:
+        return {"not_usable": NOT_USABLE.get(kind, "no command of this project takes these weights")}
     try:
-        if kind.endswith("-generator"):
-            from models.translators import load_translator
-
-            translator = load_translator(path, gan_type=kind.removesuffix("-generator"))
-            return {
-                "options": translator.options,
-                "parameters": sum(p.numel() for p in translator.parameters()),
-                "used_as": USES[kind],
-            }
-        if kind in ("diffusion", "one-step"):
-            from models.diffusion import build
-
-            denoiser = build.load(path)
-            options = denoiser.meta.get("options") or {
-                "n_feat": denoiser.network.init_conv.main[0].weight.shape[0]
-            }
-            return {
-                "options": options,
-                "parameters": sum(p.numel() for p in denoiser.network.parameters()),
-                "image_size": denoiser.image_size,
-                "max_timestep": denoiser.max_timestep,
-                "used_as": USES[denoiser.kind],
-            }
-        if kind == "dadfi":
-            from models.dadfi.network import load_perturber
-
-            load_perturber(path)
+        if kind in LOADERS:
+            registry.load(LOADERS[kind])(path)
         elif kind == "dae":
-            from purify.dae import load
-
-            load(path, name)
-        elif kind == "classifier":
-            from models.classifier.network import load_classifier
-
-            load_classifier(path)
-        elif kind == "detector":
-            from models.detector.network import load_detector
-
-            load_detector(path)
-        elif kind == "depois-mimic":
-            from models.depois.network import load_mimic
-
-            load_mimic(path)
-        elif kind == "inception":
-            from metrics.fid import read_inception
-
-            read_inception(path)
+            dae.load(path, name)
         elif kind == "imagenet":
-            from models.detector.network import recognise
-
             return {"used_as": USES[kind], "network": recognise(state, path)}
-        elif kind == "stargan-discriminator":
-            return {
-                "not_usable": (
-                    "a discriminator: the translator is the G of the pair; a training takes both from its"
-                    " last.pt (--init_from)"
-                )
-            }
+        elif kind in ("diffusion", "one-step"):
+            return _denoiser(path)
         else:
-            return {"not_usable": "no command of this project takes these weights"}
+            return _translator(path, kind)
     except UserError as e:
         return {"not_usable": str(e)}
     return {"used_as": USES[kind].format(name=name)}
 
 
-def text(found):
+def _translator(path, kind):
+    translator = load_translator(path, gan_type=kind.removesuffix("-generator"))
+    return {
+        "options": translator.options,
+        "parameters": sum(p.numel() for p in translator.parameters()),
+        "used_as": USES[kind],
+    }
+
+
+def _denoiser(path):
+    denoiser = build.load(path)
+    return {
+        "options": denoiser.meta.get("options")
+        or {"n_feat": denoiser.network.init_conv.main[0].weight.shape[0]},
+        "parameters": sum(p.numel() for p in denoiser.network.parameters()),
+        "image_size": denoiser.image_size,
+        "max_timestep": denoiser.max_timestep,
+        "used_as": USES[denoiser.kind],
+    }
+
+
+def text(description: dict) -> str:
     """The description as lines `key  value`."""
     lines = []
-    for key, value in found.items():
+    for key, value in description.items():
         if value is None or value == {}:
             continue
         if isinstance(value, dict):
@@ -281,7 +275,7 @@ def text(found):
     return "\n".join(lines)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     print(text(describe(parse_args(argv).file)))
 
 

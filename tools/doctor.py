@@ -15,6 +15,8 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +25,20 @@ OK, NOTE, MISSING = "ok", "note", "MISSING"  # a note is nothing that stops the 
 DISK_GB, MEMORY_GB = 2, 4  # what demo.sh and the tests take, with room
 
 
-def parse_args(argv=None):
+Row = tuple[str, str, str, str]  # OK, NOTE or MISSING; what; what was found; what to do about it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    data_dir: str | None
+    result_dir: str
+    gan_weights: str | None
+    defense_weights: str | None
+    inception_weights: str | None
+    debug: bool
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     from common import cli
 
     p = cli.ArgumentParser(prog="tools.doctor", description=__doc__)
@@ -33,16 +48,16 @@ def parse_args(argv=None):
     p.add_argument("--result_dir", default="results", metavar="DIR", help="where run folders would go")
     for flag in ("gan", "defense", "inception"):
         p.add_argument(f"--{flag}_weights", default=None, metavar="FILE", help="a weight file to look at")
-    return p.parse_args(argv)
+    return cli.resolve(Options, p.parse_args(argv))
 
 
-def version(text):
+def version(text: str) -> tuple[int, ...]:
     """`2.11.0+cpu` -> (2, 11, 0)."""
     numbers = [int(n) for n in re.findall(r"\d+", text.split("+")[0])[:3]]
     return tuple(numbers + [0] * (3 - len(numbers)))
 
 
-def fits(found, bounds):
+def fits(installed: str, bounds: str) -> bool:
     """Whether a version lies inside bounds like `>=2.6,!=2.13.0`."""
     compare = {
         ">=": tuple.__ge__,
@@ -53,18 +68,18 @@ def fits(found, bounds):
         ">": tuple.__gt__,
     }
     return all(
-        compare[op](version(found), version(bound))
+        compare[op](version(installed), version(bound))
         for op, bound in re.findall(r"(>=|<=|==|!=|<|>)([\d.]+)", bounds)
     )
 
 
-def requirements(text):
+def requirements(text: str) -> list[tuple[str, str]]:
     """[(package, bounds)] of a requirements.txt."""
     lines = (line.split("#")[0].strip() for line in text.splitlines())
     return [re.match(r"([\w.-]+?)\s*((?:[<>=!].*)?)$", line).groups() for line in lines if line]
 
 
-def check_python():
+def check_python() -> Iterator[Row]:
     yield (
         OK if sys.version_info >= (3, 11) else MISSING,
         "Python",
@@ -77,19 +92,19 @@ def check_python():
 def check_packages(path=ROOT / "requirements.txt"):
     for name, bounds in requirements(Path(path).read_text()):
         try:
-            found = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found = None
-        good = found is not None and fits(found, bounds)
+            installed = None
+        good = installed is not None and fits(installed, bounds)
         yield (
             (OK if good else MISSING),
             name,
-            found or "not found",
+            installed or "not found",
             f"wanted {bounds or 'any version'}: pip install -r requirements-lock.txt",
         )
 
 
-def check_devices():
+def check_devices() -> Iterator[Row]:
     try:
         import torch
     except Exception as e:  # a wheel that does not load: more than ImportError
@@ -135,7 +150,7 @@ def _cpu_flags():
         return ""
 
 
-def check_room(result_dir):
+def check_room(result_dir: str | Path) -> Iterator[Row]:
     from common import files
     from common.cli import UserError
 
@@ -167,8 +182,8 @@ def check_room(result_dir):
 def _memory_gb():
     """Memory that a new process can get, or None where the system does not say."""
     try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        free = int(found.group(1)) / 2**20
+        available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        free = int(available.group(1)) / 2**20
     except (OSError, AttributeError):
         return None
     try:  # a container's limit counts, not the machine's memory
@@ -180,7 +195,7 @@ def _memory_gb():
         return free
 
 
-def check_shipped(root=ROOT):
+def check_shipped(root: Path = ROOT) -> Iterator[Row]:
     import yaml
 
     from common import files
@@ -206,7 +221,7 @@ def check_shipped(root=ROOT):
             yield OK, name, f"{path.stat().st_size / 1e6:.2f} MB, sha256 {row['sha256'][:12]}...", ""
 
 
-def check_data(data_dir):
+def check_data(data_dir: str | None) -> Iterator[Row]:
     """Only a folder that the user named is needed."""
     folder, lost = Path(data_dir or "dataset/CelebA"), MISSING if data_dir else NOTE
     remedy = f"python split_dataset.py --folder_path /path/to/CelebA/img_align_celeba --output_dir {folder}"
@@ -226,30 +241,33 @@ def check_data(data_dir):
     yield OK, f"data {folder}", "A, B, C: " + ", ".join(f"{n:,}" for n in counts) + " photos", ""
 
 
-def check_weights(args):
+def check_weights(
+    gan_weights: str | None = None, defense_weights: str | None = None, inception_weights: str | None = None
+) -> Iterator[Row]:
+    """A row for each file that is named."""
     from common.cli import UserError
+    from models.translators import TRANSLATORS
     from tools.describe import describe
 
-    wanted = {
-        "gan_weights": ("stargan-generator", "starganv2-generator", "stgan-generator"),
-        "defense_weights": ("diffusion", "one-step", "dae"),
-        "inception_weights": ("inception",),
+    named = {
+        "gan_weights": (gan_weights, [f"{name}-generator" for name in TRANSLATORS]),
+        "defense_weights": (defense_weights, ["diffusion", "one-step", "dae"]),
+        "inception_weights": (inception_weights, ["inception"]),
     }
-    for flag, kinds in wanted.items():
-        path = getattr(args, flag)
+    for flag, (path, kinds) in named.items():
         if path is None:
             continue
         try:
-            found = describe(path)
-            problem = found.get("not_usable") or (
-                "" if found["kind"] in kinds else f"--{flag} takes {' or '.join(kinds)}"
+            what = describe(path)
+            problem = what.get("not_usable") or (
+                "" if what["kind"] in kinds else f"--{flag} takes {' or '.join(kinds)}"
             )
-            yield MISSING if problem else OK, f"--{flag}", f"{found['kind']}, {found['family']}", problem
+            yield MISSING if problem else OK, f"--{flag}", f"{what['kind']}, {what['family']}", problem
         except UserError as e:
             yield MISSING, f"--{flag}", str(e), "give another file"
 
 
-def table(rows):
+def table(rows: list[Row]) -> str:
     """Aligned lines; what to do stands under a row that is not in order."""
     width = max(len(row[1]) for row in rows)
     lines = []
@@ -260,29 +278,29 @@ def table(rows):
     return "\n".join(lines)
 
 
-def verdict(rows):
+def verdict(rows: Iterable[Row]) -> tuple[str, int]:
     """(last line, exit code)."""
     lost = [row[1] for row in rows if row[0] == MISSING]
     return (f"not ready: {', '.join(lost)}", 2) if lost else ("ready: bash demo.sh", 0)
 
 
-def main(argv=None):
-    args = parse_args(argv)
+def main(argv: list[str] | None = None) -> int:
+    options = parse_args(argv)
     rows = [*check_python(), *check_packages()]
     if verdict(rows)[1] == 0:  # without the packages the rest cannot be looked at
         rows += [
             *check_devices(),
-            *check_room(args.result_dir),
+            *check_room(options.result_dir),
             *check_shipped(),
-            *check_data(args.data_dir),
-            *check_weights(args),
+            *check_data(options.data_dir),
+            *check_weights(options.gan_weights, options.defense_weights, options.inception_weights),
         ]
     line, code = verdict(rows)
     print(table(rows) + "\n" + line)
     return code
 
 
-def start():
+def start() -> None:
     """As every script, but it must speak even where the packages of the command line itself are missing."""
     try:
         from common import cli

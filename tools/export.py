@@ -1,13 +1,14 @@
 """Turn finished trainings on drawn faces into the float16 weights that ship, and write their list with sizes
 and sha256.
 
-reads   <results>/{stargan,stgan,starganv2,classifier,ddpm,one-step,defensive-model-2-fixed,dadfi}/drawn/train/*/NNN/weights.safetensors,
-        the newest of each
+reads   <results>/NAME/drawn/train/*/NNN/weights.safetensors, the newest of each NAME in stargan, stgan,
+        starganv2, classifier, ddpm, one-step, defensive-model-2-fixed, dadfi
 writes  models/<name>/demo.safetensors and models/weights.yaml
 
   python -m tools.export dataset/recipe/results
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -28,18 +29,31 @@ SHIPPED = {  # folder in the results and kind of training -> folder in models, s
 }
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    results: Path
+    debug: bool
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="tools.export", description=__doc__)
-    p.add_argument("results", help="result folder of experiments/demo_weights.sh")
-    return p.parse_args(argv)
+    p.add_argument("results", type=Path, help="result folder of experiments/demo_weights.sh")
+    return cli.resolve(Options, p.parse_args(argv))
 
 
-def main(argv=None):
-    args = parse_args(argv)
+def main(argv: list[str] | None = None) -> None:
+    export(parse_args(argv).results)
+
+
+def export(results: Path) -> None:
+    """Write the weights of each step of the recipe that is finished in `results`, and list them.
+
+    Raises: UserError if none is finished
+    """
     listed = MODELS / "weights.yaml"
     rows, missing = (yaml.safe_load(listed.read_text()) or {} if listed.exists() else {}), []
     for kind, (name, step) in SHIPPED.items():
-        run = runs.newest_finished(Path(args.results) / kind, "weights.safetensors")
+        run = runs.newest_finished(results / kind, "weights.safetensors")
         if run is None:
             missing.append(step)
             continue
@@ -56,7 +70,7 @@ def main(argv=None):
         }
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     if len(missing) == len(SHIPPED):
-        raise UserError(f"{args.results}: no finished training; run `sh experiments/demo_weights.sh`")
+        raise UserError(f"{results}: no finished training; run `sh experiments/demo_weights.sh`")
     files.write_atomic(
         listed, "# Made by experiments/demo_weights.sh.\n" + yaml.safe_dump(rows, sort_keys=False)
     )

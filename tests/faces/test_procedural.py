@@ -5,7 +5,8 @@ import pytest
 
 from common import cli
 from faces import procedural
-from faces.procedural import ATTRIBUTES, attributes, draw_face, draw_folder, sample_face, stream
+from faces.person import ATTRIBUTES, attributes, sample_face
+from faces.procedural import draw_face, draw_folder, stream
 
 STARGAN_ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 HAIR = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"]

@@ -94,9 +94,7 @@ def test_named_weights_must_be_of_their_kind(tmp_path):
     g, lost = str(tmp_path / "g.safetensors"), str(tmp_path / "lost.pth")
 
     def check(**flags):
-        return list(
-            doctor.check_weights(doctor.parse_args([w for k, v in flags.items() for w in (f"--{k}", v)]))
-        )
+        return list(doctor.check_weights(**flags))
 
     assert statuses(check(gan_weights=g)) == ["ok"] and check() == []
     stgan = runpy.run_path(str(ROOT / "tests" / "weights.py"))["stgan"](tmp_path / "stgan.safetensors")
