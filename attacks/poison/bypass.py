@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from attacks.base import frozen, grey_levels
-from attacks.poison import LabelFlip, Poison
+from attacks.poison.base import Poison
+from attacks.poison.plain import LabelFlip
 from common import images
 from common.cli import EIGHT_BIT_STEP
 

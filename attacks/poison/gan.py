@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from attacks.base import frozen
-from attacks.poison import Poison
+from attacks.poison.base import Poison
 from common import images, seeds, training
 from models.depois.classifier import new_classifier
 from models.depois.network import seeded

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from attacks.base import frozen, grey_levels
-from attacks.poison import Poison
+from attacks.poison.base import Poison
 from common import images
 from common.cli import EIGHT_BIT_STEP
 from models.depois import classifier

@@ -39,6 +39,7 @@ from pathlib import Path
 import numpy as np
 
 from attacks import poison as poisons
+from attacks.poison.base import poisoned_rows
 from common import cli, distributed, files, runs
 from common.cli import UserError
 from metrics import finding
@@ -352,11 +353,11 @@ class Examiner:
         return self.found[method]
 
     def poison(self, name):
-        """(attacks.poison.Poison, rows that it hits) of the examined set."""
+        """(attacks.poison.base.Poison, rows that it hits) of the examined set."""
         args, task = self.args, self.task
         if name == "disruption":
             return self.detector.disruption(args.poison_rate)
-        rows = poisons.poisoned_rows(task.examined, args.poison_rate if name != "none" else 0.0, self.seed)
+        rows = poisoned_rows(task.examined, args.poison_rate if name != "none" else 0.0, self.seed)
         if name == "none":
             return None, rows
         options = {

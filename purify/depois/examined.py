@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from attacks.flags import add_attack_flags, attack_config, attack_from_flags, refuse_target
-from attacks.poison import Poison
+from attacks.poison.base import Poison
 from common import cli, images
 from common.cli import UserError
 from faces.flags import add_data_flags, open_faces

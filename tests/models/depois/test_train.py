@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.poison import LabelFlip, poisoned_rows
+from attacks.poison.base import poisoned_rows
+from attacks.poison.plain import LabelFlip
 from common import training
 from common.cli import UserError
 from common.distributed import Context
