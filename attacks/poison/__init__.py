@@ -7,6 +7,7 @@ and all other samples as they are, so that what a defence flags can be compared 
 from typing import Any
 
 from common import registry
+from common.declared import Parameter
 
 POISONS = {
     "label-flip": "attacks.poison.plain:LabelFlip",
@@ -16,33 +17,21 @@ POISONS = {
     "gan": "attacks.poison.gan:GanPoison",
     "bypass": "attacks.poison.bypass:Bypass",
 }
-OPTIONS = (
-    "sigma",
-    "alpha",
-    "victim",
-    "eps",
-    "steps",
-    "targeted",
-    "victim_steps",
-    "generator",
-    "realism",
-    "share",
-    "gan_steps",
-    "base",
-    "critic",
-    "classifier",
-    "mode",
-    "device",
-)
+
+
+def parameters() -> dict[str, tuple[Parameter, ...]]:
+    """{poison: what its flags say of it}"""
+    return {name: registry.load(place).parameters for name, place in POISONS.items()}
 
 
 def build(name: str, **options: Any):
     """Make a poison by name.
 
-    Args:    options  of OPTIONS; those that do not concern this poison are left out, so that callers may pass
-                      one set to all
+    Args:    options  of any poison; those that do not concern this one are left out, so that callers may
+                      pass one set to all
     Returns: Poison
     Raises:  UserError for an unknown name, TypeError for an option that no poison has, ValueError for a value
              out of range
     """
-    return registry.make("poison", POISONS, OPTIONS, name, **options)
+    known = [option for place in POISONS.values() for option in registry.load(place).options]
+    return registry.make("poison", POISONS, dict.fromkeys(known), name, **options)

@@ -5,6 +5,7 @@ import torch
 
 from common import seeds
 from common.cli import UserError
+from common.declared import Parameter
 from models.depois.data import Labelled
 
 
@@ -37,6 +38,7 @@ class Poison:
 
     name = "poison"
     options = ()  # keyword arguments of the constructor, see attacks.poison.build
+    parameters: tuple[Parameter, ...] = ()  # those of them that are flags
 
     @property
     def params(self) -> dict:

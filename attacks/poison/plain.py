@@ -3,8 +3,9 @@
 import torch
 
 from attacks.poison.base import Poison
-from common import images
+from common import cli, images
 from common.cli import UserError
+from common.declared import Parameter
 
 
 class LabelFlip(Poison):
@@ -37,8 +38,13 @@ class Noise(Poison):
 
     name = "noise"
     options = ("sigma",)
+    parameters = (
+        Parameter(
+            "sigma", "--noise_sigma", cli.positive_float, 0.6, "of noise: standard deviation, [-1,1] units"
+        ),
+    )
 
-    def __init__(self, sigma=0.6):
+    def __init__(self, sigma: float = 0.6) -> None:
         if not 0 < sigma < float("inf"):
             raise ValueError(f"sigma {sigma}: expected a standard deviation above 0, [-1, 1] units")
         self.sigma = float(sigma)
@@ -64,8 +70,13 @@ class Blend(Poison):
 
     name = "blend"
     options = ("alpha",)
+    parameters = (
+        Parameter(
+            "alpha", "--blend_alpha", cli.fraction, 0.5, "of blend: weight of the other image, above 0"
+        ),
+    )
 
-    def __init__(self, alpha=0.5):
+    def __init__(self, alpha: float = 0.5) -> None:
         if not 0 < alpha <= 1:
             raise ValueError(f"alpha {alpha}: expected a weight in (0, 1]")
         self.alpha = float(alpha)

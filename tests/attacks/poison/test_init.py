@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-from attacks.poison import OPTIONS, POISONS, build
+from attacks.poison import POISONS, build, parameters
 from common.cli import UserError
 
 
@@ -21,13 +21,12 @@ def test_options_of_other_poisons_are_left_out_and_unknown_ones_refused():
 
 
 def test_every_poison_carries_its_name_and_known_options():
-    found = set()
     for name, place in POISONS.items():
         module, class_name = place.split(":")
         poison = getattr(import_module(module), class_name)
         assert poison.name == name
-        found |= set(poison.options)
-    assert found == set(OPTIONS)
+        assert parameters()[name] == poison.parameters
+        assert {p.name for p in poison.parameters} <= set(poison.options)
 
 
 @pytest.mark.parametrize("name", [name for name in POISONS if name != "bypass"])

@@ -18,6 +18,7 @@ from models.depois import train
 from models.detector.samples import kept_filter, read_kept
 from pipeline.scraped import disrupted_names
 from purify.depois import __main__ as depois
+from purify.depois import examined, examiner, options
 from report import record
 
 shared = runpy.run_path(str(Path(__file__).parents[2] / "detectors.py"))
@@ -37,7 +38,7 @@ def few_resamples(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(depois, "fit", lambda *a, **k: shared_network(*a))
+    monkeypatch.setattr(examiner, "fit", lambda *a, **k: shared_network(*a))
     results = tmp_path / "results"
     return results, lambda words: depois.main(f"{SMALL} --result_dir {results} {words}".split())
 
@@ -144,12 +145,12 @@ def test_a_critic_trained_elsewhere_is_taken_where_it_learned_from_the_same_imag
 def test_every_poison_and_method_is_examined(run):
     results, examine = run
     examine(
-        f"--poison {' '.join(depois.DEFAULTS['mnist'])} --limit 60 --judge_steps 0 --clean_quantile 0.1"
+        f"--poison {' '.join(options.DEFAULTS['mnist'])} --limit 60 --judge_steps 0 --clean_quantile 0.1"
         " --poison_steps 3"
     )
     found = {(r.config["poison"], r.config["method"]) for _, r in record.read_all(results)[0]}
-    assert {p for p, _ in found} == set(depois.DEFAULTS["mnist"])
-    assert {m for _, m in found} == {name for _, name in depois.CRITICS.values()} | set(depois.METHODS[4:])
+    assert {p for p, _ in found} == set(options.DEFAULTS["mnist"])
+    assert {m for _, m in found} == {name for _, name in options.CRITICS.values()} | set(options.METHODS[4:])
     assert len(found) == 7 * 9 and all(
         r.metrics["classifier"]["kept"] is None for _, r in record.read_all(results)[0]
     )
@@ -291,7 +292,7 @@ def test_folders_that_do_not_fit(run, tmp_path):
 def test_scores_that_are_nan_are_one_line_that_names_the_method(run, monkeypatch):
     results, examine = run
     monkeypatch.setattr(
-        depois, "load_mimic", lambda *a: (lambda x, y: torch.full((len(x),), float("nan")), {})
+        examiner, "load_mimic", lambda *a: (lambda x, y: torch.full((len(x),), float("nan")), {})
     )
     with pytest.raises(UserError, match="de-pois: scores: 47 of 47 are NaN or infinite"):
         examine(FEW)
@@ -322,7 +323,12 @@ def test_a_dry_run_on_a_detectors_samples_makes_no_image(stage, tmp_path, run):
         f" {tmp_path}/gan.safetensors"
     )
     examine(f"{words} --dry_run")
-    train.main(f"{words} --result_dir {results} --dry_run".split())
+    train.main(
+        f"{words} --result_dir {results} --dry_run".split(),
+        examined.add_task_flags,
+        examined.resolve_task,
+        examined.open_task,
+    )
     assert not results.exists()
     with pytest.raises(UserError, match="disrupts nothing"):
         examine(f"{words} --attack_type none")
