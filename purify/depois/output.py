@@ -12,11 +12,11 @@ import torch
 from matplotlib.figure import Figure
 
 from attacks.poison.base import Poison
-from common import distributed, files, images, runs
+from common import distributed, figures, files, images, runs
 from metrics import finding
 from models.depois.data import Labelled
 from purify.depois.options import Options
-from report import figures, record
+from report import record
 
 SHOWN = 8  # samples in each row of the picture
 
@@ -175,13 +175,13 @@ def make_record(
         "judge_steps": options.judge_steps,
     }
     metrics = {
-        **finding.found(done.truth, verdict.scores, verdict.threshold, done.seed),
+        **finding.measure(done.truth, verdict.scores, verdict.threshold, done.seed),
         "threshold": verdict.threshold,
         "classifier": done.taught[method],
     }
     groups = {"class": {}}
     if len(samples.classes) == 2:
-        groups["class"] = finding.by_class(
+        groups["class"] = finding.measure_classes(
             done.truth, verdict.scores, verdict.threshold, samples.labels.numpy(), samples.classes, done.seed
         )
     cost = {

@@ -213,7 +213,7 @@ def test_label_flips_are_found_and_the_boundary_holds():
     scores = [
         in_batches(step.average.module, part).numpy() for part in (task.held, poison(task.examined, rows, 0))
     ]
-    found = finding.found(
+    found = finding.measure(
         np.isin(np.arange(len(task.examined)), rows),
         scores[1],
         finding.boundary(scores[0], "quantile", 0.05),

@@ -32,8 +32,8 @@ FEW = "--methods de-pois loss --poison label-flip"
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(finding.found, "__defaults__", (10,))
-    monkeypatch.setattr(finding.by_class, "__defaults__", (10,))
+    monkeypatch.setattr(finding.measure, "__defaults__", (10,))
+    monkeypatch.setattr(finding.measure_classes, "__defaults__", (10,))
 
 
 @pytest.fixture
