@@ -42,6 +42,12 @@ def resolve(kind: type[T], parsed: argparse.Namespace, **changed: object) -> T:
     return kind(**{**vars(parsed), **changed})
 
 
+def pick(kind: type[T], parsed: argparse.Namespace, **changed: object) -> T:
+    """As resolve, of a group: flags that are none of its fields are left to others."""
+    values = {**vars(parsed), **changed}
+    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)})
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the docstring's layout and shows every default."""
 

@@ -7,8 +7,10 @@ finite, labels (N,) positions in the names of the classes. Their order changes n
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 from sklearn.metrics import auc, roc_curve
 
@@ -22,7 +24,7 @@ RESAMPLES = 200  # each draws a ROC of up to tens of thousands of samples, for e
 ROUNDING = 1e-9  # of rate * n: 0.29 * 100 is 28.999999999999996, and 29 samples may be flagged
 
 
-def boundary(held_scores, rule, value):
+def boundary(held_scores: ArrayLike, rule: str, value: float) -> float:
     """The threshold that held-out trusted scores set; nothing of the examined set enters it.
 
     quantile  `value` is a false positive rate: k = floor(value n) held-out samples lie at or below the k-th
@@ -38,7 +40,7 @@ def boundary(held_scores, rule, value):
              value        in (0, 1) for quantile, finite for std
     Returns: float
     Raises:  UserError for scores that are NaN or infinite, fewer than 2 of them or value n < 1, a value out
-             of range, and equal scores under std ValueError for another rule, or scores of another shape
+             of range, and equal scores under std; ValueError for another rule, or scores of another shape
     Source:  std: Chen et al. 2021, arXiv:2105.03592, and github.com/Oschart/Attack-On-DePois; k / (n + 1):
              Vovk et al. 2005 (conformal prediction)
     """
@@ -60,7 +62,7 @@ def boundary(held_scores, rule, value):
     return float(scores[below - 1] if below else np.nextafter(scores[0], -np.inf))
 
 
-def check_held(n, rule, value):
+def check_held(n: int, rule: str, value: float) -> None:
     """Whether n held-out samples can set this boundary; known before anything is trained.  Raises as
     boundary."""
     _check_rule(rule, value)
@@ -75,14 +77,16 @@ def check_held(n, rule, value):
         )
 
 
-def nominal_fpr(rule, value):
+def nominal_fpr(rule: str, value: float) -> float:
     """The share of clean samples that a boundary is meant to flag: `value` of quantile, the tail of a
     Gaussian below -z of std.  Raises as boundary."""
     _check_rule(rule, value)
     return float(value if rule == "quantile" else ndtr(-value))
 
 
-def found(poisoned, scores, threshold, seed, resamples=RESAMPLES):
+def measure(
+    poisoned: ArrayLike, scores: ArrayLike, threshold: float, seed: int, resamples: int = RESAMPLES
+) -> dict[str, float | list[float] | None]:
     """The figures of a finder on one examined set.
 
     accuracy   share of samples on the right side of the threshold;  precision  share of the flagged that are
@@ -123,14 +127,22 @@ def found(poisoned, scores, threshold, seed, resamples=RESAMPLES):
     return result
 
 
-def by_class(poisoned, scores, threshold, labels, classes, seed, resamples=RESAMPLES):
+def measure_classes(
+    poisoned: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    labels: ArrayLike,
+    classes: Sequence[str],
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict]:
     """Figures of the samples that carry each label, under the one threshold.  A flipped label counts where it
     stands, not where it was.
 
     Args:    labels   (N,) positions in `classes`, as found in the examined set;  classes  names
-    Returns: {class: {**found(...), "num_samples", "num_poisoned"}} in the order of `classes`; of a class
+    Returns: {class: {**measure(...), "num_samples", "num_poisoned"}} in the order of `classes`; of a class
              without samples all but these are None
-    Raises:  as found; ValueError for labels outside `classes` too
+    Raises:  as measure; ValueError for labels outside `classes` too
     """
     poisoned, scores = _checked(poisoned, scores)
     labels = np.asarray(labels)
@@ -143,7 +155,7 @@ def by_class(poisoned, scores, threshold, labels, classes, seed, resamples=RESAM
     for k, name in enumerate(classes):
         mine = labels == k
         figures = (
-            found(poisoned[mine], scores[mine], threshold, seed, resamples)
+            measure(poisoned[mine], scores[mine], threshold, seed, resamples)
             if mine.any()
             else dict.fromkeys(KEYS)
         )
@@ -162,7 +174,7 @@ def _check_rule(rule, value):
         raise UserError(f"boundary by std: expected a finite number of standard deviations, found {value:g}")
 
 
-def checked_scores(scores):
+def checked_scores(scores: ArrayLike) -> np.ndarray:
     """(N,) float64.  Raises UserError, ValueError."""
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 1:

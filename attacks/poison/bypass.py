@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 
 from attacks.base import frozen, grey_levels
-from attacks.poison import LabelFlip, Poison
-from common import images
+from attacks.poison.base import Poison
+from attacks.poison.plain import LabelFlip
+from common import cli, images
 from common.cli import EIGHT_BIT_STEP
+from common.declared import Parameter
 
 MODES = {
     "critic": ("critic",),
@@ -40,6 +42,22 @@ class Bypass(Poison):
 
     name = "bypass"
     options = ("base", "critic", "classifier", "mode", "eps", "steps", "device")
+    parameters = (
+        Parameter(
+            "eps", "--bypass_eps", cli.radius, 0.3, "of bypass: L-inf radius of each direction, [-1,1] units"
+        ),
+        Parameter(
+            "mode",
+            "--bypass_mode",
+            str,
+            "critic",
+            "whose gradient signs a bypass follows, after a label flip",
+            choices=tuple(MODES),
+        ),
+        Parameter(
+            "steps", "--bypass_steps", cli.positive_int, 10, "of bypass: steps of each direction; published 1"
+        ),
+    )
 
     def __init__(
         self,

@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from attacks.base import frozen
-from attacks.poison import Poison
-from common import images, seeds, training
+from attacks.poison.base import Poison
+from common import cli, images, seeds, training
+from common.declared import Parameter
 from models.depois.classifier import new_classifier
 from models.depois.network import seeded
 
@@ -135,6 +136,17 @@ class GanPoison(Poison):
 
     name = "gan"
     options = ("generator", "realism", "share", "gan_steps", "device")
+    parameters = (
+        Parameter(
+            "gan_steps",
+            "--poison_steps",
+            cli.positive_int,
+            None,
+            "training steps of the networks that gradient and gan are made with (default: gradient 1000, gan"
+            " 800)",
+            metavar="N",
+        ),
+    )
 
     def __init__(self, generator=None, realism=0.5, share=0.3, gan_steps=800, device="cpu"):
         if not 0 <= realism <= 1 or not 0 < share < 1 or gan_steps < 1:

@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from attacks.base import frozen, grey_levels
-from attacks.poison import Poison
-from common import images
+from attacks.poison.base import Poison
+from common import cli, images
 from common.cli import EIGHT_BIT_STEP
+from common.declared import Parameter
 from models.depois import classifier
 
 BATCH = 512
@@ -33,6 +34,18 @@ class GradientPoison(Poison):
 
     name = "gradient"
     options = ("victim", "eps", "steps", "device", "victim_steps", "targeted")
+    parameters = (
+        Parameter("eps", "--gradient_eps", cli.radius, 0.6, "of gradient: L-inf radius, [-1,1] units"),
+        Parameter(
+            "victim_steps",
+            "--poison_steps",
+            cli.positive_int,
+            None,
+            "training steps of the networks that gradient and gan are made with (default: gradient 1000, gan"
+            " 800)",
+            metavar="N",
+        ),
+    )
 
     def __init__(self, victim=None, eps=0.6, steps=20, device="cpu", victim_steps=1000, targeted=True):
         if not EIGHT_BIT_STEP <= eps + 1e-8 < float("inf"):

@@ -1,11 +1,14 @@
 """A small classifier of labelled images: De-Pois's authenticator, the victim that poisons are made against,
 and what judges a data set by what it teaches."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from common import seeds, training
+from models.depois.data import Labelled
 from models.depois.network import seeded
 
 BATCH = 64
@@ -37,12 +40,18 @@ class Classifier(nn.Module):
         return self.head(self.body(x))
 
 
-def new_classifier(shape, num_classes, seed):
+def new_classifier(shape: tuple[int, int, int], num_classes: int, seed: int) -> Classifier:
     """An untrained classifier whose weights depend on `seed` alone."""
     return seeded(lambda: Classifier(shape, num_classes), seed, "classifier")
 
 
-def fit(labelled, seed, steps=None, device="cpu", lr=1e-3):
+def fit(
+    labelled: Labelled,
+    seed: int,
+    steps: int | None = None,
+    device: torch.device | str = "cpu",
+    lr: float = 1e-3,
+) -> Classifier:
     """A classifier trained on Labelled images by Adam, learning rate falling to 0; equal arguments give equal
     weights.  Gradients of its parameters are off.
 
@@ -62,7 +71,9 @@ def fit(labelled, seed, steps=None, device="cpu", lr=1e-3):
 
 
 @torch.no_grad()
-def in_batches(function, labelled, device="cpu", size=512):
+def in_batches(
+    function: Callable, labelled: Labelled, device: torch.device | str = "cpu", size: int = 512
+) -> torch.Tensor:
     """function(x (n, C, H, W), y (n,)) -> (n, ...) over all images in their order, on the CPU."""
     rows = [range(k, min(k + size, len(labelled))) for k in range(0, len(labelled), size)]
     return torch.cat(
@@ -73,6 +84,18 @@ def in_batches(function, labelled, device="cpu", size=512):
     )
 
 
-def accuracy(network, labelled, device="cpu"):
+def accuracy(network: nn.Module, labelled: Labelled, device: torch.device | str = "cpu") -> float:
     """Share of images whose label is the most likely class."""
     return float(in_batches(lambda x, y: (network(x).argmax(1) == y).float(), labelled, device).mean())
+
+
+def accuracy_taught(
+    samples: Labelled, test: Labelled | None, seed: int, steps: int, device: torch.device | str = "cpu"
+) -> float | None:
+    """Accuracy on clean test images of a small classifier that learned `steps` batches of the samples.
+
+    None without steps or a test set, or where a class is gone: what is left teaches something else.
+    """
+    if not steps or test is None or len(set(samples.labels.tolist())) < len(samples.classes):
+        return None
+    return accuracy(fit(samples, seed, steps, device), test, device)

@@ -2,21 +2,24 @@
 samples that a detector learns from."""
 
 import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from attacks.flags import add_attack_flags, attack_config, attack_from_flags, refuse_target
-from attacks.poison import Poison
+from attacks.flags import AttackOptions, add_attack_flags, attack_config, attack_from_flags, refuse_target
+from attacks.poison.base import Poison
 from common import cli, images
 from common.cli import UserError
-from faces.flags import add_data_flags, open_faces
+from common.distributed import Context
+from faces.flags import DataOptions, add_data_flags, open_faces
 from models.depois import data
 from models.depois.data import Labelled, Task
+from models.depois.options import TaskOptions
 from models.detector.network import CLASSES
-from models.detector.samples import sample_id
-from models.flags import add_translator_flags, translator_from_flags
+from models.detector.samples import Samples
+from models.flags import TranslatorOptions, add_translator_flags, translator_from_flags
 from models.translators import check_size
 from pipeline.training_set import TrainingSet
 from purify.trained import default_translator
@@ -34,7 +37,26 @@ NEEDS = {
 }
 
 
-def add_task_flags(p):
+@dataclass(frozen=True, kw_only=True)
+class ExaminedOptions(TaskOptions, DataOptions, TranslatorOptions, AttackOptions):
+    """The values of add_task_flags and of what they are read with; `dataset` is one of DATASETS."""
+
+    data_root: str | None
+    input: str | None
+    trusted: str | None
+    trusted_share: float
+    limit: int | None
+    data_dir: str | None
+    celeba_crop_size: int | None
+    image_size: int | None
+    image_batch_size: int
+    test_noise_var: float
+    seed: int
+    num_workers: int
+    precision: str
+
+
+def add_task_flags(p: argparse.ArgumentParser) -> None:
     """Everything that says what is trusted and what is examined."""
     g = p.add_argument_group("what is examined")
     g.add_argument(
@@ -109,87 +131,101 @@ def add_task_flags(p):
     add_attack_flags(p, through=False)
 
 
-def check_task_flags(p, args):
-    """Refuse flags of another data set, and fill in what depends on it: dataset_name, limit, data_dir,
-    gan_weights."""
-    for flag, kind in NEEDS.items():
-        if getattr(args, flag) is not None and args.dataset != kind:
-            p.error(f"--{flag} is for --dataset {kind}, found --dataset {args.dataset}")
-    for flag in {"mnist": ["data_root"], "folder": ["input", "trusted"]}.get(args.dataset, []):
-        if getattr(args, flag) is None:
-            p.error(f"--dataset {args.dataset} needs --{flag} DIR")
-    if not 0 < args.trusted_share < 1:
-        p.error(f"--trusted_share {args.trusted_share:g}: expected a share above 0 and below 1")
-    refuse_target(p, args)
-    if args.image_size is None:
-        args.image_size = SIZES.get(args.dataset)
-    if args.celeba_crop_size is None:
-        args.celeba_crop_size = CROPS.get(args.dataset)
-    if args.dataset == "mnist":
-        args.limit = args.limit or 10000
-    if args.dataset == "detector":
-        args.data_dir = args.data_dir or "dataset/CelebA"
-    folder = {"folder": args.input, "detector": args.data_dir}.get(args.dataset)
-    args.dataset_name = args.dataset_name or (
-        Path(folder).name or Path(folder).resolve().name if folder else args.dataset
-    )
-    if args.dataset == "detector" and args.gan_weights is None:
-        args.gan_weights = default_translator(_named(args))
-    return args
+def resolve_task_flags(p: argparse.ArgumentParser, parsed: argparse.Namespace) -> dict[str, object]:
+    """{flag: value} of the flags of add_task_flags that depend on the data set; refuses flags of another
+    one.
+
+    Raises: UserError
+    """
+    kind = parsed.dataset
+    for flag, owner in NEEDS.items():
+        if getattr(parsed, flag) is not None and kind != owner:
+            p.error(f"--{flag} is for --dataset {owner}, found --dataset {kind}")
+    for flag in {"mnist": ["data_root"], "folder": ["input", "trusted"]}.get(kind, []):
+        if getattr(parsed, flag) is None:
+            p.error(f"--dataset {kind} needs --{flag} DIR")
+    if not 0 < parsed.trusted_share < 1:
+        p.error(f"--trusted_share {parsed.trusted_share:g}: expected a share above 0 and below 1")
+    refuse_target(p, parsed)
+    data_dir = parsed.data_dir or ("dataset/CelebA" if kind == "detector" else None)
+    folder = {"folder": parsed.input, "detector": data_dir}.get(kind)
+    name = parsed.dataset_name or (Path(folder).name or Path(folder).resolve().name if folder else kind)
+    changed = {
+        "image_size": SIZES.get(kind) if parsed.image_size is None else parsed.image_size,
+        "celeba_crop_size": CROPS.get(kind) if parsed.celeba_crop_size is None else parsed.celeba_crop_size,
+        "limit": parsed.limit or (10000 if kind == "mnist" else None),
+        "data_dir": data_dir,
+        "dataset_name": name,
+    }
+    if kind == "detector" and parsed.gan_weights is None:
+        named = argparse.Namespace(**{**vars(parsed), **changed, "dataset": name})
+        changed["gan_weights"] = default_translator(named)
+    return changed
 
 
-def _named(args):
-    """The flags as commands of faces know them, where --dataset is the name in the result folder."""
-    return argparse.Namespace(**{**vars(args), "dataset": args.dataset_name})
+def resolve_task(p: argparse.ArgumentParser, parsed: argparse.Namespace) -> ExaminedOptions:
+    """The values of add_task_flags.  Raises UserError as resolve_task_flags."""
+    return cli.pick(ExaminedOptions, parsed, **resolve_task_flags(p, parsed))
 
 
-def task_of(args, seed, ctx):
+def open_task(options: ExaminedOptions, seed: int, ctx: Context, make: bool = True) -> Task | None:
     """The Task that the flags describe; of digits and mnist the trusted part is drawn by `seed`.
 
+    Args:   make  whether a detector's images are made where they are missing; otherwise their folders are
+                  checked, and there is no Task
     Raises: UserError as models.depois.data.check, and for data that cannot be read
     """
-    if args.dataset in ("digits", "mnist"):
-        training, test = data.digits() if args.dataset == "digits" else data.mnist(args.data_root)
-        return data.divide(args.dataset, training, test, args.trusted_share, seed, args.limit)
-    if args.dataset == "folder":
-        return folder_task(args, seed)
-    return DetectorSet(args, ctx).task(seed)
+    kind = options.dataset
+    if kind in ("digits", "mnist"):
+        training, test = data.digits() if kind == "digits" else data.mnist(options.data_root)
+        return data.divide(kind, training, test, options.trusted_share, seed, options.limit)
+    if kind == "folder":
+        return open_folders(options, seed)
+    detector_set = DetectorSet(options, ctx)
+    return detector_set.task(seed) if make else None
 
 
-def folder_task(args, seed):
+def open_folders(options: ExaminedOptions, seed: int) -> Task:
     """Two folders of images, a subfolder for each class."""
-    classes = class_folders(args.trusted)
-    unknown = [name for name in class_folders(args.input) if name not in classes]
+    classes = class_folders(options.trusted)
+    unknown = [name for name in class_folders(options.input) if name not in classes]
     if unknown:
         raise UserError(
-            f"{args.input}: holds the class {unknown[0]}, which {args.trusted} lacks (it has"
+            f"{options.input}: holds the class {unknown[0]}, which {options.trusted} lacks (it has"
             f" {', '.join(classes)}); every class needs trusted images"
         )
-    learned, held = data.hold_out(read_folder(args.trusted, classes, args), seed)
-    return data.check(
-        Task(args.dataset_name, learned, held, read_folder(args.input, classes, args, args.limit), None)
-    )
+    size = (options.celeba_crop_size, options.image_size, options.skip_damaged)
+    learned, held = data.hold_out(read_folder(options.trusted, classes, *size), seed)
+    examined = read_folder(options.input, classes, *size, options.limit)
+    return data.check(Task(options.dataset_name, learned, held, examined, None))
 
 
-def class_folders(folder):
+def class_folders(folder: Path | str) -> list[str]:
     """Names of the subfolders, sorted; hidden ones are none.  Raises UserError where there are not two."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected one with a folder of images for each class")
-    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(found) < 2:
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(names) < 2:
         raise UserError(
-            f"{folder}: holds {len(found)} folder{'' if len(found) == 1 else 's'}, expected one for each"
+            f"{folder}: holds {len(names)} folder{'' if len(names) == 1 else 's'}, expected one for each"
             " class, two at least (real/ and fake/, for example)"
         )
-    return found
+    return names
 
 
-def read_folder(folder, classes, args, limit=None):
-    """Labelled images of <folder>/<class>/*, named <class>/<file>, cropped to a square and resized to
-    --image_size; the first `limit`, of all classes in turn.
+def read_folder(
+    folder: Path | str,
+    classes: list[str],
+    crop_size: int,
+    image_size: int,
+    skip_damaged: bool,
+    limit: int | None = None,
+) -> Labelled:
+    """Labelled images of <folder>/<class>/*, named <class>/<file>, cropped to a square of `crop_size` pixels
+    (0 = as large as it goes) and resized to `image_size`; the first `limit`, of all classes in turn.
 
-    Raises: UserError for a damaged image, unless --skip_damaged, which prints those that are left out; and
+    Raises: UserError for a damaged image, unless `skip_damaged`, which prints those that are left out; and
             where none is left
     """
     paths = {
@@ -199,9 +235,9 @@ def read_folder(folder, classes, args, limit=None):
     names, labels, pixels, damaged = [], [], [], []
     for name, path in sorted((name, path) for _, name, path in turns):
         try:
-            square = images.center_crop_resize(images.read_rgb(path), args.celeba_crop_size, args.image_size)
+            square = images.center_crop_resize(images.read_rgb(path), crop_size, image_size)
         except UserError:
-            if not args.skip_damaged:
+            if not skip_damaged:
                 raise
             damaged.append(f"{name}/{path.name}")
             continue
@@ -222,18 +258,19 @@ class DetectorSet:
     The folders are checked when it is made; images are made, where they are missing, when they are asked for.
     """
 
-    def __init__(self, args, ctx):
-        self.args = named = _named(args)
-        self.translator = translator_from_flags(named, ctx.device, args.selected_attrs)
-        check_size(args.image_size, self.translator)
-        a, b = open_faces(argparse.Namespace(**{**vars(named), "limit": None}), "a"), open_faces(named, "b")
+    def __init__(self, options: ExaminedOptions, ctx: Context) -> None:
+        # as commands of faces know the flags, where --dataset is the name in the result folder
+        self.options = named = replace(options, dataset=options.dataset_name)
+        self.translator = translator_from_flags(named, ctx.device, options.selected_attrs)
+        check_size(options.image_size, self.translator)
+        a, b = open_faces(named, "a", whole=True), open_faces(named, "b")
         shared = sorted(set(a.names) & set(b.names))
         if shared:
             raise UserError(
                 f"{a.folder}: {len(shared)} of its photos are also in {b.folder} ({shared[0]}, ...); a photo"
                 " is trusted or examined: split again"
             )
-        share = args.trusted_share
+        share = options.trusted_share
         wanted = max(1, round(share / (1 - share) * len(b)))
         if wanted > len(a):
             ctx.print(
@@ -244,52 +281,41 @@ class DetectorSet:
         self.scraped = TrainingSet(named, ctx, b, self.translator, self.attack)
         self.trusted = TrainingSet(named, ctx, a.subset(a.names[:wanted]), self.translator)
 
-    def task(self, seed):
+    def task(self, seed: int) -> Task:
+        """Raises UserError as models.depois.data.check."""
         learned, held = data.hold_out(labelled(self.trusted.samples()), seed)
-        return data.check(Task(self.args.dataset, learned, held, labelled(self.scraped.samples()), None))
+        return data.check(Task(self.options.dataset, learned, held, labelled(self.scraped.samples()), None))
 
-    def disruption(self, rate):
-        """(Disruption, rows): the poison, and the samples that it hits: photos and fakes of the share `rate`
-        of B's photos, as train_detector.py draws them."""
-        names = self.scraped.disrupted(rate)
-        made = labelled(self.scraped.samples(rate))
-        rows = [i for i, name in enumerate(made.names) if name.rpartition("/")[2] in names]
-        return Disruption(
-            made, {k: v for k, v in attack_config(self.args, self.attack).items() if v is not None}
-        ), np.asarray(rows, np.int64)
+    def disruption(self, rate: float) -> tuple["Disruption", np.ndarray]:
+        """The poison, and the rows that it hits: photos and fakes of the share `rate` of B's photos, as
+        train_detector.py draws them."""
+        hit = self.scraped.disrupted(rate)
+        samples = labelled(self.scraped.samples(rate))
+        rows = [i for i, name in enumerate(samples.names) if name.rpartition("/")[2] in hit]
+        config = attack_config(self.options, self.attack)
+        poison = Disruption(samples, {k: v for k, v in config.items() if v is not None})
+        return poison, np.asarray(rows, np.int64)
 
 
-def labelled(samples):
-    """models.detector.samples.Samples as Labelled, named real/000001.jpg and fake/000001.jpg."""
-    names = tuple(
-        sample_id(name, label) for name, label in zip(samples.names, samples.labels.tolist(), strict=True)
-    )
-    return Labelled(names, samples.labels, samples.pixels, CLASSES)
+def labelled(samples: Samples) -> Labelled:
+    """Samples of a detector as Labelled, named real/000001.jpg and fake/000001.jpg."""
+    return Labelled(tuple(samples.ids), samples.labels, samples.pixels, CLASSES)
 
 
 class Disruption(Poison):
     """Photos that carry a disruption, and the broken fakes made of them; the samples come from the caches
     that all runs share.
 
-    Args: made  the set as it is where these photos are disrupted;  params  JSON dict of the attack
+    Args: disrupted  Labelled, the set as it is where these photos are disrupted
+          params     JSON dict of the attack
     """
 
     name, params = "disruption", {}
 
-    def __init__(self, made, params):
-        self.made, self.params = made, params
+    def __init__(self, disrupted: Labelled, params: dict) -> None:
+        self.disrupted, self.params = disrupted, params
 
-    def change(self, labelled, rows, seed):
-        if self.made.names != labelled.names:
+    def change(self, labelled: Labelled, rows: np.ndarray, seed: int) -> tuple[np.ndarray, torch.Tensor]:
+        if self.disrupted.names != labelled.names:
             raise ValueError("the disrupted samples are not those of the set that is to be poisoned")
-        return self.made.pixels[rows], self.made.labels[torch.from_numpy(rows)]
-
-
-def data_of(args, task):
-    """What the options of a training say of its data: a hash, so that other trusted images are another
-    training."""
-    return {
-        "dataset_name": args.dataset_name,
-        "num_trusted": len(task.trusted),
-        "trusted_sha256": data.content(task.trusted),
-    }
+        return self.disrupted.pixels[rows], self.disrupted.labels[torch.from_numpy(rows)]

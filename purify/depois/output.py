@@ -3,17 +3,20 @@ picture, and a record for each method."""
 
 import csv
 import io
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
+from matplotlib.figure import Figure
 
-from common import distributed, files, images, runs
+from attacks.poison.base import Poison
+from common import distributed, figures, files, images, runs
 from metrics import finding
-from models.depois.classifier import accuracy, fit
-from report import figures, record
+from models.depois.data import Labelled
+from purify.depois.options import Options
+from report import record
 
 SHOWN = 8  # samples in each row of the picture
 
@@ -36,63 +39,69 @@ class Verdict:
     weights: Path | None
 
     @property
-    def dropped(self):
+    def dropped(self) -> np.ndarray:
         """(N,) bool."""
         return self.scores <= self.threshold
 
 
-def write_output(run, args, name, poison, rows, poisoned, examiner, verdicts, ctx):
-    """Everything of one examination; scores.csv last, which marks it as finished.
+@dataclass(frozen=True)
+class Examination:
+    """A set of samples and what each method says of it.
 
-    Args:   name  of the poison, `unknown` where nobody knows which samples are poisoned: then nothing is
-                  measured and no record written
-            poison, rows  what was put in, and where; None and none of the clean set;  poisoned
-                          models.depois.data.Labelled, as examined
-            examiner  of purify.depois, with .task, .seed and .taught;  verdicts  {method: Verdict}
+    name     of the poison; `unknown` where nobody knows which samples are poisoned: then nothing is measured
+    poison   what was put in, or None;  clean  the set before that;  samples  as examined
+    truth    (N,) bool, which samples are poisoned, or None
+    taught   {method: {"clean", "poisoned", "kept"}}, the accuracy of classifiers that learned from these
+    seed     of the critic and of the poison
+    num_trusted, num_held  images that networks learned from, that set the boundary
+    trusted_sha256  of the former;  gan_sha256  of the translator of a detector's fakes, or None
     """
-    task, truth = examiner.task, np.isin(np.arange(len(poisoned)), rows)
-    if name == "unknown":
-        for method, verdict in verdicts.items():
-            files.write_atomic(
-                files.make_folder(run.folder / method) / "kept.txt", kept_text(verdict, poisoned)
-            )
+
+    name: str
+    poison: Poison | None
+    clean: Labelled
+    samples: Labelled
+    truth: np.ndarray | None
+    verdicts: dict[str, Verdict]
+    taught: dict[str, dict]
+    seed: int
+    num_trusted: int
+    num_held: int
+    trusted_sha256: str
+    gan_sha256: str | None
+
+
+def write_output(run: runs.Run, options: Options, done: Examination, ctx: distributed.Context) -> None:
+    """Everything of one examination; scores.csv last, which marks it as finished.  Where the truth is not
+    known no record is written."""
+    for method, verdict in done.verdicts.items():
+        folder = files.make_folder(run.folder / method)
+        files.write_atomic(folder / "kept.txt", kept_text(verdict, done.samples))
+        if done.truth is None:
             ctx.print(
-                f"{method}: drops {verdict.dropped.sum()} of {len(poisoned)} samples"
+                f"{method}: drops {verdict.dropped.sum()} of {len(done.samples)} samples"
                 f" ({verdict.dropped.mean():.1%})"
             )
-    else:
-        measured = judge(poisoned, verdicts, examiner)
-        for method, verdict in verdicts.items():
-            folder = files.make_folder(run.folder / method)
-            files.write_atomic(folder / "kept.txt", kept_text(verdict, poisoned))
-            made = make_record(
-                run, args, name, poison, truth, poisoned, examiner, verdict, measured[method], ctx
-            )
-            record.write(folder / record.FILE, made)
-            m = made.metrics
-            ctx.print(
-                f"{name}, seed {examiner.seed}, {verdict.name}: "
-                + ", ".join(
-                    f"{word} {'-' if m[key] is None else f'{m[key]:.3f}'}"
-                    for word, key in (
-                        ("AUROC", "auc"),
-                        ("accuracy", "accuracy"),
-                        ("F1", "f1"),
-                        ("false positives", "fpr"),
-                    )
-                )
-            )
-    first = next(iter(verdicts.values()))
+            continue
+        result = make_record(run, options, done, method, ctx.device)
+        record.write(folder / record.FILE, result)
+        ctx.print(f"{done.name}, seed {done.seed}, {verdict.name}: {headline(result.metrics)}")
+    first = next(iter(done.verdicts.values()))
+    files.write_atomic(run.folder / "found.png", figures.png(draw_samples(first, done.samples, done.truth)))
     files.write_atomic(
-        run.folder / "found.png", figures.png(picture(first, poisoned, truth if name != "unknown" else None))
-    )
-    files.write_atomic(
-        run.folder / "scores.csv",
-        scores_text(poisoned, task.examined, truth if name != "unknown" else None, verdicts),
+        run.folder / "scores.csv", scores_text(done.samples, done.clean, done.truth, done.verdicts)
     )
 
 
-def kept_text(verdict, samples):
+def headline(metrics: dict) -> str:
+    """The figures that the console shows."""
+    words = {"AUROC": "auc", "accuracy": "accuracy", "F1": "f1", "false positives": "fpr"}
+    return ", ".join(
+        f"{word} {'-' if metrics[key] is None else f'{metrics[key]:.3f}'}" for word, key in words.items()
+    )
+
+
+def kept_text(verdict: Verdict, samples: Labelled) -> str:
     """A file for train_detector.py --kept_names: the names that are kept, a line each, after what kept
     them."""
     dropped = verdict.dropped
@@ -109,7 +118,9 @@ def kept_text(verdict, samples):
     )
 
 
-def scores_text(samples, clean, truth, verdicts):
+def scores_text(
+    samples: Labelled, clean: Labelled, truth: np.ndarray | None, verdicts: dict[str, Verdict]
+) -> str:
     """scores.csv: name, label as found, label before poisoning, poisoned (where it is known), and score and
     verdict of every method."""
     out = io.StringIO()
@@ -133,96 +144,64 @@ def scores_text(samples, clean, truth, verdicts):
     return out.getvalue()
 
 
-def boundary_of(args):
-    """(rule, value)"""
-    return args.boundary, args.clean_quantile if args.boundary == "quantile" else args.boundary_z
-
-
-def taught_by(samples, examiner):
-    """Accuracy on clean test images of a small classifier that learned from the samples.
-
-    None without a test set, or where a class is gone: what is left teaches something else.
-    """
-    test, steps, device = examiner.task.test, examiner.args.judge_steps, examiner.ctx.device
-    if not steps or test is None or len(set(samples.labels.tolist())) < len(samples.classes):
-        return None
-    return accuracy(fit(samples, examiner.seed, steps, device), test, device)
-
-
-def judge(poisoned, verdicts, examiner):
-    """{method: {"clean", "poisoned", "kept"}} of taught_by."""
-    both = {"clean": examiner.taught, "poisoned": taught_by(poisoned, examiner)}
-    return {
-        method: {**both, "kept": taught_by(poisoned.subset(np.flatnonzero(~v.dropped)), examiner)}
-        for method, v in verdicts.items()
-    }
-
-
-def make_record(run, args, name, poison, truth, poisoned, examiner, verdict, taught, ctx):
-    """The Record of one method in one examination."""
-    task, seed = examiner.task, examiner.seed
-    rule, value = boundary_of(args)
+def make_record(
+    run: runs.Run, options: Options, done: Examination, method: str, device: torch.device
+) -> record.Record:
+    """The Record of one method in one examination whose truth is known."""
+    verdict, samples = done.verdicts[method], done.samples
+    rule, value = options.rule
     # baselines have none
     schedule = {
-        key: getattr(args, key) if verdict.weights else None
+        key: getattr(options, key) if verdict.weights else None
         for key in ("schedule", "gan_steps", "mimic_steps")
     }
     config = {
         "method": verdict.name,
         "method_params": verdict.params,
-        "poison": name,
-        "poison_params": poison.params if poison else {},
-        "poison_rate": args.poison_rate if name != "none" else 0.0,
+        "poison": done.name,
+        "poison_params": done.poison.params if done.poison else {},
+        "poison_rate": options.poison_rate if done.name != "none" else 0.0,
         "boundary": rule,
         "boundary_value": value,
         "nominal_fpr": finding.nominal_fpr(rule, value),
-        "num_trusted": len(task.trusted),
-        "num_held": len(task.held),
-        "num_samples": len(poisoned),
-        "num_poisoned": int(truth.sum()),
-        "num_classes": len(poisoned.classes),
-        "image_size": poisoned.shape[1],
+        "num_trusted": done.num_trusted,
+        "num_held": done.num_held,
+        "num_samples": len(samples),
+        "num_poisoned": int(done.truth.sum()),
+        "num_classes": len(samples.classes),
+        "image_size": samples.shape[1],
         **schedule,
-        "trusted_share": args.trusted_share,
-        "judge_steps": args.judge_steps,
+        "trusted_share": options.trusted_share,
+        "judge_steps": options.judge_steps,
     }
     metrics = {
-        **finding.found(truth, verdict.scores, verdict.threshold, seed),
+        **finding.measure(done.truth, verdict.scores, verdict.threshold, done.seed),
         "threshold": verdict.threshold,
-        "classifier": taught,
+        "classifier": done.taught[method],
     }
     groups = {"class": {}}
-    if len(poisoned.classes) == 2:
-        groups["class"] = finding.by_class(
-            truth, verdict.scores, verdict.threshold, poisoned.labels.numpy(), poisoned.classes, seed
+    if len(samples.classes) == 2:
+        groups["class"] = finding.measure_classes(
+            done.truth, verdict.scores, verdict.threshold, samples.labels.numpy(), samples.classes, done.seed
         )
     cost = {
-        "device": str(ctx.device),
+        "device": str(device),
         "train_s": verdict.train_s,
         "score_s_per_image": verdict.score_s,
-        "peak_memory_mb": distributed.peak_memory_mb(ctx.device),
+        "peak_memory_mb": distributed.peak_memory_mb(device),
     }
-
-    def stamp(seconds=None):
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
-
-    provenance = {
-        "commit": runs.commit(),
-        "command": runs.command(),
-        "versions": runs.versions(),
-        "mimic_sha256": verdict.weights and files.sha256(verdict.weights),
-        "trusted_sha256": examiner.data["trusted_sha256"],
-        "gan_sha256": examiner.detector and examiner.detector.translator.sha256,
-        "started": stamp(run.started),
-        "finished": stamp(),
-    }
-    split = "b" if args.dataset == "detector" else "train"
+    provenance = runs.provenance(
+        run.started,
+        mimic_sha256=verdict.weights and files.sha256(verdict.weights),
+        trusted_sha256=done.trusted_sha256,
+        gan_sha256=done.gan_sha256,
+    )
     return record.Record(
         "depois",
         verdict.name,
-        args.dataset_name,
-        split,
-        seed,
+        options.dataset_name,
+        "b" if options.dataset == "detector" else "train",
+        done.seed,
         config,
         metrics,
         groups,
@@ -232,7 +211,7 @@ def make_record(run, args, name, poison, truth, poisoned, examiner, verdict, tau
     )
 
 
-def picture(verdict, samples, truth):
+def draw_samples(verdict: Verdict, samples: Labelled, truth: np.ndarray | None) -> Figure:
     """Samples of the lowest and of the highest score among those dropped and kept, rightly and wrongly; by
     score alone where the truth is not known."""
     dropped, order = verdict.dropped, np.argsort(verdict.scores, kind="stable")

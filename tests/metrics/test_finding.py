@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from common.cli import UserError
-from metrics.finding import FIGURES, KEYS, RULES, boundary, by_class, found, nominal_fpr
+from metrics.finding import FIGURES, KEYS, RULES, boundary, measure, measure_classes, nominal_fpr
 from report import record
 
 
@@ -23,7 +23,7 @@ def noisy(n, seed=0, gap=1.0):
 
 def test_figures_of_ten_samples():
     poisoned = [1, 1, 0, 1, 0, 0, 0, 0, 0, 0]
-    result = found(poisoned, np.arange(10.0), threshold=3, seed=0, resamples=5)
+    result = measure(poisoned, np.arange(10.0), threshold=3, seed=0, resamples=5)
     # 0 to 3 are flagged, 2 wrongly
     assert result["accuracy"] == 0.9 and result["precision"] == 0.75 and result["recall"] == 1
     assert result["f1"] == pytest.approx(2 * 0.75 / 1.75) and result["fpr"] == pytest.approx(1 / 7)
@@ -35,27 +35,27 @@ def test_figures_of_ten_samples():
 
 
 def test_a_score_at_the_threshold_is_flagged():
-    assert found([1, 0], [1.0, 2.0], threshold=1.0, seed=0, resamples=5)["recall"] == 1
-    assert found([1, 0], [1.0, 2.0], threshold=0.999, seed=0, resamples=5)["recall"] == 0
+    assert measure([1, 0], [1.0, 2.0], threshold=1.0, seed=0, resamples=5)["recall"] == 1
+    assert measure([1, 0], [1.0, 2.0], threshold=0.999, seed=0, resamples=5)["recall"] == 0
     # the share holds for float32 scores too
     held = np.random.default_rng(0).normal(size=50).astype(np.float32)
-    assert found([0] * 50, held, boundary(held, "quantile", 0.1), seed=0, resamples=5)["fpr"] == 0.1
+    assert measure([0] * 50, held, boundary(held, "quantile", 0.1), seed=0, resamples=5)["fpr"] == 0.1
 
 
 def test_ties_count_half():
-    assert found([1, 0, 1, 0], [1.0, 1.0, 1.0, 2.0], 1, seed=0, resamples=5)["auc"] == pytest.approx(
+    assert measure([1, 0, 1, 0], [1.0, 1.0, 1.0, 2.0], 1, seed=0, resamples=5)["auc"] == pytest.approx(
         (2 * 0.5 + 2) / 4
     )
-    assert found([1, 0] * 5, [3.0] * 10, 3, seed=0, resamples=5)["auc"] == 0.5
+    assert measure([1, 0] * 5, [3.0] * 10, 3, seed=0, resamples=5)["auc"] == 0.5
 
 
 def test_rates_at_one_and_five_percent_are_corners_reached():
     clean = np.arange(100) + 100.0  # one clean sample is 1 %
     # below 0, 1, 5 and 6 of the clean ones
     scores = [99.5] * 2 + [100.5] * 3 + [104.5] + [105.5] * 4
-    result = found([0] * 100 + [1] * 10, np.concatenate([clean, scores]), 101, seed=0, resamples=5)
+    result = measure([0] * 100 + [1] * 10, np.concatenate([clean, scores]), 101, seed=0, resamples=5)
     assert result["tpr_at_1"] == 0.5 and result["tpr_at_5"] == 0.6  # a rate of exactly k % counts
-    tied = found([0] * 40 + [1] * 2, [1.0, 1.0, 1.0] + [2.0] * 37 + [1.0, 0.0], 0, seed=0, resamples=5)
+    tied = measure([0] * 40 + [1] * 2, [1.0, 1.0, 1.0] + [2.0] * 37 + [1.0, 0.0], 0, seed=0, resamples=5)
     # the tie takes 3 clean samples at once, 7.5 %: not drawn halfway
     assert tied["tpr_at_5"] == 0.5
 
@@ -63,13 +63,13 @@ def test_rates_at_one_and_five_percent_are_corners_reached():
 def test_corners_on_a_straight_line_count():
     # one clean and one poisoned sample at each
     scores = np.arange(100)
-    result = found([0] * 100 + [1] * 100, np.concatenate([scores, scores]), 0, seed=0, resamples=5)
+    result = measure([0] * 100 + [1] * 100, np.concatenate([scores, scores]), 0, seed=0, resamples=5)
     assert result["tpr_at_1"] == 0.01 and result["tpr_at_5"] == 0.05
 
 
 def test_low_scores_mean_poisoned():
     right, wrong = (
-        found([1, 1, 0, 0, 0], scores, 2.5, 0, resamples=5) for scores in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1])
+        measure([1, 1, 0, 0, 0], scores, 2.5, 0, resamples=5) for scores in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1])
     )
     assert [right[k] for k in FIGURES] == [1, 1, 1, 1, 1, 1, 1, 0]
     assert [wrong[k] for k in FIGURES] == [0.2, 0, 0, 0, 0, 0, 0, pytest.approx(2 / 3)]
@@ -148,25 +148,25 @@ def test_the_number_asked_for_is_enough():
 
 
 def test_undefined_figures_are_none():
-    none = found([1, 0, 0], [1.0, 2.0, 3.0], 0, seed=0, resamples=20)  # nothing flagged
+    none = measure([1, 0, 0], [1.0, 2.0, 3.0], 0, seed=0, resamples=20)  # nothing flagged
     assert none["precision"] is None and none["precision_ci"] is None
     assert (none["recall"], none["f1"], none["fpr"], none["auc"]) == (0, 0, 0, 1)
-    clean = found([0, 0, 0, 0], [1.0, 2.0, 3.0, 4.0], 1, seed=0, resamples=20)
+    clean = measure([0, 0, 0, 0], [1.0, 2.0, 3.0, 4.0], 1, seed=0, resamples=20)
     assert {k for k in FIGURES if clean[k] is None} == {"recall", "f1", "auc", "tpr_at_1", "tpr_at_5"}
     assert (clean["accuracy"], clean["precision"], clean["fpr"]) == (0.75, 0, 0.25)
-    poisoned = found([1, 1, 1, 1], [1.0, 2.0, 3.0, 4.0], 1, seed=0, resamples=20)
+    poisoned = measure([1, 1, 1, 1], [1.0, 2.0, 3.0, 4.0], 1, seed=0, resamples=20)
     assert {k for k in FIGURES if poisoned[k] is None} == {"auc", "tpr_at_1", "tpr_at_5", "fpr"}
     for result in (none, clean, poisoned):
         for name in FIGURES:
             assert (result[name] is None) == (result[name + "_ci"] is None), name
-    alone = found([1], [1.0], 1, seed=0)
+    alone = measure([1], [1.0], 1, seed=0)
     assert alone["recall"] == 1 and {alone[k + "_ci"] for k in FIGURES} == {None}
 
 
 def test_intervals_hold_the_figures_and_depend_on_the_seed_alone():
     rows = noisy(600)
-    result = found(*rows, -1, seed=0)
-    assert found(*rows, -1, seed=0) == result and found(*rows, -1, seed=1)["auc_ci"] != result["auc_ci"]
+    result = measure(*rows, -1, seed=0)
+    assert measure(*rows, -1, seed=0) == result and measure(*rows, -1, seed=1)["auc_ci"] != result["auc_ci"]
     for name in FIGURES:
         low, high = result[name + "_ci"]
         assert 0 <= low < result[name] < high <= 1, name
@@ -179,7 +179,7 @@ def test_intervals_hold_the_figures_and_depend_on_the_seed_alone():
 
 def test_draws_of_one_class_alone_are_left_out():
     # a third of the draws holds no poison
-    result = found([1] + [0] * 11, [0.0] + [1.0] * 11, 0.5, seed=0, resamples=40)
+    result = measure([1] + [0] * 11, [0.0] + [1.0] * 11, 0.5, seed=0, resamples=40)
     assert result["auc_ci"] == result["recall_ci"] == [1, 1]
 
 
@@ -188,11 +188,11 @@ def test_order_of_the_rows_changes_nothing():
     # ties within and across the classes
     scores, labels = scores.round(1), np.arange(200) % 3
     order = np.random.default_rng(1).permutation(200)
-    assert found(poisoned[order], scores[order], -1, 0, resamples=20) == found(
+    assert measure(poisoned[order], scores[order], -1, 0, resamples=20) == measure(
         poisoned, scores, -1, 0, resamples=20
     )
-    rows = by_class(poisoned, scores, -1, labels, "abc", 0, resamples=20)
-    assert by_class(poisoned[order], scores[order], -1, labels[order], "abc", 0, resamples=20) == rows
+    rows = measure_classes(poisoned, scores, -1, labels, "abc", 0, resamples=20)
+    assert measure_classes(poisoned[order], scores[order], -1, labels[order], "abc", 0, resamples=20) == rows
 
 
 def test_each_class_alone():
@@ -201,12 +201,12 @@ def test_each_class_alone():
         [1.0, 3.0, 4.0, 5.0, 1.0, 2.0],
         torch.tensor([0, 0, 0, 2, 2, 2]),
     )
-    rows = by_class(poisoned, scores, 2, labels, ("cat", "dog", "owl"), seed=0, resamples=10)
+    rows = measure_classes(poisoned, scores, 2, labels, ("cat", "dog", "owl"), seed=0, resamples=10)
     assert list(rows) == ["cat", "dog", "owl"] and all(
         tuple(row) == (*KEYS, "num_samples", "num_poisoned") for row in rows.values()
     )
     assert rows["cat"] == {
-        **found([1, 0, 0], [1.0, 3.0, 4.0], 2, seed=0, resamples=10),
+        **measure([1, 0, 0], [1.0, 3.0, 4.0], 2, seed=0, resamples=10),
         "num_samples": 3,
         "num_poisoned": 1,
     }
@@ -221,11 +221,11 @@ def test_each_class_alone():
 
 def test_figures_fit_the_record():
     poisoned, scores = noisy(60)
-    rows = by_class(poisoned, scores, -1, np.arange(60) % 2 * 2, ("a", "b", "c"), 0, resamples=10)
+    rows = measure_classes(poisoned, scores, -1, np.arange(60) % 2 * 2, ("a", "b", "c"), 0, resamples=10)
     result = {
         "format": record.FORMAT,
         "kind": "depois",
-        "metrics": found(poisoned, scores, -1, 0, resamples=10),
+        "metrics": measure(poisoned, scores, -1, 0, resamples=10),
         "per_group": {"class": rows},
     }
     places = [problem.split(":")[0] for problem in record.validate(result)]
@@ -235,7 +235,7 @@ def test_figures_fit_the_record():
 def test_ten_thousand_samples_take_seconds():
     rows = noisy(10_000)
     start = time.process_time()
-    found(*rows, -1, seed=0)
+    measure(*rows, -1, seed=0)
     assert time.process_time() - start < 3
 
 
@@ -251,18 +251,18 @@ def test_ten_thousand_samples_take_seconds():
 )
 def test_rows_that_are_no_examined_set_are_refused(poisoned, scores, message):
     with pytest.raises(ValueError, match=message):
-        found(poisoned, scores, 0, seed=0)
+        measure(poisoned, scores, 0, seed=0)
 
 
 def test_scores_rules_and_labels_that_mean_nothing_are_refused():
     with pytest.raises(UserError, match="2 of 3 are NaN or infinite"):
-        found([0, 1, 0], [float("nan"), float("-inf"), 1.0], 0, seed=0)
+        measure([0, 1, 0], [float("nan"), float("-inf"), 1.0], 0, seed=0)
     with pytest.raises(ValueError, match="threshold"):
-        found([0, 1], [0.1, 0.2], float("nan"), seed=0)
+        measure([0, 1], [0.1, 0.2], float("nan"), seed=0)
     for call in (lambda: boundary([1.0, 2.0], "median", 0.5), lambda: nominal_fpr("median", 0.5)):
         with pytest.raises(ValueError, match="quantile, std"):
             call()
     for labels in ([0, 3], [0, -1], [0]):
         with pytest.raises(ValueError, match="labels from 0 to 2"):
-            by_class([0, 1], [0.1, 0.2], 0, labels, ("a", "b", "c"), seed=0)
+            measure_classes([0, 1], [0.1, 0.2], 0, labels, ("a", "b", "c"), seed=0)
     assert RULES == ("quantile", "std")

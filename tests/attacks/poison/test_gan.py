@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.poison import build, gan, poisoned_rows
+from attacks.poison import build, gan
+from attacks.poison.base import poisoned_rows
 from models.depois import classifier, data
 
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.poison import build, poisoned_rows
+from attacks.poison import build
+from attacks.poison.base import poisoned_rows
 from models.depois import classifier, data
 
 EPS = 0.5

@@ -1,5 +1,7 @@
 """Shapes, the seed, and what a critic must not depend on."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ SHAPES = ((1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 50, 44))
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_and_ranges(shape):
     generator, critic, judge = (
-        seeded(lambda: make(shape, 3, 4), 0) for make in (Generator, Critic, Classifier)
+        seeded(partial(make, shape, 3, 4), 0) for make in (Generator, Critic, Classifier)
     )
     y = torch.tensor([0, 2])
     x = generator(torch.randn(2, LATENT, generator=torch.Generator().manual_seed(0)), y)

@@ -4,20 +4,32 @@ generator."""
 import copy
 import runpy
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from attacks.poison import LabelFlip, poisoned_rows
-from common import training
+from attacks.poison.base import poisoned_rows
+from attacks.poison.plain import LabelFlip
+from common import cli, training
 from common.cli import UserError
 from common.distributed import Context
 from metrics import finding
 from models.depois import data, train
 from models.depois.classifier import in_batches
 from models.depois.network import load_mimic
+from models.depois.options import (
+    DepoisOptions,
+    TaskOptions,
+    add_depois_flags,
+    critic_options,
+    resolve_schedule,
+)
+from models.depois.step import Step
+from purify.depois import examined
 
 trainings = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
 SMALL = [
@@ -36,24 +48,25 @@ SMALL = [
 ]
 
 
-def flags(*words):
-    p = ArgumentParser()
-    train.add_depois_flags(p)
-    args = p.parse_args([*SMALL, *words])
-    args.dataset, args.result_dir, args.precision, args.device = "digits", "results", "fp32", "cpu"
-    return train.resolve(args)
+TASK = TaskOptions(dataset="digits", dataset_name="digits", result_dir="results")
+main = partial(
+    train.main,
+    add_task_flags=examined.add_task_flags,
+    resolve_task=examined.resolve_task,
+    open_task=examined.open_task,
+)
+TRAINER = SimpleNamespace(Step=Step, main=main)
 
 
-def defaults():
+def flags(*words, dataset="digits"):
     p = ArgumentParser()
-    train.add_depois_flags(p)
-    args = p.parse_args([])
-    args.dataset, args.result_dir, args.precision, args.device = "digits", "results", "fp32", "cpu"
-    return train.options_of(train.resolve(args), "full", 0, {})
+    add_depois_flags(p)
+    parsed = p.parse_args(words)
+    return cli.resolve(DepoisOptions, parsed, **resolve_schedule(parsed, dataset))
 
 
 def options(*words, variant="full", seed=0):
-    return train.options_of(flags(*words), variant, seed, {})
+    return critic_options(flags(*SMALL, *words), TASK, variant, seed, 0, "")
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +94,9 @@ def folder(tmp_path, variant="full", number=0):
 
 @pytest.mark.parametrize("killed", (1, 4))  # in the first stage, in the second
 def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, killed):
-    train.main(command(tmp_path / "whole"))
-    trainings["killed_at"](killed, monkeypatch, train, command(tmp_path / "killed"))
-    train.main(command(tmp_path / "killed", "--resume"))
+    main(command(tmp_path / "whole"))
+    trainings["killed_at"](killed, monkeypatch, TRAINER, command(tmp_path / "killed"))
+    main(command(tmp_path / "killed", "--resume"))
     whole, resumed = folder(tmp_path / "whole"), folder(tmp_path / "killed")
     assert trainings["same"](trainings["parts"](whole), trainings["parts"](resumed))
     assert (whole / "weights.safetensors").read_bytes() == (resumed / "weights.safetensors").read_bytes()
@@ -91,14 +104,14 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, k
 
 
 def test_a_finished_training_is_found_again_and_other_options_are_another(tmp_path):
-    train.main(command(tmp_path))
+    main(command(tmp_path))
     before = (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns
-    train.main(command(tmp_path, "--resume"))
+    main(command(tmp_path, "--resume"))
     assert (folder(tmp_path) / "log.jsonl").stat().st_mtime_ns == before and not folder(
         tmp_path, number=1
     ).exists()
-    train.main(command(tmp_path, "--margin", "3"))
-    train.main(command(tmp_path, "--variant", "no-synthetic"))
+    main(command(tmp_path, "--margin", "3"))
+    main(command(tmp_path, "--variant", "no-synthetic"))
     assert folder(tmp_path, number=1).exists() and folder(tmp_path, "no-synthetic").exists()
     assert sorted(p.name for p in (folder(tmp_path) / "samples").iterdir()) == [
         "0000002-gan.png",
@@ -108,13 +121,13 @@ def test_a_finished_training_is_found_again_and_other_options_are_another(tmp_pa
 
 
 def test_weights_are_a_critic_of_the_data(tmp_path):
-    train.main(command(tmp_path))
+    main(command(tmp_path))
     critic, meta = load_mimic(folder(tmp_path) / "weights.safetensors", shape=(1, 8, 8), classes=data.DIGITS)
     assert meta["variant"] == "full" and meta["seed"] == 0 and meta["steps"] == 6
 
 
 def test_dry_run_writes_nothing(tmp_path, capsys):
-    train.main(command(tmp_path, "--dry_run"))
+    main(command(tmp_path, "--dry_run"))
     assert '"mimic_steps": 3' in capsys.readouterr().out and not (tmp_path / "results").exists()
 
 
@@ -124,7 +137,7 @@ def test_the_authenticators_loss_and_that_of_modes_reach_the_generator_alone(tru
     without give other generators, all else equal."""
     found = []
     for words in ((), (flag, "0")):
-        step = train.Step(options(*words), trusted, "cpu")
+        step = Step(options(*words), trusted, "cpu")
         step(0)
         found.append(
             {
@@ -148,7 +161,7 @@ def test_the_penalty_of_a_linear_critic_is_known(trusted):
         def forward(self, x, y):
             return x.flatten(1) @ self.w
 
-    step = train.Step(options("--gan_steps", "0", "--n_critic", "1"), trusted, "cpu")
+    step = Step(options("--gan_steps", "0", "--n_critic", "1"), trusted, "cpu")
     step.critic = Linear()
     step.optimisers["critic"] = torch.optim.SGD(step.critic.parameters(), lr=0.0)
     step.average = training.averaged(step.critic)
@@ -160,7 +173,7 @@ def test_the_penalty_of_a_linear_critic_is_known(trusted):
 
 def test_what_is_kept_is_the_average_of_the_critics_weights(trusted):
     for decay, equal in (("0", True), ("0.999", False)):
-        step = train.Step(options("--gan_steps", "0", "--critic_ema", decay), trusted, "cpu")
+        step = Step(options("--gan_steps", "0", "--critic_ema", decay), trusted, "cpu")
         step(0)
         assert trainings["same"](step.average.module.state_dict(), step.critic.state_dict()) == equal
 
@@ -175,7 +188,7 @@ def test_photos_of_64_pixels_resume_too(tmp_path):
         ("real", "fake"),
     )
     whole, first, second = (
-        train.Step(options("--gan_steps", "1", "--mimic_steps", "2"), faces, "cpu") for _ in range(3)
+        Step(options("--gan_steps", "1", "--mimic_steps", "2"), faces, "cpu") for _ in range(3)
     )
     for i in range(3):
         whole(i)
@@ -193,14 +206,14 @@ def test_label_flips_are_found_and_the_boundary_holds():
     download."""
     training_part, test = data.digits()
     task = data.divide("digits", training_part, test, 0.5, 0)
-    step = train.Step(defaults(), task.trusted, "cpu")
-    for i in range(step.args.num_steps):
+    step = Step(critic_options(flags(), TASK, "full", 0, 0, ""), task.trusted, "cpu")
+    for i in range(step.options.num_steps):
         step(i)
     poison, rows = LabelFlip(), poisoned_rows(task.examined, 0.3, 0)
     scores = [
         in_batches(step.average.module, part).numpy() for part in (task.held, poison(task.examined, rows, 0))
     ]
-    found = finding.found(
+    found = finding.measure(
         np.isin(np.arange(len(task.examined)), rows),
         scores[1],
         finding.boundary(scores[0], "quantile", 0.05),
@@ -221,8 +234,8 @@ def test_label_flips_are_found_and_the_boundary_holds():
 )
 def test_every_term_of_the_critics_loss_has_an_effect(trusted, term):
     step, other = (
-        train.Step(options("--gan_steps", "0"), trusted, "cpu"),
-        train.Step(options("--gan_steps", "0", *term), trusted, "cpu"),
+        Step(options("--gan_steps", "0"), trusted, "cpu"),
+        Step(options("--gan_steps", "0", *term), trusted, "cpu"),
     )
     for i in range(2):
         step(i), other(i)
@@ -245,12 +258,8 @@ def test_variants_leave_out_what_they_say():
 
 
 def test_the_published_schedule():
-    p = ArgumentParser()
-    train.add_depois_flags(p)
-    args = p.parse_args(["--schedule", "published"])
-    args.dataset = "mnist"
-    train.resolve(args)
-    assert (args.gan_steps, args.mimic_steps, args.train_batch_size, args.critic_lr, args.synthetic) == (
+    long = flags("--schedule", "published", dataset="mnist")
+    assert (long.gan_steps, long.mimic_steps, long.train_batch_size, long.critic_lr, long.synthetic) == (
         2000,
         10000,
         32,
@@ -264,7 +273,7 @@ def test_the_dense_generator_draws_more_than_one_image_of_a_class(trusted):
     hardly do."""
     found = []
     for words in ((), ("--lambda_modes", "0")):
-        step = train.Step(options("--gan_steps", "120", "--train_batch_size", "32", *words), trusted, "cpu")
+        step = Step(options("--gan_steps", "120", "--train_batch_size", "32", *words), trusted, "cpu")
         for i in range(120):
             step(i)
         made = step.synthetic(500)
@@ -274,7 +283,7 @@ def test_the_dense_generator_draws_more_than_one_image_of_a_class(trusted):
 
 
 def test_synthetic_images_are_balanced_repeatable_and_as_many_as_asked(trusted):
-    step = train.Step(options("--synthetic", "2"), trusted, "cpu")
+    step = Step(options("--synthetic", "2"), trusted, "cpu")
     made, again = step.synthetic(), step.synthetic()
     assert (
         len(made) == 2 * len(trusted) and made.shape == trusted.shape and (made.pixels == again.pixels).all()
@@ -286,7 +295,7 @@ def test_synthetic_images_are_balanced_repeatable_and_as_many_as_asked(trusted):
 def test_the_critic_comes_to_tell_wrong_labels_from_right_ones(trusted):
     """Held-out digits under their own label score higher than under the next one."""
     training, test = data.digits()
-    step = train.Step(
+    step = Step(
         options("--gan_steps", "0", "--mimic_steps", "40", "--n_critic", "3", "--train_batch_size", "32"),
         trusted,
         "cpu",
@@ -300,7 +309,5 @@ def test_the_critic_comes_to_tell_wrong_labels_from_right_ones(trusted):
 
 
 def test_several_processes_are_refused(trusted, tmp_path):
-    args = flags()
-    args.dataset_name, args.result_dir = "digits", str(tmp_path)
     with pytest.raises(UserError, match="train in one process"):
-        train.finished(args, "full", 0, None, Context(0, 2, torch.device("cpu")), {})
+        train.obtain_critic(options(), tmp_path, trusted, Context(0, 2, torch.device("cpu")))
