@@ -31,6 +31,8 @@ class Parameter:
     name     of the keyword argument;  flag  --spelling
     type     text -> value, raises argparse.ArgumentTypeError
     default  what the flag stands for when it is left alone;  help  with its unit
+    lacking  what an error says of a thing that does not have it;  word  type of the value where a name gives
+             it (jpeg-75), if that is stricter
     """
 
     name: str
@@ -40,6 +42,8 @@ class Parameter:
     help: str
     metavar: str | None = None
     choices: tuple | None = None
+    lacking: str = "does not have it"
+    word: Callable[[str], Any] | None = None
 
     @property
     def dest(self) -> str:

@@ -1,6 +1,9 @@
 """Fakes of the disrupted and of the purified photos against the fakes of the photos themselves, for every
 photo and domain."""
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -10,6 +13,16 @@ from metrics.images import by_group, image_rows, pair_rows, summarise
 from models.translators import targets
 
 SIDES = ("disrupted", "purified", "clean_purified")
+Source = Callable[[list[str]], torch.Tensor]  # names -> (N, 3, H, W) in [-1, 1]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The fakes of a batch of photos in one domain: labels c (N, C), fake (N, 3, H, W), features or None."""
+
+    c: torch.Tensor
+    fake: torch.Tensor
+    features: torch.Tensor | None
 
 
 class Score:
@@ -19,10 +32,22 @@ class Score:
                         None
             standard    the ordinary translator where `translator` is an adversarially trained one, else None:
                         its distance to it is noted
-            sides       those of SIDES that are scored
+            sides       those of SIDES that are scored here
+            shared      a Score of the same translator and photos that scores other sides, for several:
+                        result() has its sides, and its distance to the ordinary translator, too
     """
 
-    def __init__(self, translator, attributes, extractor, seed, precision="fp32", standard=None, sides=SIDES):
+    def __init__(
+        self,
+        translator,
+        attributes,
+        extractor,
+        seed,
+        precision="fp32",
+        standard=None,
+        sides=SIDES,
+        shared: "Score | None" = None,
+    ):
         self.translator, self.attributes, self.seed, self.precision, self.standard = (
             translator,
             attributes,
@@ -30,18 +55,35 @@ class Score:
             precision,
             standard,
         )
-        self.extractor, self.sides = extractor, sides
+        self.extractor, self.sides, self.shared = extractor, sides, shared
         self.distances = {side: Distance(extractor, seed) for side in sides} if extractor else {}
+        self._summarised = None
         self.pairs, self.photos = [], []  # (side, domain or None, names, {key: (N,) array}) of each batch
 
     def fakes(self, x, c, translator=None):
         with torch.no_grad(), distributed.autocast(x.device, self.precision):
             return (translator or self.translator)(x, c).float()
 
-    def add(self, names, x, c_org, versions):
+    def references(self, x: torch.Tensor, c_org: torch.Tensor) -> list[Reference]:
+        """What the fakes of a batch are held against, in each domain.  x (N, 3, H, W), c_org (N, C) its
+        labels."""
+
+        def reference(c):
+            fake = self.fakes(x, c)
+            return Reference(c, fake, self.extractor(fake) if self.extractor else None)
+
+        return [reference(c) for c in targets(self.translator, c_org, self.attributes)]
+
+    def add(
+        self,
+        names: list[str],
+        x: torch.Tensor,
+        references: Sequence[Reference],
+        versions: dict[str, list[torch.Tensor]],
+    ) -> None:
         """Score one batch.
 
-        Args: x (N, 3, H, W) photos; c_org (N, C) their labels
+        Args: x (N, 3, H, W) photos;  references  of them
               versions  side -> list of (N, 3, H, W): one image for all domains, or one for each
         """
         for side in self.sides:
@@ -55,39 +97,56 @@ class Score:
                 for k in rows[0]
             }
             self.photos.append((side, None, names, _arrays(mean)))
-        for k, c in enumerate(targets(self.translator, c_org, self.attributes)):
-            reference = self.fakes(x, c)
-            features = self.extractor(reference) if self.extractor else None
+        for k, reference in enumerate(references):
             for side in self.sides:
                 version = versions[side][k if len(versions[side]) > 1 else 0]
-                fake = self.fakes(version, c)
-                self.pairs.append((side, self.attributes[k], names, _arrays(pair_rows(fake, reference, x))))
+                fake = self.fakes(version, reference.c)
+                rows = pair_rows(fake, reference.fake, x)
+                self.pairs.append((side, self.attributes[k], names, _arrays(rows)))
                 if self.extractor:
-                    self.distances[side].update_features(features, real=True)
+                    self.distances[side].update_features(reference.features, real=True)
                     self.distances[side].update(fake, real=False)
             if self.standard is not None:
-                gap = (reference - self.fakes(x, c, self.standard)).square().mean(dim=(1, 2, 3))
+                gap = reference.fake - self.fakes(x, reference.c, self.standard)
+                gap = gap.square().mean(dim=(1, 2, 3))
                 self.pairs.append(("standard", self.attributes[k], names, _arrays({"l2": gap})))
 
     def result(self, ctx):
         """(metrics, per_group, number of photos, number of pairs), the record's parts; call on every
         process."""
-        pairs, photos = ctx.gather(self.pairs), ctx.gather(self.photos)
         metrics, groups = {"input": {}}, {name: {} for name in self.attributes}
-        for side in self.sides:
-            rows, names, domains = _columns(pairs, side)
-            distance = (
-                self.distances[side].compute()
-                if self.extractor
-                else {"fid": None, "kid": None, "frechet": None}
-            )
-            metrics[side] = {**summarise(rows, names, self.seed), **distance}
-            for domain, found in by_group(rows, names, domains, self.seed).items():
-                groups[domain][side] = found
-            metrics["input"][side] = summarise(*_columns(photos, side)[:2], self.seed)
-        if self.standard is not None:
-            metrics["clean_fake_to_standard"] = summarise(*_columns(pairs, "standard")[:2], self.seed)
-        return metrics, {"domain": groups}, len(set(names)), len(names)
+        scores = [score for score in (self.shared, self) if score]
+        for own, domains, _, _ in (score._summary(ctx) for score in scores):
+            metrics["input"].update(own["input"])
+            metrics.update({k: v for k, v in own.items() if k != "input"})
+            for name, sides in domains.items():
+                groups[name].update(sides)
+        if "clean_fake_to_standard" in metrics:  # the last one, as records have it
+            metrics["clean_fake_to_standard"] = metrics.pop("clean_fake_to_standard")
+        return metrics, {"domain": groups}, *self._summary(ctx)[2:]
+
+    def _summary(self, ctx):
+        """(metrics, domain -> side -> metrics, photos, pairs) of what is scored here, worked out once."""
+        if self._summarised is None:
+            metrics, groups = {"input": {}}, {name: {} for name in self.attributes}
+            pairs, photos = ctx.gather(self.pairs), ctx.gather(self.photos)
+            for side in self.sides:
+                rows, names, domains = _columns(pairs, side)
+                metrics[side] = {**summarise(rows, names, self.seed), **self.distance(side)}
+                for domain, values in by_group(rows, names, domains, self.seed).items():
+                    groups[domain][side] = values
+                metrics["input"][side] = summarise(*_columns(photos, side)[:2], self.seed)
+            if self.standard is not None:
+                gaps = _columns(pairs, "standard")[:2]
+                metrics["clean_fake_to_standard"] = summarise(*gaps, self.seed)
+            self._summarised = metrics, groups, len(set(names)), len(names)
+        return self._summarised
+
+    def distance(self, side: str) -> dict:
+        """The distances between the two sets of fakes of a side; call on every process."""
+        if not self.extractor:
+            return {"fid": None, "kid": None, "frechet": None}
+        return self.distances[side].compute()
 
     def rows(self, ctx, side, of="pairs"):
         """({key: (N,) array}, (N,) names): the rows of one side's `pairs` or `photos`, of all processes; call
@@ -110,34 +169,51 @@ def _columns(batches, side):
     return rows, [names[i] for i in order], [domains[i] for i in order]
 
 
-def score_all(score, faces, attacked, purified, clean_purified, ctx, batch_size):
-    """Score every photo of `faces` (sharded); `attacked` and `purified` are lists over domains, or of one, of
-    names -> (N, 3, H, W)."""
-    score_versions(
-        score,
-        faces,
-        {"disrupted": attacked, "purified": purified, "clean_purified": [clean_purified]},
-        ctx,
-        batch_size,
-    )
+def score_all(
+    scores: Sequence[Score],
+    faces,
+    disrupted: Sequence[Source],
+    purified: Sequence[tuple[Sequence[Source], Source]],
+    ctx,
+    batch_size: int,
+) -> None:
+    """Score every photo of `faces` (sharded) for several defences against one disruption.
+
+    Args: scores     one a defence, with the sides purified and clean_purified; those of one translator share
+                     the Score of the disrupted side (Score.shared), which is filled here
+          disrupted  sources over domains, or one;  purified  of each score: such sources of the purified
+                     photos, and the source of the purified clean ones
+    """
+    shared = list({id(score.shared): score.shared for score in scores}.values())
+    for names, x, c_org in _batches(faces, ctx, batch_size, "score"):
+        versions = {"disrupted": _load(disrupted, names, ctx)}
+        references = {id(first): first.references(x, c_org) for first in shared}
+        for first in shared:
+            first.add(names, x, references[id(first)], versions)
+        for score, (sources, clean) in zip(scores, purified, strict=True):
+            own = {"purified": _load(sources, names, ctx), "clean_purified": _load([clean], names, ctx)}
+            score.add(names, x, references[id(score.shared)], own)
 
 
 def score_versions(score, faces, versions, ctx, batch_size, what="score"):
     """Score every photo of `faces` (sharded).  versions: side -> list of names -> (N, 3, H, W), one for all
     domains or one for each."""
+    for names, x, c_org in _batches(faces, ctx, batch_size, what):
+        loaded = {side: _load(sources, names, ctx) for side, sources in versions.items()}
+        score.add(names, x, score.references(x, c_org), loaded)
+
+
+def _batches(faces, ctx, batch_size, what) -> Iterator[tuple[list[str], torch.Tensor, torch.Tensor]]:
+    """(names, photos, labels) of this process's share, on its device."""
     index = {name: i for i, name in enumerate(faces.names)}
     mine = ctx.shard(faces.names)
     with progress.bar(len(mine), what, show=ctx.is_main) as bar:
         for start in range(0, len(mine), batch_size):
             names = mine[start : start + batch_size]
             rows = [index[n] for n in names]
-            score.add(
-                names,
-                faces.floats(rows).to(ctx.device),
-                faces.labels[rows].to(ctx.device),
-                {
-                    side: [load(names).to(ctx.device) for load in sources]
-                    for side, sources in versions.items()
-                },
-            )
+            yield names, faces.floats(rows).to(ctx.device), faces.labels[rows].to(ctx.device)
             bar.update(len(names))
+
+
+def _load(sources, names, ctx):
+    return [load(names).to(ctx.device) for load in sources]

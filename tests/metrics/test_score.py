@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.distributed import Context
-from metrics.score import Score
+from metrics.score import SIDES, Score, score_all
 from models.conditions import create_labels
 
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
@@ -17,7 +17,7 @@ def scored(generator, x, c, versions, batches=1, **more):
         score.add(
             [NAMES[i] for i in part],
             x[part],
-            c[part],
+            score.references(x[part], c[part]),
             {k: [v[part] for v in vs] for k, vs in versions.items()},
         )
     return score.result(Context(0, 1, torch.device("cpu")))
@@ -73,7 +73,7 @@ def test_one_side_may_be_scored_alone_and_its_rows_are_kept(tiny_generator, face
         Score(tiny_generator, ATTRIBUTES, None, 0, sides=("disrupted",)),
         Context(0, 1, torch.device("cpu")),
     )
-    score.add(NAMES, x, c, {"disrupted": [y]})
+    score.add(NAMES, x, score.references(x, c), {"disrupted": [y]})
     rows, names = score.rows(ctx, "disrupted")
     assert names == sorted(NAMES * 5) and rows["l2"].mean() == pytest.approx(metrics["disrupted"]["l2"])
     assert score.rows(ctx, "disrupted", of="photos")[1] == NAMES
@@ -92,3 +92,48 @@ def test_the_distance_to_the_standard_translator_is_noted(tiny_generator, faces)
     ).mean()
     assert metrics["clean_fake_to_standard"]["l2"] == pytest.approx(float(expected), rel=1e-5)
     assert "clean_fake_to_standard" not in scored(tiny_generator, x, c, versions)[0]
+
+
+class Photos:
+    """Four photos as score_all wants them."""
+
+    def __init__(self, x, c):
+        self.names, self.x, self.labels = NAMES, x, c
+
+    def floats(self, rows):
+        return self.x[rows]
+
+
+def test_defences_share_the_disrupted_side_and_have_the_numbers_that_each_has_alone(tiny_generator, faces):
+    x, c = faces(4)
+    y = (x + 0.1).clamp(-1, 1)
+    calls = []
+
+    def counted(x, c):
+        calls.append(len(x))
+        return tiny_generator(x, c)
+
+    def source(photos):
+        return lambda names: photos[[NAMES.index(n) for n in names]]
+
+    def other(x, c):
+        return tiny_generator(x, c) * 0.5
+
+    alone = [
+        scored(tiny_generator, x, c, {"disrupted": [y], **own}, 2, standard=other)
+        for own in (
+            {"purified": [x], "clean_purified": [x]},
+            {"purified": [y * 0.9], "clean_purified": [x * 0.9]},
+        )
+    ]
+    shared = Score(counted, ATTRIBUTES, None, 0, standard=other, sides=SIDES[:1])
+    scores = [Score(counted, ATTRIBUTES, None, 0, sides=SIDES[1:], shared=shared) for _ in range(2)]
+    sources = [([source(x)], source(x)), ([source(y * 0.9)], source(x * 0.9))]
+    ctx = Context(0, 1, torch.device("cpu"))
+    score_all(scores, Photos(x, c), [source(y)], sources, ctx, 2)
+    found = [score.result(ctx) for score in scores]
+    assert found == alone
+    assert [list(metrics) for metrics, *_ in found] == [list(metrics) for metrics, *_ in alone]
+    assert len(calls) == 2 * 5 * (
+        2 + 2 * 2
+    )  # batches, domains, photo and disrupted once, two sides a defence
