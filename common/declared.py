@@ -1,7 +1,7 @@
 """What an attack, a purifier or a detector declares of itself: its parameters and its look.
 
-Flags, the grammar of names, labels, colours and the order in tables are made from this, so that a new thing is a
-file and a line of its registry.
+Flags, the grammar of names, labels, colours and the order in tables are made from this, so that a new thing
+is a file and a line of its registry.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from typing import Any
 class Look:
     """How tables and plots show a thing: its place among its kind, and its colour (#rrggbb).
 
-    A variant that is not declared itself (jpeg-q75, ddpm-t10) has the look of the longest declared name that it
-    begins with.
+    A variant that is not declared itself (jpeg-q75, ddpm-t10) has the look of the longest declared name that
+    it begins with.
     """
 
     label: str
@@ -25,11 +25,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A value that a thing is made with: a keyword argument of its constructor, and a flag, which several things
-    may share.
+    """A value that a thing is made with: a keyword argument of its constructor, and a flag, which several
+    things may share.
 
-    name     of the keyword argument;  flag  --spelling;  type  text -> value, raises argparse.ArgumentTypeError
+    name     of the keyword argument;  flag  --spelling;  type  text -> value, raises
+             argparse.ArgumentTypeError
     default  what the flag stands for when it is left alone;  help  with its unit
+    lacking  what an error says of a thing that does not have it;  word  type of the value where a name gives
+             it (jpeg-75), if that is stricter
     """
 
     name: str
@@ -39,6 +42,8 @@ class Parameter:
     help: str
     metavar: str | None = None
     choices: tuple | None = None
+    lacking: str = "does not have it"
+    word: Callable[[str], Any] | None = None
 
     @property
     def dest(self) -> str:

@@ -1,95 +1,75 @@
-"""Purifiers: photo in, photo out. PURIFIERS names them, build makes one; a class is imported when it is
-used."""
+"""Purifiers: photo in, photo out. PURIFIERS names them, build makes one; a class is imported when it is used.
 
-from importlib import import_module
+A new one is a file with a subclass of purify.base.Purifier and a line here: its flags, the grammar of its
+name and its look follow from what the class declares.
+"""
 
-from common.cli import UserError
+from typing import TYPE_CHECKING
+
+from common import registry
+from common.errors import UserError
+
+if TYPE_CHECKING:
+    from purify.base import Purifier
 
 PURIFIERS = {
     "none": "purify.plain:Nothing",
     "jpeg": "purify.plain:Jpeg",
     "blur": "purify.plain:Blur",
-    "defensive-model-1": "purify.dae:DefensiveModel",
-    "defensive-model-2": "purify.dae:DefensiveModel",
-    "defensive-model-1-fixed": "purify.dae:DefensiveModel",
-    "defensive-model-2-fixed": "purify.dae:DefensiveModel",
+    "defensive-model-1": "purify.dae:DefensiveModel1",
+    "defensive-model-2": "purify.dae:DefensiveModel2",
+    "defensive-model-1-fixed": "purify.dae:DefensiveModel1Fixed",
+    "defensive-model-2-fixed": "purify.dae:DefensiveModel2Fixed",
     "ddpm": "purify.reverse_only:ReverseOnly",
     "diffpure": "purify.reverse_only:DiffPure",
     "one-step": "purify.one_step:OneStep",
     "one-step-plain": "purify.one_step:OneStepPlain",
 }
-STARTS = {"ddpm": 10, "diffpure": 300, "one-step-plain": "auto"}  # default t* of those that have one
-WEIGHTLESS = ("none", "jpeg", "blur")
-RESPACED = ("ddpm", "diffpure")
 
 
-def needs_weights(name):
-    return name not in WEIGHTLESS
+def declared() -> "dict[str, type[Purifier]]":
+    """Name -> class of every purifier, with what it declares of itself."""
+    return {name: registry.load(place) for name, place in PURIFIERS.items()}
 
 
-def trained_by(name):
-    """The command that trains a purifier (or the translator of a defence), None where nothing is trained."""
-    if name in ("ddpm", "diffpure", "one-step-plain", "both"):
-        return "python train_defense.py --defense_model_type ddpm"
-    if name == "one-step":
-        return "python train_defense.py --defense_model_type one-step --gan_weights FILE"
-    if name.startswith("defensive-model-"):
-        return f"python train_defense.py --defense_model_type {name}"
-    if name in ("adv-train", "adv-train-blur"):
-        return "python -m models.stargan.train --adversarial both --init_from FILE"
-    return None
+def takers(parameter: str) -> list[str]:
+    """The names of the purifiers that have a parameter."""
+    return [name for name, cls in declared().items() if parameter in {p.name for p in cls.parameters}]
 
 
 def build(
-    name, weights=None, device="cpu", precision="fp32", quality=75, sigma=1.5, start=None, respacing=""
-):
+    name: str,
+    weights: str | None = None,
+    device: object = "cpu",
+    precision: str = "fp32",
+    **parameters: object,
+) -> "Purifier":
     """Make a purifier.
 
-    Args:   weights    its weight file;  precision  fp32 or bf16 (autocast of the network)
-            quality    of jpeg, 1 to 100;  sigma  of blur, pixels
-            start      t* of ddpm, diffpure and one-step-plain (an int; "auto" for ddpm and one-step-plain),
-                       None = its default
-            respacing  of ddpm and diffpure: fewer steps, guided-diffusion's notation
-    Raises: KeyError for an unknown name; UserError for weights that are missing, damaged or of another kind,
-            and for options that the purifier does not have
+    Args:   weights     its weight file;  precision  fp32 or bf16 (autocast of the network)
+            parameters  those that its class declares (quality, sigma, start, respacing, ...); None and ""
+                        stand for its default
+    Raises: UserError for an unknown name, for weights that are missing, damaged or of another kind, and for
+            parameters that the purifier does not have; TypeError for one that no purifier has
     """
-    module, cls = PURIFIERS[name].split(":")
-    if start is not None and name not in STARTS:
-        raise UserError(f"--ddpm_start_num {start}: {name} has no start; it is for {', '.join(STARTS)}")
-    if start == "auto" and name == "diffpure":
-        raise UserError(
-            "--ddpm_start_num auto: finds how much to take back, and diffpure adds noise first; give a"
-            " number, or use ddpm"
-        )
-    if respacing and name not in RESPACED:
-        raise UserError(f"--respacing {respacing}: {name} does not step; it is for {', '.join(RESPACED)}")
-    if name in WEIGHTLESS:
+    cls = registry.named("purifier", PURIFIERS, name)
+    given = {k: v for k, v in parameters.items() if v is not None and v != ""}
+    for key, value in given.items():
+        if key not in {p.name for p in cls.parameters}:
+            raise _refusal(name, key, value)
+    cls.check(given)
+    if cls.trained_as is None:
         if weights is not None:
             raise UserError(f"--defense_weights {weights}: {name} has no weights; drop the flag")
-        cls = getattr(import_module(module), cls)
-        return {"none": cls, "jpeg": lambda: cls(quality), "blur": lambda: cls(sigma)}[name]().to(device)
-    if weights is None:
-        raise UserError(
-            f"{name} needs weights: give --defense_weights FILE, or train them: {trained_by(name)}"
-        )
-    if module == "purify.dae":
-        return import_module(module).load(weights, name, device, precision)
-    denoiser = import_module("models.diffusion.build").load(weights, device, precision)
-    if (denoiser.kind == "one-step") != (name == "one-step"):
-        raise UserError(
-            f"{weights}: "
-            + (
-                "an ordinary diffusion network; one-step needs one fine-tuned for it "
-                f"({trained_by(name)}), one-step-plain, ddpm and diffpure take this one"
-                if name == "one-step"
-                else (
-                    f"fine-tuned for one evaluation, usable as --defense_model_type one-step only; {name}"
-                    " needs ordinary diffusion weights"
-                )
-            )
-        )
-    cls = getattr(import_module(module), cls)
-    if name == "one-step":
-        return cls(denoiser)
-    options = {"start": STARTS[name] if start is None else start}
-    return cls(denoiser, **options, **({"respacing": respacing} if respacing else {}))
+    elif weights is None:
+        raise UserError(f"{name} needs weights: give --defense_weights FILE, or train them: {cls.training()}")
+    return cls.make(weights, device, precision, **{**cls.defaults, **given})
+
+
+def _refusal(name, key, value):
+    found = [p for cls in declared().values() for p in cls.parameters if p.name == key]
+    if not found:
+        return TypeError(f"no purifier has the parameter {key}")
+    return UserError(
+        f"{found[0].flag} {value}: {name} {found[0].lacking}; it is for {', '.join(takers(key))}"
+    )

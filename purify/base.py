@@ -1,8 +1,11 @@
 """What every purifier is: image in, image out, differentiable, with its parameters and its cost on it."""
 
+from typing import Any, ClassVar, Self
+
 from torch import nn
 
-from common.cli import UserError
+from common.declared import Look, Parameter
+from common.errors import UserError
 
 
 class Purifier(nn.Module):
@@ -17,11 +20,26 @@ class Purifier(nn.Module):
                    any size is alike
     smallest       least H and W it can take
 
+    A new purifier is a file with a subclass and a line of purify.PURIFIERS. What it declares of itself, as
+    class attributes, makes its flags, its names (NAME-PARAM...) and its look:
+
+    parameters  what `make` takes beside the weights, in the order in which a name gives them;  defaults
+                {name: value} of those whose flag has none;  fewest  how many a name gives that gives any
+    look        label, colour and order in tables and plots
+    trained_as  the --defense_model_type of train_defense.py that makes its weights, None = it has none;
+    training_flags  what that command needs besides
+
     Randomness: rng is common.seeds.Streams, one stream per photo; a photo's result does not depend on its
                 neighbours in the batch.
     """
 
     name = "none"
+    look: ClassVar[Look] = Look("none", "#777777", 1000)
+    parameters: ClassVar[tuple[Parameter, ...]] = ()
+    defaults: ClassVar[dict[str, Any]] = {}
+    fewest: ClassVar[int] = 1
+    trained_as: ClassVar[str | None] = None
+    training_flags: ClassVar[str] = ""
     stochastic = False
     size_multiple = 1
     smallest = 1
@@ -34,6 +52,32 @@ class Purifier(nn.Module):
         self.params, self.folder_name = params or {}, folder_name or self.name
         self.share = 1.0  # of a photo that one input is: 1 / tiles while a photo is purified in tiles
         self.reset_count()
+
+    @classmethod
+    def make(cls, weights: str | None, device: object, precision: str, **parameters: Any) -> Self:
+        """The purifier on its device.
+
+        Args:   weights  its file, None for those without;  precision  fp32 or bf16;  parameters  those that
+                         were given, of `parameters`
+        Raises: UserError for weights that are damaged or of another kind
+        """
+        return cls(**parameters).to(device)
+
+    @classmethod
+    def check(cls, parameters: dict[str, Any]) -> None:
+        """Raises UserError for values that a flag allows and this purifier does not."""
+
+    @classmethod
+    def meant_by(cls, words: list[str]) -> list[str]:
+        """The parameters of a name as they are read, where an older way to write them is still understood."""
+        return words
+
+    @classmethod
+    def training(cls) -> str | None:
+        """The command that trains its weights, None without weights."""
+        if cls.trained_as is None:
+            return None
+        return f"python train_defense.py --defense_model_type {cls.trained_as}{cls.training_flags}"
 
     @property
     def nfe(self):

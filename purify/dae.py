@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from common import checkpoint, distributed, files
-from common.cli import UserError
+from common.declared import Look
+from common.errors import UserError
 from models.dae.network import NETWORKS, create
 from purify.base import Purifier
 
@@ -13,9 +14,8 @@ from purify.base import Purifier
 class DefensiveModel(Purifier):
     """defensive-model-1 or -2, as published or -fixed (models.dae.network says what differs)."""
 
-    def __init__(self, network, name, sha256=None, precision="fp32"):
-        self.name = name
-        super().__init__({}, name)
+    def __init__(self, network, sha256=None, precision="fp32"):
+        super().__init__({}, self.name)
         self.network, self.sha256, self.precision, self.size_multiple = (
             network,
             sha256,
@@ -29,11 +29,37 @@ class DefensiveModel(Purifier):
             y = self.network(x)
         return y.to(x.dtype).clamp(-1, 1)
 
+    @classmethod
+    def make(cls, weights, device, precision):
+        """Frozen, from weights.safetensors or last.pt.  Raises UserError for a damaged file or another
+        network."""
+        network = load(Path(weights), cls.name).eval().requires_grad_(False)
+        return cls(network.to(device), files.sha256(weights), precision)
 
-def load(path, name, device="cpu", precision="fp32"):
-    """A frozen DefensiveModel from weights.safetensors or last.pt.  Raises UserError for a damaged file or
-    another network."""
-    path = Path(path)
+
+class DefensiveModel1(DefensiveModel):
+    name = trained_as = "defensive-model-1"
+    look = Look("defensive-model-1", "#d62f5f", 3)
+
+
+class DefensiveModel2(DefensiveModel):
+    name = trained_as = "defensive-model-2"
+    look = Look("defensive-model-2", "#d62f5f", 4)
+
+
+class DefensiveModel1Fixed(DefensiveModel):
+    name = trained_as = "defensive-model-1-fixed"
+    look = Look("defensive-model-1-fixed", "#d62f5f", 3)
+
+
+class DefensiveModel2Fixed(DefensiveModel):
+    name = trained_as = "defensive-model-2-fixed"
+    look = Look("defensive-model-2-fixed", "#d62f5f", 4)
+
+
+def load(path, name):
+    """The network `name` of models.dae.network from weights.safetensors or last.pt.  Raises UserError for a
+    damaged file or another network."""
     if path.name == "last.pt":
         saved = checkpoint.load_state(path)
         state = saved["parts"].get("average") or saved["parts"].get("network") or {}
@@ -55,6 +81,4 @@ def load(path, name, device="cpu", precision="fp32"):
             + (f"; give --defense_model_type {fits[0]}" if fits and found != name else "")
         )
     network.load_state_dict(state, assign=True)
-    return DefensiveModel(
-        network.eval().requires_grad_(False).to(device), name, files.sha256(path), precision
-    )
+    return network

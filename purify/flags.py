@@ -1,16 +1,26 @@
-"""The purifier's flags, one spelling for every script that purifies photos."""
+"""The purifier's flags, one spelling for every script that purifies photos: made from what purifiers
+declare."""
 
 import argparse
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from common import cli
-from purify import PURIFIERS, RESPACED, STARTS, build
-from purify.defences import DEFENCES
+from common.declared import Parameter, add_flags
+from common.errors import UserError
+from purify import PURIFIERS, build, declared, takers
+from purify.base import Purifier
+from purify.defences import DEFENCES, note, parse, purifier_class
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PurifierOptions:
-    """The values of add_purifier_flags."""
+    """The values of add_purifier_flags, resolved: a bare name, and the parameters that the name or its flags
+    gave."""
 
     defense_model_type: str
     defense_weights: str | None
@@ -20,85 +30,147 @@ class PurifierOptions:
     blur_sigma: float
 
 
-def start_number(text):
-    """t*: a whole number above 0, or `auto`."""
-    if text == "auto":
+def flag_parameters() -> list[Parameter]:
+    """The parameters of all purifiers, one a flag."""
+    found: dict[str, Parameter] = {}
+    for cls in declared().values():
+        for p in cls.parameters:
+            found.setdefault(p.flag, p)
+    return list(found.values())
+
+
+def add_purifier_flags(
+    parser: argparse.ArgumentParser,
+    choices: Iterable[str] | None = None,
+    default: str | None = None,
+    several: bool = False,
+) -> argparse._ArgumentGroup:
+    """Add the group "purifier".  A flag of a parameter that is not given is not in the parsed flags:
+    resolve_defence has all values.
+
+    Args: choices  the names that this script offers, PURIFIERS (None) or DEFENCES;  default  None = required
+          several  --defense_model_type takes several names, and --defense_weights a FILE or NAME=FILE for
+                   each
+    """
+    names = list(PURIFIERS if choices is None else choices)
+
+    def defence(text):
+        try:
+            parse(text, names)
+        except UserError as e:
+            raise argparse.ArgumentTypeError(str(e)) from None
         return text
-    try:
-        return cli.positive_int(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number above 0, or auto, found {text!r}"
-        ) from None
 
-
-def add_purifier_flags(parser, choices=tuple(PURIFIERS), default=None):
-    """Add the group "purifier".  choices: the names that this script offers (PURIFIERS or DEFENCES); default
-    None = required."""
     g = parser.add_argument_group("purifier")
     g.add_argument(
         "--defense_model_type",
-        choices=list(choices),
+        type=defence,
+        nargs="+" if several else None,
         default=default,
         required=default is None,
         metavar="NAME",
-        help=f"the defence: {', '.join(choices)}",
+        help=f"the defence: {', '.join(names)}; with its parameters as in jpeg-75, ddpm-20, diffpure-300-30"
+        + ("; several share one process" if several else ""),
     )
     g.add_argument(
         "--defense_weights",
-        metavar="FILE",
+        nargs="+" if several else None,
+        metavar="[NAME=]FILE" if several else "FILE",
         default=None,
         help=(
             "its weights: ours (safetensors or last.pt), guided-diffusion's or minDiffusion's; none, jpeg and"
             " blur have none"
         ),
     )
-    g.add_argument(
-        "--ddpm_start_num",
-        type=start_number,
-        default=None,
-        metavar="T|auto",
-        help=(
-            "noising steps t* that are taken back; auto = from each photo's own noise level (ddpm,"
-            f" one-step-plain) (default: {', '.join(f'{k} {v}' for k, v in STARTS.items())})"
-        ),
+    add_flags(
+        g, [dataclasses.replace(p, default=argparse.SUPPRESS, help=_help(p)) for p in flag_parameters()]
     )
-    g.add_argument(
-        "--respacing",
-        default="",
-        metavar="N|ddimN|N,N,..",
-        help=(
-            f"{' and '.join(RESPACED)}: keep fewer of the 1000 steps, guided-diffusion's notation (default:"
-            " all)"
-        ),
-    )
-    g.add_argument("--jpeg_quality", type=cli.jpeg_quality, default=75, help="of jpeg, 1 to 100")
-    g.add_argument("--blur_sigma", type=cli.positive_float, default=1.5, help="of blur, pixels (kernel 11)")
     return g
 
 
-def purifier_from_flags(args, weights=None, name=None, device="cpu"):
-    """A purifier that the flags describe.
+def _help(p):
+    names = takers(p.name)
+    defaults = ", ".join(f"{n} {c.defaults[p.name]}" for n, c in declared().items() if p.name in c.defaults)
+    text = p.help.replace("TAKERS", " and ".join(names)).replace("DEFAULTS", defaults)
+    return text if "default" in text else f"{text} (default: {p.default})"
+
+
+def resolve_defence(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The values of PurifierOptions that the flags of one defence stand for: a bare name, its parameters from
+    the name (jpeg-75) or from its flags.
+
+    Returns: the fields of PurifierOptions, and those of flags that are not among them, where the purifier
+             takes them
+    Raises:  UserError for a parameter that the name and its flag both give
+    """
+    return _resolve(parsed.defense_model_type, parsed.defense_weights, given_flags(parsed))
+
+
+def given_flags(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Destination -> value of the purifiers' flags that were given."""
+    return {p.dest: getattr(parsed, p.dest) for p in flag_parameters() if hasattr(parsed, p.dest)}
+
+
+def _resolve(text, weights, given):
+    spec = parse(text)
+    if said := note(text):
+        print(said)
+    cls = purifier_class(spec.name)
+    own = {p.dest for p in cls.parameters}
+    fields = {f.name for f in dataclasses.fields(PurifierOptions)}
+    values = {p.dest: p.default for p in flag_parameters() if p.dest in fields | own}
+    values.update({k: v for k, v in given.items() if k in values})
+    named = dict(spec.params)
+    for p in cls.parameters:
+        if p.name in named:
+            if p.dest in given:
+                raise UserError(
+                    f"{text}: the name and {p.flag} {given[p.dest]} both give the {p.name}; drop one of them"
+                )
+            values[p.dest] = named[p.name]
+    return {"defense_model_type": spec.name, "defense_weights": weights, **values}
+
+
+def options_of(kind: type[T], parsed: argparse.Namespace, defence: dict[str, Any], **changed: object) -> T:
+    """cli.resolve for a command with a purifier: `defence` of resolve_defence in place of the purifier's
+    flags.
+
+    A parameter that PurifierOptions does not know (of a purifier registered later) is a field more.
+    """
+    mine = {p.dest for p in flag_parameters()}
+    rest = argparse.Namespace(**{k: v for k, v in vars(parsed).items() if k not in mine})
+    new = [k for k in defence if k not in {f.name for f in dataclasses.fields(kind)}]
+    if new:
+        kind = dataclasses.make_dataclass(
+            kind.__name__, [(k, object) for k in new], bases=(kind,), frozen=True, kw_only=True
+        )
+    return cli.resolve(kind, rest, **defence, **changed)
+
+
+def purifier_from_flags(
+    options: PurifierOptions, weights: str | None = None, name: str | None = None, device: object = "cpu"
+) -> Purifier:
+    """A purifier that the options describe.
 
     Args:   weights  its weight file;  name  of PURIFIERS. Without a name: the purifier of
-                     args.defense_model_type, and args.defense_weights where weights is None
-    Raises: UserError as purify.build does. --ddpm_start_num and --respacing belong to the script's own
-            purifier if it takes them, else to the one of --attack_through.
+                     options.defense_model_type, and options.defense_weights where weights is None
+    Raises: UserError as purify.build does. A flag that stands for nothing until it is given (--ddpm_start_num
+            and --respacing) belongs to the script's own purifier if it takes it, else to the one of
+            --attack_through.
     """
-    own, through = DEFENCES[args.defense_model_type].purifier, getattr(args, "attack_through", None)
+    spec = parse(options.defense_model_type)
+    own, through = DEFENCES[spec.name].purifier, getattr(options, "attack_through", None)
     if name is None:
-        name, weights = own, weights or args.defense_weights
-
-    def meant(takers):
-        return name == (through if through in takers and own not in takers else own)
-
-    return build(
-        name,
-        weights,
-        device,
-        getattr(args, "precision", "fp32"),
-        args.jpeg_quality,
-        args.blur_sigma,
-        args.ddpm_start_num if meant(STARTS) else None,
-        args.respacing if meant(RESPACED) else "",
-    )
+        name, weights = own, weights or options.defense_weights
+    named = dict(spec.params) if name == own else {}
+    values = {}
+    for p in flag_parameters():
+        value = named.get(p.name, getattr(options, p.dest, p.default))
+        takes = takers(p.name)
+        if p.default in (None, ""):
+            owner = through if through in takes and own not in takes else own
+            if name == owner:
+                values[p.name] = value
+        elif name in takes:
+            values[p.name] = value
+    return build(name, weights, device, getattr(options, "precision", "fp32"), **values)

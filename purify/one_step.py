@@ -1,10 +1,12 @@
 """Purifiers of one network evaluation."""
 
-from purify.base import Purifier
+from common.declared import Look
+from common.errors import UserError
+from purify.denoising import START, Denoising
 from purify.level import STEP, Level
 
 
-class OneStep(Purifier):
+class OneStep(Denoising):
     """The posterior mean of the clean photo from a network fine-tuned on disruptions of every strength.
 
     The network is always told t = 10: it learned to find the strength by itself, so neither the attack nor
@@ -12,22 +14,27 @@ class OneStep(Purifier):
     """
 
     name = "one-step"
+    look = Look("one-step", "#14843c", 8)
+    trained_as = "one-step"
+    training_flags = " --gan_weights FILE"
 
     def __init__(self, denoiser):
-        super().__init__({"start": STEP + 1}, self.name)
-        self.denoiser = denoiser
-        self.sha256, self.size_multiple, self.tile = (
-            denoiser.sha256,
-            denoiser.size_multiple,
-            denoiser.image_size,
-        )
+        super().__init__(denoiser, {"start": STEP + 1}, self.name)
+
+    @classmethod
+    def check_kind(cls, kind, weights):
+        if kind != "one-step":
+            raise UserError(
+                f"{weights}: an ordinary diffusion network; one-step needs one fine-tuned for it"
+                f" ({cls.training()}), one-step-plain, ddpm and diffpure take this one"
+            )
 
     def purify(self, x, rng):
         self.count(len(x), len(x))
         return self.denoiser.x0(x, STEP)
 
 
-class OneStepPlain(Purifier):
+class OneStepPlain(Denoising):
     """One evaluation of the ordinary diffusion network, not fine-tuned: what one-step is measured against.
 
     Args:  start  t*: the posterior mean at that step, (x - sqrt(1 - abar) e) / sqrt(abar);
@@ -36,17 +43,16 @@ class OneStepPlain(Purifier):
     """
 
     name = "one-step-plain"
+    look = Look("one-step-plain", "#9aa51c", 7)
+    parameters = (START,)
+    defaults = {"start": "auto"}
 
     def __init__(self, denoiser, start="auto"):
         if start != "auto":
             denoiser.check_start(start)
-        super().__init__({"start": start}, f"{self.name}-" + ("auto" if start == "auto" else f"t{start}"))
-        self.denoiser, self.start = denoiser, start
-        self.sha256, self.size_multiple, self.tile = (
-            denoiser.sha256,
-            denoiser.size_multiple,
-            denoiser.image_size,
-        )
+        short = "auto" if start == "auto" else f"t{start}"
+        super().__init__(denoiser, {"start": start}, f"{self.name}-{short}")
+        self.start = start
         self.level = Level(denoiser) if start == "auto" else None
 
     def purify(self, x, rng):

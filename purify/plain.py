@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common import images
+from common import cli, images
 from common.blur import gaussian_blur
+from common.declared import Look, Parameter
 from purify.base import Purifier
 
 KERNEL = 11  # pixels; as in Ruiz et al. 2020
@@ -17,6 +18,7 @@ class Nothing(Purifier):
     """The photo as it is."""
 
     name = "none"
+    look = Look("none", "#333333", 0)
 
     def purify(self, x, rng):
         self.count(len(x), 0)
@@ -30,6 +32,8 @@ class Jpeg(Purifier):
     """
 
     name = "jpeg"
+    look = Look("jpeg", "#e8850c", 1)
+    parameters = (Parameter("quality", "--jpeg_quality", cli.jpeg_quality, 75, "of jpeg, 1 to 100"),)
 
     def __init__(self, quality=75):
         super().__init__({"quality": quality}, f"jpeg-q{quality}")
@@ -55,6 +59,8 @@ class Blur(Purifier):
     """Gaussian blur of standard deviation sigma pixels (Ruiz et al. 2020: sigma 1.5, kernel 11)."""
 
     name = "blur"
+    look = Look("blur", "#8c5a2b", 2)
+    parameters = (Parameter("sigma", "--blur_sigma", cli.positive_float, 1.5, "of blur, pixels (kernel 11)"),)
     smallest = KERNEL // 2 + 1
 
     def __init__(self, sigma=1.5):

@@ -1,14 +1,38 @@
 """Reverse-only diffusion (ddpm): treat the photo as state t* of the chain and only denoise it. DiffPure adds
 the noise first."""
 
+import argparse
+import re
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from purify.base import Purifier
+from common.declared import Look, Parameter
+from common.errors import UserError
+from purify.denoising import START, Denoising
 from purify.level import Level, start_of
 
 
-class ReverseOnly(Purifier):
+def respacing_word(text: str) -> str:
+    """A respacing as a name has it: N, ddimN or N,N,.. ."""
+    if not re.fullmatch(r"(ddim)?[1-9]\d*|[1-9]\d*(,[1-9]\d*)+", text):
+        raise argparse.ArgumentTypeError(f"expected N, ddimN or N,N,.., found {text!r}")
+    return text
+
+
+RESPACING = Parameter(
+    "respacing",
+    "--respacing",
+    str,
+    "",
+    "TAKERS: keep fewer of the 1000 steps, guided-diffusion's notation (default: all)",
+    metavar="N|ddimN|N,N,..",
+    lacking="does not step",
+    word=respacing_word,
+)
+
+
+class ReverseOnly(Denoising):
     """t* ancestral steps down from the photo itself; no noise is added first and nothing is scaled.
 
     Args:   denoiser   models.diffusion.denoiser.Denoiser
@@ -20,6 +44,9 @@ class ReverseOnly(Purifier):
     """
 
     name = "ddpm"
+    look = Look("ddpm", "#1f6fc4", 5)
+    parameters = (START, RESPACING)
+    defaults = {"start": 10}
     stochastic = True
 
     def __init__(self, denoiser, start=10, respacing=""):
@@ -28,6 +55,7 @@ class ReverseOnly(Purifier):
         chain = denoiser.respaced(respacing) if respacing else denoiser
         short = "auto" if start == "auto" else f"t{start}"
         super().__init__(
+            denoiser,
             {
                 "start": start,
                 **({"respacing": respacing} if respacing else {}),
@@ -35,12 +63,7 @@ class ReverseOnly(Purifier):
             },
             f"{self.name}-{short}" + (f"-r{respacing}" if respacing else ""),
         )
-        self.denoiser, self.chain, self.start = denoiser, chain, start
-        self.sha256, self.size_multiple, self.tile = (
-            denoiser.sha256,
-            denoiser.size_multiple,
-            denoiser.image_size,
-        )
+        self.chain, self.start = chain, start
         self.level = Level(denoiser) if start == "auto" else None
         if start != "auto":
             chain.index_of(start)  # refuses a respacing that keeps nothing below t*
@@ -88,6 +111,24 @@ class DiffPure(ReverseOnly):
     noise, then denoise."""
 
     name = "diffpure"
+    look = Look("diffpure", "#8451c9", 6)
+    defaults = {"start": 300}
+    fewest = 2
+
+    @classmethod
+    def check(cls, parameters):
+        if parameters.get("start") == "auto":
+            raise UserError(
+                "--ddpm_start_num auto: finds how much to take back, and diffpure adds noise first; give a"
+                " number, or use ddpm"
+            )
+
+    @classmethod
+    def meant_by(cls, words):
+        # diffpure-30 once stood for 30 of the 1,000 steps, from the default start
+        start = cls.defaults["start"]
+        old = len(words) == 1 and re.fullmatch(r"[1-9]\d*", words[0]) and int(words[0]) < start
+        return [str(start), *words] if old else words
 
     def begin(self, x, counts, rng):
         return self.chain.q_sample(x, counts[0] - 1, rng.normal(x))

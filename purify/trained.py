@@ -7,8 +7,7 @@ from common import checkpoint, runs
 from common.cli import UserError
 from models.flags import translator_from_flags
 from models.translators import TRAINED_BY, check_size, load_translator
-from purify import trained_by
-from purify.defences import DEFENCES
+from purify.defences import DEFENCES, trained_by
 from purify.flags import purifier_from_flags
 
 TRAINED_AS = {

@@ -7,8 +7,8 @@ from tiny import weights_file
 from common import checkpoint, seeds
 from common.cli import ArgumentParser, UserError
 from models.dae.network import NETWORKS, create
-from purify import PURIFIERS, WEIGHTLESS, build, trained_by
-from purify.defences import DEFENCES
+from purify import PURIFIERS, build
+from purify.defences import DEFENCES, trained_by
 from purify.flags import add_purifier_flags, purifier_from_flags
 
 
@@ -26,13 +26,13 @@ def weights(tmp_path):
             checkpoint.save_weights(
                 files[name], create(name).state_dict(), {"kind": "dae", "name": name, "options": {}}
             )
-    return lambda name: None if name in WEIGHTLESS else files.get(name, files["ddpm"])
+    return lambda name: None if name in ("none", "jpeg", "blur") else files.get(name, files["ddpm"])
 
 
 @pytest.mark.parametrize("name", PURIFIERS)
 def test_every_purifier_keeps_shape_and_range_and_passes_a_gradient(name, weights, faces):
     purifier = build(name, weights(name), start=3 if name in ("ddpm", "diffpure") else None)
-    assert purifier.name == name and (purifier.sha256 is None) == (name in WEIGHTLESS)
+    assert purifier.name == name and (purifier.sha256 is None) == (name in ("none", "jpeg", "blur"))
     assert name == "none" or purifier.folder_name.startswith(name)
     x = faces(2, 16)[0].requires_grad_(True)
     y = purifier(x, seeds.named(0, ["a", "b"]))
@@ -92,7 +92,7 @@ def test_mistakes_get_one_line(weights):
 
 def test_every_defence_names_a_purifier_and_how_it_is_trained():
     assert set(PURIFIERS) < set(DEFENCES) and {d.purifier for d in DEFENCES.values()} == set(PURIFIERS)
-    assert [name for name in DEFENCES if trained_by(name) is None] == list(WEIGHTLESS)
+    assert [name for name in DEFENCES if trained_by(name) is None] == ["none", "jpeg", "blur"]
     assert (DEFENCES["both"].purifier, DEFENCES["both"].translator) == ("ddpm", "adversarial")
 
 
