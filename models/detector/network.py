@@ -12,6 +12,7 @@ from common import checkpoint, files
 from common.cli import UserError
 
 CLASSES = ("real", "fake")  # 0, 1: in every file and figure
+THRESHOLD = 0.5  # p from here on means fake
 # of photos in [0, 1], what torchvision's weights expect
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # pixels: smaller photos are enlarged for torchvision's networks, as in the tutorial
