@@ -248,7 +248,7 @@ def _usable(kind, path, state, meta, name=""):
 
             read_inception(path)
         elif kind == "imagenet":
-            from models.detector.network import recognise
+            from models.detector.imagenet import recognise
 
             return {"used_as": USES[kind], "network": recognise(state, path)}
         elif kind == "stargan-discriminator":
