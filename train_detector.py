@@ -41,6 +41,7 @@ from evaluation.detector_output import make_record, save_pictures, write_scores
 from faces.celeba import held_out
 from faces.flags import add_data_flags, dataset_name, open_faces
 from metrics import detection
+from models.detector import imagenet
 from models.detector import network as networks
 from models.detector.samples import FAKE, REAL, kept_filter, read_kept, sample_id
 from models.detector.train import both_ways, features_of, score, steps_per_epoch, train
@@ -76,7 +77,7 @@ def parse_args(argv=None):
             " purified: drop, then purify"
         ),
     )
-    g.add_argument("--detector", choices=networks.NAMES, default="mobilenet_v2", help="the network")
+    g.add_argument("--detector", choices=list(networks.DETECTORS), default="mobilenet_v2", help="the network")
     g.add_argument(
         "--weights",
         default=None,
@@ -205,7 +206,7 @@ def resolve(p, args):
         p.error("--resume RUN continues one training: name its seed with --seeds, or give --resume alone")
     args.dataset = dataset_name(args)
     args.gan_weights = args.gan_weights or default_translator(args)
-    weights = networks.find_imagenet_weights(args.detector, args.weights, download=not args.dry_run)
+    weights = imagenet.find_imagenet_weights(args.detector, args.weights, download=not args.dry_run)
     args.weights = str(weights) if weights else None
     if args.base is None:
         args.base = "frozen" if weights else "scratch"
@@ -341,7 +342,7 @@ def new_detector(args, seed, device):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "detector"))
         detector = networks.Detector(args.detector, args.image_size, args.base)
-    return (networks.load_imagenet(detector, args.weights) if args.weights else detector).to(device)
+    return (imagenet.load_imagenet(detector, args.weights) if args.weights else detector).to(device)
 
 
 def frozen_features(args, sets, tests, device):

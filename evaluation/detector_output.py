@@ -7,14 +7,15 @@ import time
 from pathlib import Path
 
 from attacks.flags import attack_config
-from common import distributed, files, runs
+from common import distributed, figures, files, runs
 from evaluation import detector_pictures
 from metrics import detection
+from models.detector import pictures
 from models.detector.network import CLASSES
 from models.detector.train import history
 from models.flags import gan_name
 from purify.trained import trained_noise
-from report import figures, record
+from report import record
 
 # of the bootstrap: for the clean test set; for each domain and the other test sets
 RESAMPLES, FEWER = 1000, 200
@@ -39,19 +40,19 @@ def save_pictures(run, tests, found):
     clean = tests["clean"]
     # a photo and its fake
     chosen = [i + k for i in range(0, len(clean) - 1, max(2, len(clean) // 16 * 2)) for k in range(2)][:16]
-    pictures = {
+    shown = {
         "curves": detector_pictures.training_curves(history(run)),
         "roc": detector_pictures.roc_curves(
             {name: (s.labels.numpy(), found[name]) for name, s in tests.items()}
         ),
-        "predictions": detector_pictures.prediction_grid(
+        "predictions": pictures.prediction_grid(
             clean.floats(chosen),
             [clean.names[i] for i in chosen],
             clean.labels[chosen].tolist(),
             found["clean"][chosen],
         ),
     }
-    for name, figure in pictures.items():
+    for name, figure in shown.items():
         files.write_atomic(run.folder / f"{name}.png", figures.png(figure))
 
 

@@ -1,35 +1,28 @@
-"""Pictures of a detector: how its training went, its ROC on several test sets, and what it says about single
-photos.
+"""Pictures of a detector: how its training went, and its ROC on several test sets.
 
-Every function returns a matplotlib Figure, or None where there is nothing to draw; report.figures.png makes a
-file of it.
+Every function returns a matplotlib Figure, or None where there is nothing to draw; common.figures.png makes a
+file of it. What it says about single photos is drawn by models.detector.pictures.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
-from matplotlib.font_manager import FontProperties
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
-from common import images as image_forms
-from metrics.detection import THRESHOLD, equal_error_rate, roc
-from report.figures import light_grid, new_figure
+from common.figures import light_grid, new_figure
+from metrics.detection import equal_error_rate, roc
 
 BLUE, ORANGE, GREY = "#1f6fc4", "#e8850c", "#777777"
-# bluish green and vermilion, of unlike lightness: told apart by colour-blind eyes
-RIGHT, WRONG, UNKNOWN = "#00734d", "#c2330a", "#222222"
 SET_COLORS = {"clean": "#333333", "disrupted": "#d62f5f", "purified": BLUE}
 OTHER_COLORS = (ORANGE, "#14843c", "#8451c9", "#8c5a2b")
 LINES = ("-", "--", ":", "-.")
 MOST_RATES = 4  # changes of the learning rate that are marked one by one
-CELL = 2.1  # inches from photo to photo
-FONT = FontProperties(size=8)
-# points (1/72 inch) that a name may take above a photo; letters of the thinnest that fits
-NAME_ROOM, MOST_LETTERS = 134, 40
 
 
-def training_curves(history):
+def training_curves(history: Sequence[dict] | Mapping[int, Sequence[dict]]) -> Figure | None:
     """Loss and accuracy of training (blue) and validation (orange) by epoch, a line style per seed; changes
     of the learning rate in grey.
 
@@ -107,7 +100,7 @@ def _training_legend(figure, runs, changes):
     figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
 
 
-def roc_curves(sets):
+def roc_curves(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure | None:
     """ROC of one detector on several test sets, AUC and EER in the legend.
 
     Args:    sets  {label, "clean" for example: (labels (N,) fake = 1, p (N,) probability of fake)}
@@ -144,76 +137,3 @@ def roc_curves(sets):
     axes.legend(loc="lower right", fontsize=9, edgecolor="none")
     light_grid(axes)
     return figure
-
-
-def shorten(name, room=NAME_ROOM):
-    """A file name that takes at most `room` points at the size of a cell's title: of a longer one an ellipsis
-    replaces the middle."""
-    text, letters = name, min(len(name), MOST_LETTERS + 1)
-    while letters > 2 and (
-        len(text) > MOST_LETTERS or text_to_path.get_text_width_height_descent(text, FONT, False)[0] > room
-    ):
-        letters -= 1
-        text = name[: -(-letters // 2)] + "…" + name[-(letters // 2) :]
-    return text
-
-
-def verdict(name, label, p):
-    """(text, colour) above a photo in a grid.
-
-    Args:     name   file name, shortened where it is too long;  p  probability of fake, [0, 1]
-              label  the truth, fake = 1, real = 0; None where it is not known
-    Returns:  label given: name, tick or cross, the predicted class with *its* probability, the truth; RIGHT
-              or WRONG. label None: name and "fake" with the probability of fake; UNKNOWN.
-    """
-    if label is None:
-        return f"{shorten(name)}\nfake {p:.2f}", UNKNOWN
-    fake = p >= THRESHOLD
-    right = fake == bool(label)
-    predicted = f"fake {p:.2f}" if fake else f"real {1 - p:.2f}"
-    return (
-        (
-            f"{shorten(name)}\n{'✓' if right else '✗'} predicted {predicted}\ntruth:"
-            f" {'fake' if label else 'real'}"
-        ),
-        RIGHT if right else WRONG,
-    )
-
-
-def prediction_grid(images, names, labels, p, columns=4):
-    """Photos in the order given, each under its verdict.
-
-    Args:    images  (N, 3, H, W) float in [-1, 1];  names, labels, p  (N,) as for verdict, labels may be None
-                     for all or for some
-    Raises:  ValueError if the lengths differ, or images are none or outside [-1, 1]
-    """
-    labels = [None] * len(names) if labels is None else labels
-    lengths = [len(images), len(names), len(labels), len(p)]
-    if len(set(lengths)) > 1 or not lengths[0]:
-        raise ValueError(
-            f"expected equal, non-zero numbers of images, names, labels and probabilities, found {lengths}"
-        )
-    image_forms.check_range(images)
-    columns = min(columns, len(names))
-    lines = -(-len(names) // columns)
-    # inches of text above a photo
-    head = 0.48 if any(label is not None for label in labels) else 0.34
-    figure = new_figure(CELL * columns, (CELL * images.shape[-2] / images.shape[-1] + head) * lines)
-    cells = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in cells[len(names) :]:
-        axes.set_visible(False)
-    for axes, pixels, name, label, value in zip(
-        cells, image_forms.to_uint8(images), names, labels, p, strict=False
-    ):
-        text, color = verdict(name, None if label is None else int(label), float(value))
-        axes.imshow(pixels)
-        axes.set_title(text, fontproperties=FONT, color=color, parse_math=False)  # a name may hold $
-        axes.set(xticks=[], yticks=[])
-        for side in axes.spines.values():
-            side.set(color=color, linewidth=1.8)
-    return figure
-
-
-def score_grid(images, names, p, columns=4):
-    """prediction_grid of photos whose truth is not known."""
-    return prediction_grid(images, names, None, p, columns)

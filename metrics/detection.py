@@ -15,8 +15,8 @@ from torchmetrics.functional.classification import binary_calibration_error
 from common import seeds
 from common.cli import UserError
 from metrics.images import RESAMPLES
+from models.detector.network import THRESHOLD
 
-THRESHOLD = 0.5  # p from here on means fake
 ECE_BINS = 15  # Guo et al. 2017, arXiv:1706.04599
 MIN_PHOTOS = 10  # fewer make no bootstrap over photos
 FIGURES = ("accuracy", "auc", "ap", "eer", "ece")

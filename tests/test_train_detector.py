@@ -17,7 +17,7 @@ import torch
 import train_detector as script
 from common import images
 from common.cli import UserError
-from evaluation import detector_output
+from models.detector import pictures
 from models.detector.network import load_detector
 from models.detector.samples import join
 
@@ -108,8 +108,8 @@ def test_a_poison_rate_disrupts_that_share_and_a_higher_one_adds_to_it(stage):
         condition = "clean" if rate == "0" else f"disrupted --poison_rate {rate}"
         samples = join(opened(flags, f"--condition {condition}").training())
         pixels[rate] = {
-            (n, l): image.tobytes()
-            for n, l, image in zip(samples.names, samples.labels.tolist(), samples.pixels, strict=True)
+            (n, label): image.tobytes()
+            for n, label, image in zip(samples.names, samples.labels.tolist(), samples.pixels, strict=True)
         }
     changed = {
         rate: {key for key in pixels["0"] if pixels[rate][key] != pixels["0"][key]} for rate in ("0.25", "1")
@@ -213,9 +213,9 @@ def test_flags_that_cannot_be_trained_are_one_line(stage, more, message):
 def test_the_grid_shows_the_rows_that_the_scores_name(stage, monkeypatch):
     flags, results = stage
     shown = {}
-    whole = detector_output.detector_pictures.prediction_grid
+    whole = pictures.prediction_grid
     monkeypatch.setattr(
-        detector_output.detector_pictures,
+        pictures,
         "prediction_grid",
         lambda *a: shown.update(zip(("x", "names", "labels", "p"), a, strict=True)) or whole(*a),
     )

@@ -17,7 +17,7 @@ from attacks.universal import load_perturbation
 from common import checkpoint, cli, files, registry
 from common.cli import UserError
 from metrics.fid import INCEPTION_SHA
-from models.detector.network import recognise
+from models.detector.imagenet import recognise
 from models.diffusion import build, mindiffusion, official
 from models.translators import TRANSLATORS, load_translator
 from purify import dae

@@ -15,19 +15,35 @@ blurred or disrupted, can be scored with confidence and wrongly.
 
 import csv
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common import cli, files, folder, images, progress
-from common.cli import UserError
+from common import cli, figures, files, folder, images, progress
+from common.cli import RunOptions, UserError
 from common.distributed import resolve_device
-from models.detector.network import CLASSES, load_detector, probabilities
+from models.detector import pictures
+from models.detector.network import CLASSES, THRESHOLD, load_detector, probabilities
 
 SHOWN = 16  # images in each picture
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """What the flags say."""
+
+    input: str
+    output: str
+    detector_weights: str
+    celeba_crop_size: int
+    skip_damaged: bool
+    batch_size: int
+    limit: int | None
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m models.detector", description=__doc__)
     g = p.add_argument_group("what to score")
     g.add_argument(
@@ -50,36 +66,42 @@ def parse_args(argv=None):
         "--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them"
     )
     cli.add_run_flags(p, batch_size=64, limit=True, precision=False)
-    return p.parse_args(argv)
+    return cli.resolve(Options, p.parse_args(argv))
 
 
-def crop(path, args, side):
-    """uint8 (side, side, 3), prepared as in training."""
-    return np.asarray(images.center_crop_resize(images.read_rgb(path), args.celeba_crop_size, side))
+def crop(path: Path, crop_size: int, side: int) -> np.ndarray:
+    """uint8 (side, side, 3), prepared as in training; crop_size in pixels, 0 = its largest square."""
+    return np.asarray(images.center_crop_resize(images.read_rgb(path), crop_size, side))
 
 
-def save_pictures(output, paths, p, args, side):
-    from evaluation import detector_pictures
-    from report import figures
-
+def save_pictures(output: Path, paths: Sequence[Path], p: np.ndarray, crop_size: int, side: int) -> None:
+    """most_fake.png and most_real.png: the ends of the order of p, the probability of fake."""
     order = np.argsort(-p, kind="stable")
     for name, chosen in (("most_fake", order[:SHOWN]), ("most_real", order[::-1][:SHOWN])):
-        x = images.to_float(np.stack([crop(paths[i], args, side) for i in chosen]))
-        files.write_atomic(
-            output / f"{name}.png",
-            figures.png(detector_pictures.score_grid(x, [paths[i].name for i in chosen], p[chosen])),
-        )
+        x = images.to_float(np.stack([crop(paths[i], crop_size, side) for i in chosen]))
+        grid = pictures.score_grid(x, [paths[i].name for i in chosen], p[chosen])
+        files.write_atomic(output / f"{name}.png", figures.png(grid))
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    device = resolve_device(args.device)
-    sources = images.list_images(args.input)[: args.limit]
-    output = Path(args.output)
+def write_scores(path: Path, paths: Sequence[Path], p: np.ndarray) -> None:
+    """scores.csv: a line for each photo, `p` its probability of fake."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("name", "probability_fake", "verdict"))
+    for photo, v in zip(paths, p.tolist(), strict=True):
+        writer.writerow((photo.name, f"{v:.6f}", CLASSES[int(v >= THRESHOLD)]))
+    files.write_atomic(path, out.getvalue())
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    device = resolve_device(options.device)
+    sources = images.list_images(options.input)[: options.limit]
+    output = Path(options.output)
     folder.check_apart(output, sources)
     files.check_writable(output)
-    detector = load_detector(args.detector_weights, device)
-    paths, damaged = folder.inspect(sources, args.skip_damaged, args.num_workers)
+    detector = load_detector(options.detector_weights, device)
+    paths, damaged = folder.inspect(sources, options.skip_damaged, options.num_workers)
     paths = list(paths)
     if not paths:
         raise UserError(f"{sources[0].parent}: all {len(sources)} images are damaged; give other photos")
@@ -87,31 +109,21 @@ def main(argv=None):
         f"{len(paths)} photos, {detector.name} trained on {detector.meta.get('condition')} photos of"
         f" {detector.meta.get('trained_on')}, {detector.image_size} x {detector.image_size} pixels"
     )
-    if args.dry_run:
+    if options.dry_run:
         return
-    found = []
+    batches = []
     with progress.bar(len(paths), "score") as bar:
-        for start in range(0, len(paths), args.batch_size):
-            batch = paths[start : start + args.batch_size]
-            x = images.to_float(np.stack([crop(p, args, detector.image_size) for p in batch]))
-            found.append(probabilities(detector, [x], device).numpy())
+        for start in range(0, len(paths), options.batch_size):
+            batch = paths[start : start + options.batch_size]
+            pixels = [crop(path, options.celeba_crop_size, detector.image_size) for path in batch]
+            batches.append(probabilities(detector, [images.to_float(np.stack(pixels))], device).numpy())
             bar.update(len(batch))
-    p = np.concatenate(found)
+    p = np.concatenate(batches)
     output = files.make_folder(output)
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(
-        [
-            ("name", "probability_fake", "verdict"),
-            *(
-                (path.name, f"{v:.6f}", CLASSES[int(v >= 0.5)])
-                for path, v in zip(paths, p.tolist(), strict=True)
-            ),
-        ]
-    )
-    files.write_atomic(output / "scores.csv", out.getvalue())
-    save_pictures(output, paths, p, args, detector.image_size)
+    write_scores(output / "scores.csv", paths, p)
+    save_pictures(output, paths, p, options.celeba_crop_size, detector.image_size)
     print(
-        f"{int((p >= 0.5).sum())} of {len(p)} look fake (probability 0.5 or above); written:"
+        f"{int((p >= THRESHOLD).sum())} of {len(p)} look fake (probability 0.5 or above); written:"
         f" {output / 'scores.csv'}, most_fake.png, most_real.png"
     )
     for path in damaged:

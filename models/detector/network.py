@@ -1,6 +1,10 @@
 """Detectors of deepfakes: torchvision's networks under the tutorial's head, and Meso4 for small machines.
-Class 1 is fake."""
+Class 1 is fake.
 
+A detector is a class and a line of DETECTORS; what the class declares says how it is trained and shown.
+"""
+
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -8,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common import checkpoint, files
+from common import checkpoint, files, registry
 from common.cli import UserError
+from common.declared import Look
 
 CLASSES = ("real", "fake")  # 0, 1: in every file and figure
+THRESHOLD = 0.5  # p from here on means fake
 # of photos in [0, 1], what torchvision's weights expect
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # pixels: smaller photos are enlarged for torchvision's networks, as in the tutorial
@@ -22,11 +28,39 @@ TORCHVISION = {
     "resnet18": (512, "fc."),
     "efficientnet_b0": (1280, "classifier."),
 }
-NAMES = ("meso4", *TORCHVISION)
+DETECTORS = {
+    "meso4": "models.detector.network:Meso4",
+    "mobilenet_v2": "models.detector.network:MobileNetV2",
+    "resnet18": "models.detector.network:ResNet18",
+    "efficientnet_b0": "models.detector.network:EfficientNetB0",
+}
 BASES = ("frozen", "finetuned", "scratch")
 
 
-class Meso4(nn.Module):
+class Base(nn.Module):
+    """The network below a detector's head: made with the side of what it sees, pixels; (N, 3, side, side) in
+    [-1, 1] -> (N, num_features).
+
+    look      how tables and plots show the detector
+    imagenet  whether torchvision has ImageNet weights for its `network`
+    """
+
+    look: Look
+    imagenet = False
+    num_features: int
+
+    @staticmethod
+    def side_of(image_size: int) -> int:
+        """The side of what it sees of photos of that side, pixels."""
+        return image_size
+
+    @staticmethod
+    def head(num_features: int) -> nn.Module:
+        """(N, num_features) -> logits (N, 2)."""
+        return tutorial_head(num_features)
+
+
+class Meso4(Base):
     """Four convolutions with batch normalisation and pooling, 16 hidden units; 28 thousand parameters at 256
     pixels.
 
@@ -35,7 +69,9 @@ class Meso4(nn.Module):
             which is the same function.
     """
 
-    def __init__(self, size):
+    look = Look("meso4", "#8451c9", 0)
+
+    def __init__(self, size: int) -> None:
         super().__init__()
         layers = []
         for d_in, d_out, kernel, pool in ((3, 8, 3, 2), (8, 8, 5, 2), (8, 16, 5, 2), (16, 16, 5, 4)):
@@ -48,15 +84,25 @@ class Meso4(nn.Module):
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.num_features = 16 * (size // 32) ** 2
 
+    @staticmethod
+    def side_of(image_size: int) -> int:
+        return max(32, -(-image_size // 32) * 32)
+
+    @staticmethod
+    def head(num_features: int) -> nn.Module:
+        return meso_head(num_features)
+
     def forward(self, x):
         return self.body(x)
 
 
-class Trunk(nn.Module):
+class Trunk(Base):
     """A torchvision network without its classes, then global average pooling: (N, 3, S, S) normalised for
     ImageNet -> (N, num_features)."""
 
-    def __init__(self, name):
+    imagenet = True
+
+    def __init__(self, name: str) -> None:
         super().__init__()
         network = getattr(import_module("torchvision.models"), name)(weights=None)
         self.num_features = TORCHVISION[name][0]
@@ -67,6 +113,10 @@ class Trunk(nn.Module):
         self.network, self.name = network, name
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+
+    @staticmethod
+    def side_of(image_size: int) -> int:
+        return max(image_size, LEAST_SIDE)
 
     def maps(self, x):
         """(N, num_features, h, w) of normalised images."""
@@ -79,7 +129,51 @@ class Trunk(nn.Module):
         return self.maps(((x + 1) / 2 - self.mean) / self.std).mean(dim=(2, 3))
 
 
-def tutorial_head(num_features):
+class MobileNetV2(Trunk):
+    """Sandler et al. 2018 (arXiv:1801.04381)."""
+
+    look = Look("mobilenet_v2", "#1f6fc4", 1)
+
+    def __init__(self, size: int) -> None:
+        super().__init__("mobilenet_v2")
+
+
+class ResNet18(Trunk):
+    """He et al. 2015 (arXiv:1512.03385)."""
+
+    look = Look("resnet18", "#14843c", 2)
+
+    def __init__(self, size: int) -> None:
+        super().__init__("resnet18")
+
+
+class EfficientNetB0(Trunk):
+    """Tan and Le 2019 (arXiv:1905.11946)."""
+
+    look = Look("efficientnet_b0", "#e8850c", 3)
+
+    def __init__(self, size: int) -> None:
+        super().__init__("efficientnet_b0")
+
+
+def base_class(name: str) -> type[Base]:
+    """What a name stands for.  Raises UserError for an unknown one."""
+    if name not in DETECTORS:
+        raise UserError(f"{name}: not a detector; one of {', '.join(DETECTORS)}")
+    return registry.load(DETECTORS[name])
+
+
+def looks() -> dict[str, Look]:
+    """Detector -> its look in tables and plots."""
+    return {name: base_class(name).look for name in DETECTORS}
+
+
+def takes_imagenet(name: str) -> bool:
+    """Whether there are ImageNet weights of a detector's base."""
+    return base_class(name).imagenet
+
+
+def tutorial_head(num_features: int) -> nn.Module:
     """512 relu, batch norm, dropout .3, 128 relu, dropout .1, 2 classes: behind MobileNetV2 723,842 numbers,
     1,024 of them running statistics."""
     return nn.Sequential(
@@ -94,7 +188,7 @@ def tutorial_head(num_features):
     )
 
 
-def meso_head(num_features):
+def meso_head(num_features: int) -> nn.Module:
     """Dropout .5, 16 leaky units, dropout .5, 2 classes (Afchar et al. 2018)."""
     return nn.Sequential(
         nn.Dropout(0.5),
@@ -108,29 +202,28 @@ def meso_head(num_features):
 class Detector(nn.Module):
     """x (N, 3, H, W) in [-1, 1] -> logits (N, 2): real, fake.
 
-    Args:   name   of NAMES;  image_size  side of the photos that it is trained on
+    Args:   name   of DETECTORS;  image_size  side of the photos that it is trained on
             base   frozen = ImageNet weights that stay, in eval mode for good; finetuned = they are trained
                    on; scratch = no weights
     Photos of another size are resized to image_size; what its network sees is at least LEAST_SIDE wide
-    (Meso4: a multiple of 32).
+    (Meso4: a multiple of 32), as its base says.
     """
 
-    def __init__(self, name, image_size, base="scratch"):
+    def __init__(self, name: str, image_size: int, base: str = "scratch") -> None:
         super().__init__()
-        if name not in NAMES:
-            raise UserError(f"{name}: not a detector; one of {', '.join(NAMES)}")
+        network = base_class(name)
         if base not in BASES:
             raise UserError(f"{base}: not a way to train a base; one of {', '.join(BASES)}")
         self.name, self.image_size, self.base = name, image_size, base
-        self.side = max(32, -(-image_size // 32) * 32) if name == "meso4" else max(image_size, LEAST_SIDE)
-        self.trunk = Meso4(self.side) if name == "meso4" else Trunk(name)
-        self.head = (meso_head if name == "meso4" else tutorial_head)(self.trunk.num_features)
+        self.side = network.side_of(image_size)
+        self.trunk = network(self.side)
+        self.head = network.head(self.trunk.num_features)
         if base == "frozen":
             self.trunk.requires_grad_(False)
         self.train(self.training)
 
     @property
-    def options(self):
+    def options(self) -> dict:
         """What rebuilds it, JSON types."""
         return {"name": self.name, "image_size": self.image_size, "base": self.base}
 
@@ -140,7 +233,7 @@ class Detector(nn.Module):
             self.trunk.eval()  # else its batch normalisation would learn the training photos
         return self
 
-    def features(self, x):
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         """(N, num_features): of a frozen base the same whenever they are asked for."""
         for side in dict.fromkeys((self.image_size, self.side)):
             if x.shape[-2:] != (side, side):
@@ -151,85 +244,7 @@ class Detector(nn.Module):
         return self.head(self.features(x))
 
 
-def hub_file(name):
-    """Where torchvision keeps its own ImageNet weights of a network once it has loaded them, and their
-    address."""
-    weights = import_module("torchvision.models").get_model_weights(name).DEFAULT
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name, weights.url
-
-
-def find_imagenet_weights(name, asked=None, download=True):
-    """The file of a base's weights: `asked`, or what torchvision has on this machine; None = from scratch.
-
-    Args:    asked  a path, "imagenet" (torchvision's own, loaded from its address if need be and `download`),
-                    "none", or None = torchvision's own if it is here
-    Raises:  UserError for Meso4, which has none, and when the address does not answer
-    """
-    if name == "meso4" or asked == "none":
-        if asked not in (None, "none"):
-            raise UserError(
-                f"--weights {asked}: there are no ImageNet weights of {name}; leave the flag out, or choose"
-                f" one of {', '.join(TORCHVISION)}"
-            )
-        return None
-    if asked not in (None, "imagenet"):
-        return Path(asked)
-    path, url = hub_file(name)
-    if path.is_file():
-        return path
-    if asked is None or not download:
-        return path if asked else None
-    files.make_folder(path.parent)
-    try:
-        torch.hub.download_url_to_file(
-            url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False
-        )
-    except (OSError, RuntimeError) as e:
-        raise UserError(
-            f"--weights imagenet: {url} cannot be loaded ({' '.join(str(e).split())[:80]}); load it elsewhere"
-            " and give --weights FILE"
-        ) from e
-    return path
-
-
-def _with_counters(state, wanted):
-    """A state_dict with the counters of batch normalisation, of no use here, that older files of torchvision
-    lack."""
-    return {**{k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")}, **state}
-
-
-def recognise(state, path):
-    """The name in TORCHVISION whose ImageNet weights a state_dict holds, with or without their 1,000 classes.
-    Raises UserError."""
-    for name, (_, classes) in TORCHVISION.items():
-        wanted = Trunk(name).network.state_dict()
-        found = {k: v.shape for k, v in _with_counters(state, wanted).items() if not k.startswith(classes)}
-        if found == {k: v.shape for k, v in wanted.items()}:
-            return name
-    raise UserError(f"{path}: not torchvision's weights of {', '.join(TORCHVISION)}")
-
-
-def load_imagenet(detector, path):
-    """Put torchvision's ImageNet weights (.pth or safetensors, with or without their 1,000 classes) into a
-    detector's base.
-
-    Raises UserError for a file that is missing, damaged, or of another network.
-    """
-    state, _ = checkpoint.read_weights(path)
-    state = {k: v for k, v in state.items() if not k.startswith(TORCHVISION[detector.name][1])}
-    wanted = detector.trunk.network.state_dict()
-    state = _with_counters(state, wanted)
-    wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
-    if wrong:
-        raise UserError(
-            f"{path}: not torchvision's weights of {detector.name}: {len(wrong)} tensors differ, first"
-            f" {wrong[0]}; give its own file, or --weights none"
-        )
-    detector.trunk.network.load_state_dict(state)
-    return detector
-
-
-def load_detector(path, device="cpu"):
+def load_detector(path: Path | str, device: torch.device | str = "cpu") -> Detector:
     """The trained detector of a weight file, frozen and in eval mode, with .sha256 and .meta.  Raises
     UserError."""
     path = Path(path)
@@ -252,7 +267,9 @@ def load_detector(path, device="cpu"):
 
 
 @torch.no_grad()
-def probabilities(detector, batches, device="cpu"):
+def probabilities(
+    detector: nn.Module, batches: Iterable[torch.Tensor], device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """Probability of fake, (N,) float64 on the CPU, of an iterable of images (n, 3, H, W) in [-1, 1], or of
     what a detector's head takes.
 
@@ -260,6 +277,6 @@ def probabilities(detector, batches, device="cpu"):
     """
     training = detector.training
     detector.eval()
-    found = [detector(x.to(device)).double().softmax(1)[:, 1].cpu() for x in batches]
+    parts = [detector(x.to(device)).double().softmax(1)[:, 1].cpu() for x in batches]
     detector.train(training)
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)

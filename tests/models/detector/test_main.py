@@ -9,7 +9,7 @@ from PIL import Image
 
 from common import checkpoint, images
 from common.cli import UserError
-from evaluation import detector_pictures
+from models.detector import pictures
 from models.detector.__main__ import main
 from models.detector.network import Detector, load_detector
 
@@ -94,13 +94,13 @@ def rows(folder):
 
 
 def test_every_photo_is_scored_and_the_pictures_show_the_ends(photos, weights, monkeypatch, capsys):
-    shown, grid = [], detector_pictures.score_grid
+    shown, grid = [], pictures.score_grid
 
     def noted(x, names, p):
         shown.append((names, p, images.to_uint8(x)))
         return grid(x, names, p)
 
-    monkeypatch.setattr(detector_pictures, "score_grid", noted)
+    monkeypatch.setattr(pictures, "score_grid", noted)
     folder = run(photos, weights)
     found = rows(folder)
     assert (folder / "scores.csv").read_text().startswith("name,probability_fake,verdict\n")

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 
 from common.cli import UserError
-from models.detector.network import NAMES, TORCHVISION, Detector, Trunk, probabilities
+from models.detector.network import DETECTORS, TORCHVISION, Detector, Trunk, probabilities
 
 
 def build(name="meso4", size=32, base="scratch", seed=0):
@@ -207,4 +207,4 @@ def test_probabilities_are_of_fake_and_leave_the_mode(faces, training):
 
 
 def test_names_are_all_there():
-    assert NAMES == ("meso4", "mobilenet_v2", "resnet18", "efficientnet_b0")
+    assert tuple(DETECTORS) == ("meso4", "mobilenet_v2", "resnet18", "efficientnet_b0")

@@ -9,14 +9,8 @@ import torchvision
 
 from common import checkpoint
 from common.cli import UserError
-from models.detector.network import (
-    Detector,
-    find_imagenet_weights,
-    hub_file,
-    load_detector,
-    load_imagenet,
-    recognise,
-)
+from models.detector.imagenet import find_imagenet_weights, hub_file, load_imagenet, recognise
+from models.detector.network import Detector, load_detector
 
 META = {"kind": "detector"}
 
