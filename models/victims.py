@@ -7,7 +7,8 @@ import torch
 
 from common import distributed
 from common.cli import UserError, nearest
-from models.translators import TRANSLATORS, check_size, load_translator, targets
+from models.conditions import targets
+from models.translators import TRANSLATORS, check_size, load_translator
 
 
 def named_file(text):

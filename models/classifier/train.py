@@ -20,8 +20,8 @@ from faces.celeba import held_out
 from faces.flags import add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.classifier.network import AttributeClassifier, load_classifier
-from models.conditions import HAIR_COLOURS, create_labels
-from models.translators import TRANSLATORS, load_translator, targets
+from models.conditions import HAIR_COLOURS, create_labels, targets
+from models.translators import TRANSLATORS, load_translator
 
 
 def parse_args(argv=None):

@@ -221,7 +221,7 @@ def test_what_counts_as_collapsed(faces, tiny_generator):
     victim = Victim("stargan", "", StarGAN(tiny_generator), WEIGHTS["ATTRIBUTES"], WEIGHTS["ATTRIBUTES"])
     attack = build("pgd", tiny_generator, 0.05, steps=10, step_size=0.01, target="clean", label="iterative")
     from common import seeds
-    from models.label_rules import attack_labels
+    from models.conditions import attack_labels
 
     pgd = attack(x, attack_labels("iterative", c, victim.attributes), seeds.Streams(range(4)))
     validation = Validation(x, c, [victim], attack.release, [pgd], 0.05, seed=0)
