@@ -26,8 +26,8 @@ from common import cli, distributed, files, images, runs
 from faces.flags import add_data_flags, dataset_name, open_judged
 from metrics.fid import load_extractor
 from metrics.score import Score, score_all
+from models.conditions import targets
 from models.flags import add_translator_flags, gan_name
-from models.translators import targets
 from pipeline.attacked import AttackedPhotos
 from pipeline.purified import PurifiedPhotos
 from purify.defences import DEFENCES, defence_folder

@@ -33,8 +33,8 @@ from common import cli, distributed, files, images, progress, runs, seeds
 from common.cli import UserError
 from common.folder import batches
 from faces.celeba import read_attributes
+from models.conditions import attack_labels
 from models.flags import add_translator_flags, translator_from_flags
-from models.label_rules import attack_labels
 
 
 def parse_args(argv=None):

@@ -45,7 +45,7 @@ class Attack:
                         levels
             precision   fp32 | bf16 (autocast of the translator; losses and updates stay float32)
     Call:   attack(x, labels, rng): x (N, 3, H, W) float32 in [-1, 1] on the 8-bit grid; labels (N, K, C), the
-            conditions of models.label_rules; rng common.seeds.Streams, one per image -> the released x_adv,
+            conditions of models.conditions; rng common.seeds.Streams, one per image -> the released x_adv,
             shape, range and grid of x. An image's result does not depend on the images beside it, up to float rounding.
     Raises: ValueError for images off [-1, 1] or off the 8-bit grid, labels of another shape, eps below one
             grey level

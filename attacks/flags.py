@@ -11,7 +11,7 @@ from attacks.through import GRADIENTS, ThroughDefence
 from attacks.universal import FITS
 from common import cli
 from common.cli import UserError
-from models.label_rules import RULES
+from models.conditions import RULES
 from pipeline.attacked import folder_name
 
 BALL = (*GRADIENT, "random-sign", "universal", "dadfi")  # attacks whose eps is an L-inf radius

@@ -43,11 +43,12 @@ from common.training import descend
 from evaluation import reference
 from faces.celeba import FaceFolder
 from faces.procedural import draw_folder
+from models.conditions import targets
 from models.dadfi.network import load_perturber
 from models.detector.network import Detector
 from models.detector.samples import Samples
 from models.detector.train import features_of
-from models.translators import load_translator, targets
+from models.translators import load_translator
 from pipeline.attacked import AttackedPhotos
 from report import record
 

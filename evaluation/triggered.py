@@ -31,11 +31,12 @@ from common import cli, distributed, files, images, progress, runs, seeds
 from common.cli import UserError, nearest
 from faces.flags import add_data_flags, dataset_name, open_faces
 from metrics.images import DISTURBED, summarise
+from models.conditions import targets
 from models.diffusion import build, triggers
 from models.diffusion.backdoor import BACKDOORS, Backdoor
 from models.diffusion.train import from_meta
 from models.flags import add_translator_flags, translator_from_flags
-from models.translators import check_size, targets
+from models.translators import check_size
 from purify.one_step import OneStepPlain
 from purify.reverse_only import DiffPure, ReverseOnly
 

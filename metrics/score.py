@@ -10,7 +10,7 @@ import torch
 from common import distributed, progress
 from metrics.fid import Distance
 from metrics.images import by_group, image_rows, pair_rows, summarise
-from models.translators import targets
+from models.conditions import targets
 
 SIDES = ("disrupted", "purified", "clean_purified")
 Source = Callable[[list[str]], torch.Tensor]  # names -> (N, 3, H, W) in [-1, 1]

@@ -1,21 +1,31 @@
 """The flags that choose a translator, one spelling for every script."""
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.translators import TRANSLATORS, check_names, load_translator
+import torch
+
+from models.translators import TRANSLATORS, Translator, check_names, load_translator
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslatorOptions:
-    """The values of add_translator_flags, of scripts that keep results."""
+class UnnamedTranslatorOptions:
+    """The values of add_translator_flags(named=False)."""
 
     gan_type: str
     gan_weights: str | None
     gan_style: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorOptions(UnnamedTranslatorOptions):
+    """The values of add_translator_flags, of scripts that keep results."""
+
     gan_name: str | None
 
 
-def add_translator_flags(group, said, named=True):
+def add_translator_flags(group: argparse._ArgumentGroup, said: str, named: bool = True) -> None:
     """Add --gan_type, --gan_weights and --gan_style to a group.  said: help of --gan_weights;  named: with
     --gan_name, for scripts that keep results."""
     group.add_argument(
@@ -40,22 +50,24 @@ def add_translator_flags(group, said, named=True):
         )
 
 
-def gan_name(args):
+def gan_name(options: TranslatorOptions) -> str:
     """What results call the translator."""
-    return args.gan_name or args.gan_type
+    return options.gan_name or options.gan_type
 
 
-def translator_from_flags(args, device, attributes=None):
+def translator_from_flags(
+    options: UnnamedTranslatorOptions, device: torch.device | str, attributes: Sequence[str] | None = None
+) -> Translator:
     """The translator that the flags name.
 
     Args:    attributes  the names that it must know, in this order; None = whatever its file says
     Returns: models.translators.Translator
     Raises:  UserError for weights that do not fit the flags
     """
-    options = {} if args.gan_style is None else {"style": args.gan_style}
+    style = {} if options.gan_style is None else {"style": options.gan_style}
     translator = load_translator(
-        args.gan_weights, device, attributes and len(attributes), args.gan_type, **options
+        options.gan_weights, device, attributes and len(attributes), options.gan_type, **style
     )
     if attributes is not None:
-        check_names(args.gan_weights, translator, attributes)
+        check_names(options.gan_weights, translator, attributes)
     return translator

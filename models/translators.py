@@ -1,5 +1,5 @@
-"""Every translator behind one interface, frozen(x, c) -> fake: which there are, what they are asked with, and
-how their weights load."""
+"""Every translator behind one interface, frozen(x, c) -> fake: which there are, and how their weights
+load."""
 
 from importlib import import_module
 from pathlib import Path
@@ -9,7 +9,6 @@ from torch import nn
 
 from common import checkpoint
 from common.cli import UserError, nearest
-from models.conditions import create_labels
 
 TRANSLATORS = {
     "stargan": "models.stargan.frozen:StarGAN",
@@ -55,23 +54,6 @@ class Translator(nn.Module):
     def condition(self, c_org, target):
         """What asks for the labels `target` of photos of labels c_org, both (..., N, C) in {0, 1}."""
         return target
-
-
-def condition(translator, c_org, target):
-    """What asks any G(x, c) for the labels `target` of photos of labels c_org; a plain network, or None,
-    takes labels as they are."""
-    return translator.condition(c_org, target) if isinstance(translator, Translator) else target
-
-
-def own(translator, c_org):
-    """Conditions (N, C) that ask for the photos' own labels c_org (N, C)."""
-    return condition(translator, c_org, c_org)
-
-
-def targets(translator, c_org, attributes):
-    """Conditions (K, N, C) that ask for one target domain after the other, K = C; see
-    models.conditions.create_labels."""
-    return condition(translator, c_org, create_labels(c_org, attributes))
 
 
 def load_translator(path, device="cpu", c_dim=None, gan_type="stargan", **options):

@@ -2,15 +2,17 @@
 tested on."""
 
 import argparse
+from collections.abc import Sequence
 
 import torch
 
 from common import distributed
 from common.cli import UserError, nearest
-from models.translators import TRANSLATORS, check_size, load_translator, targets
+from models.conditions import targets
+from models.translators import TRANSLATORS, check_size, load_translator
 
 
-def named_file(text):
+def named_file(text: str) -> str:
     """Type of a flag NAME=FILE, NAME one of models.translators.TRANSLATORS; the text itself is kept."""
     name, equals, path = text.partition("=")
     if not equals or not path:
@@ -69,43 +71,49 @@ class Victim:
         return {"gan": self.name, "sha256": self.translator.sha256, "attributes": self.attributes}
 
 
-def load_victims(args, device):
+def load_victims(
+    victims: Sequence[str],
+    selected_attrs: Sequence[str],
+    image_size: int,
+    precision: str,
+    device: torch.device | str,
+) -> tuple[list[Victim], list[str]]:
     """The victims of --victims NAME=FILE ..., and the union of their label columns.
 
-    A translator that does not say its attributes is taken to know --selected_attrs.
+    A translator that does not say its attributes is taken to know selected_attrs.
 
-    Raises: UserError for a translator given twice, a wrong file, and victims that do not fit --image_size or
-            --selected_attrs
+    Raises: UserError for a translator given twice, a wrong file, and victims that do not fit image_size or
+            selected_attrs
     """
-    found, names = [], [text.partition("=")[0] for text in args.victims]
+    loaded, names = [], [text.partition("=")[0] for text in victims]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(
             f"--victims: {twice} is there {names.count(twice)} times; expected each translator once"
         )
-    for text in args.victims:
+    for text in victims:
         name, _, path = text.partition("=")
         translator = load_translator(path, device, gan_type=name)
-        attributes = translator.attributes or args.selected_attrs
+        attributes = translator.attributes or selected_attrs
         if len(attributes) != translator.c_dim:
             raise UserError(
                 f"--selected_attrs: {len(attributes)} names ({', '.join(attributes)}), {path} knows"
                 f" {translator.c_dim} attributes"
             )
-        found.append((name, path, translator, attributes))
-    _check_sizes(found, args.image_size)
-    columns = sorted({a for *_, attributes in found for a in attributes})
-    return [Victim(*each, columns, args.precision) for each in found], columns
+        loaded.append((name, path, translator, attributes))
+    _check_sizes(loaded, image_size)
+    columns = sorted({a for *_, attributes in loaded for a in attributes})
+    return [Victim(*each, columns, precision) for each in loaded], columns
 
 
-def _check_sizes(found, image_size):
-    sizes = {name: translator.image_size for name, _, translator, _ in found if translator.image_size}
+def _check_sizes(loaded, image_size):
+    sizes = {name: translator.image_size for name, _, translator, _ in loaded if translator.image_size}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(
             "--victims: one perturbation serves photos of one size, these translators were trained at"
             f" different ones ({told}); train them at one --image_size"
         )
-    for name, path, translator, _ in found:
+    for name, path, translator, _ in loaded:
         if sizes.get(name, image_size) != image_size:
             raise UserError(
                 f"{path}: {name} was trained at {sizes[name]} pixels, --image_size is {image_size}: give"

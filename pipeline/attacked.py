@@ -1,7 +1,7 @@
 """Disrupted photos from the shared cache: what is there is never attacked again."""
 
 from common import cache, files, images, progress, seeds
-from models.label_rules import attack_labels
+from models.conditions import attack_labels
 
 
 def folder_name(attack, rule):

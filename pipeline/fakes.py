@@ -6,8 +6,7 @@ import torch
 
 from common import cache, distributed, images, progress, seeds
 from common.cli import UserError
-from models.conditions import create_labels
-from models.translators import targets
+from models.conditions import create_labels, targets
 
 
 def random_domains(names, labels, attributes, seed):

@@ -1,7 +1,8 @@
 """Train the small attribute classifier, or measure with it how well a translator obeys.
 
 reads   <data_dir>/images_a/  (trains on it without its held-out part, which it is validated on)
-writes  <result_dir>/classifier/<dataset>/train/standard/NNN/{options.yaml,log.jsonl,last.pt,weights.safetensors}
+writes  <result_dir>/classifier/<dataset>/train/standard/NNN/
+        {options.yaml,log.jsonl,last.pt,weights.safetensors}
 
   python -m models.classifier.train --data_dir dataset/drawn --image_size 64
   python -m models.classifier.train --data_dir dataset/drawn --image_size 64 \\
@@ -9,22 +10,39 @@ writes  <result_dir>/classifier/<dataset>/train/standard/NNN/{options.yaml,log.j
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from common import checkpoint, cli, distributed, runs, seeds, training
-from common.cli import UserError
-from faces.celeba import held_out
-from faces.flags import add_data_flags, dataset_name, open_faces
+from common.cli import RunOptions, UserError
+from common.training import TrainingOptions
+from faces.celeba import FaceFolder, held_out
+from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.classifier.network import AttributeClassifier, load_classifier
-from models.conditions import HAIR_COLOURS, create_labels
-from models.translators import TRANSLATORS, load_translator, targets
+from models.conditions import HAIR_COLOURS, create_labels, targets
+from models.translators import TRANSLATORS, load_translator
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions, DataOptions, TrainingOptions):
+    """The values of parse_args."""
+
+    limit: int | None
+    resume: str | None
+    batch_size: int
+    precision: str
+    judge: str | None
+    gan_type: str
+    classifier_weights: str | None
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="models.classifier.train", description=__doc__)
     add_data_flags(p, image_size=64)
     g = p.add_argument_group("what")
@@ -47,12 +65,11 @@ def parse_args(argv=None):
     training.add_training_flags(p, num_steps=2000, lr=1e-3, ema=0.99)
     cli.add_run_flags(p, batch_size=64, limit=True, resume=True)
     args = p.parse_args(argv)
-    args.dataset = dataset_name(args)
-    return args
+    return cli.resolve(Options, args, dataset=dataset_name(args))
 
 
 @torch.no_grad()
-def accuracy(network, faces, device):
+def accuracy(network: nn.Module, faces: FaceFolder, device: torch.device | str) -> torch.Tensor:
     """Share of right answers per attribute, (C,), on all photos of `faces`."""
     right = [
         (
@@ -65,7 +82,13 @@ def accuracy(network, faces, device):
 
 
 @torch.no_grad()
-def agreement(network, translator, attributes, faces, device):
+def agreement(
+    network: nn.Module,
+    translator: nn.Module,
+    attributes: Sequence[str],
+    faces: FaceFolder,
+    device: torch.device | str,
+) -> torch.Tensor:
     """Share of translations whose attribute is the one asked for, per domain: (C,) for the C attributes of
     the translator.
 
@@ -91,14 +114,18 @@ def agreement(network, translator, attributes, faces, device):
     return hits / len(faces)
 
 
-def judge(args, faces, ctx):
-    network = load_classifier(args.classifier_weights, ctx.device)
-    translator = load_translator(args.judge, ctx.device, gan_type=args.gan_type)
+def judge(
+    path: str, gan_type: str, classifier_weights: str | None, faces: FaceFolder, ctx: distributed.Context
+) -> None:
+    """Print how often the translator of `path` obeys on the photos.  Raises UserError for attributes that the
+    judge does not know."""
+    network = load_classifier(classifier_weights, ctx.device)
+    translator = load_translator(path, ctx.device, gan_type=gan_type)
     attributes = translator.attributes or network.attributes
     unknown = [a for a in attributes if a not in network.attributes]
     if unknown or len(attributes) != translator.c_dim:
         raise UserError(
-            f"{args.judge}: knows {', '.join(unknown) or f'{translator.c_dim} attributes without names'}, "
+            f"{path}: knows {', '.join(unknown) or f'{translator.c_dim} attributes without names'}, "
             f"the judge knows {', '.join(network.attributes)}"
         )
     shares = dict(
@@ -108,7 +135,7 @@ def judge(args, faces, ctx):
     ctx.print(
         json.dumps(
             {
-                "translator": args.judge,
+                "translator": path,
                 "photos": len(faces),
                 "agreement": {k: round(v, 4) for k, v in shares.items()},
                 "hair_colour": round(sum(hair) / max(1, len(hair)), 4),
@@ -118,30 +145,35 @@ def judge(args, faces, ctx):
     )
 
 
-def train(args, run, ctx, faces, held):
+def train(
+    options: Options, run: runs.Run, ctx: distributed.Context, faces: FaceFolder, held: FaceFolder
+) -> None:
+    """Train on `faces`, validate on `held`."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive(args.seed, "classifier"))
-        network = AttributeClassifier(len(args.selected_attrs), image_size=args.image_size).to(ctx.device)
+        torch.manual_seed(seeds.derive(options.seed, "classifier"))
+        network = AttributeClassifier(len(options.selected_attrs), image_size=options.image_size).to(
+            ctx.device
+        )
     average = training.averaged(network)
-    optimiser = torch.optim.Adam(network.parameters(), args.lr)
-    batches = Batches(faces, args.batch_size, args.seed, ctx)
+    optimiser = torch.optim.Adam(network.parameters(), options.lr)
+    batches = Batches(faces, options.batch_size, options.seed, ctx)
 
     def step(i):
         x, c, _ = batches.get(i)
-        with distributed.autocast(ctx.device, args.precision):
+        with distributed.autocast(ctx.device, options.precision):
             logits = network(x.to(ctx.device))
         loss = F.binary_cross_entropy_with_logits(logits.float(), c.to(ctx.device))
-        training.descend(loss, network, optimiser, args.lr * (1 - i / args.num_steps), ctx)
-        training.update_average(average, network, args.ema)
+        training.descend(loss, network, optimiser, options.lr * (1 - i / options.num_steps), ctx)
+        training.update_average(average, network, options.ema)
         return {"loss": loss.detach()}
 
     def on_save(done):
         shares = accuracy(average.module, held, ctx.device)
-        return {f"accuracy_{name}": float(v) for name, v in zip(args.selected_attrs, shares, strict=True)}
+        return {f"accuracy_{name}": float(v) for name, v in zip(options.selected_attrs, shares, strict=True)}
 
     training.loop(
         run,
-        args,
+        options,
         ctx,
         {"network": network, "average": average, "optimiser": optimiser},
         step,
@@ -152,45 +184,44 @@ def train(args, run, ctx, faces, held):
         meta = {
             "kind": "classifier",
             "options": network.options,
-            "attributes": args.selected_attrs,
-            "image_size": args.image_size,
-            "trained_on": args.dataset,
-            "steps": args.num_steps,
-            "seed": args.seed,
+            "attributes": options.selected_attrs,
+            "image_size": options.image_size,
+            "trained_on": options.dataset,
+            "steps": options.num_steps,
+            "seed": options.seed,
             "ema": True,
         }
         checkpoint.save_weights(run.folder / "weights.safetensors", average.module.state_dict(), meta)
         ctx.print(f"done: {run.folder / 'weights.safetensors'}")
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    with distributed.session(args.device) as ctx:
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    with distributed.session(options.device) as ctx:
         columns = (
-            args.selected_attrs if args.judge is None else load_classifier(args.classifier_weights).attributes
+            options.selected_attrs
+            if options.judge is None
+            else load_classifier(options.classifier_weights).attributes
         )
-        faces = open_faces(args, columns=columns)
-        kept, validation = held_out(faces.names, args.seed)
+        faces = open_faces(options, columns=columns)
+        kept, validation = held_out(faces.names, options.seed)
         if not validation:
             raise UserError(
                 f"{faces.folder}: {len(faces)} photo is too few, one at least is held out to be judged on;"
                 " give more, or a higher --limit"
             )
-        if args.judge is not None:
-            return judge(args, faces.subset(validation), ctx)
-        ctx.print(json.dumps(runs.options_of(args), indent=2))
-        if args.dry_run:
-            return
-        run = runs.open_run(
-            Path(args.result_dir) / "classifier" / args.dataset / "train" / "standard",
-            args,
+        if options.judge is not None:
+            return judge(
+                options.judge, options.gan_type, options.classifier_weights, faces.subset(validation), ctx
+            )
+        run = runs.begin(
+            options,
             ctx,
+            Path(options.result_dir) / "classifier" / options.dataset / "train" / "standard",
             "weights.safetensors",
         )
-        if run.finished:
-            ctx.print("this run is finished; nothing to do")
-            return
-        train(args, run, ctx, faces.subset(kept), faces.subset(validation))
+        if run is not None:
+            train(options, run, ctx, faces.subset(kept), faces.subset(validation))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 
 from common import checkpoint, distributed, files, images, seeds, training
 from faces.loader import Batches
-from models.translators import condition
+from models.conditions import condition
 
 STEP = 9  # 0-based: the network is always told t = 10
 

@@ -10,23 +10,35 @@ writes  <result_dir>/stargan/<dataset>/train/<standard|adv-generator|adv-both>/N
   torchrun --standalone --nproc_per_node=4 -m models.stargan.train --data_dir dataset/CelebA
 """
 
-import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from common import checkpoint, cli, distributed, files, images, runs, seeds, training
+from common import checkpoint, cli, distributed, runs, seeds
 from common.cli import UserError
-from faces.celeba import held_out
 from faces.flags import add_data_flags, dataset_name, open_faces
-from faces.loader import Batches
-from models.conditions import create_labels
-from models.stargan import losses
+from models.stargan import step
 from models.stargan.frozen import generator_from
 from models.stargan.network import Discriminator, Generator
+from models.stargan.step import Disrupt, add_schedule_flags, decay_steps
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options(step.Options):
+    """The values of parse_args."""
+
+    g_repeat_num: int
+    d_repeat_num: int
+    init_from: str | None
+    adversarial: str
+    train_noise_var: float
+    attack_steps: int
+    attack_step_size: float
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="models.stargan.train", description=__doc__)
     add_data_flags(p)
     g = p.add_argument_group("networks")
@@ -81,7 +93,6 @@ def parse_args(argv=None):
     args = p.parse_args(argv)
     if args.adversarial != "none" and args.init_from is None:
         p.error("--adversarial fine-tunes a trained translator: give --init_from .../last.pt")
-    args.decay_steps = args.num_steps // 2 if args.decay_steps is None else args.decay_steps
     if args.image_size % 4 or args.image_size < 8:
         p.error(
             f"--image_size {args.image_size}: expected a multiple of 4 from 8 on (the generator halves it"
@@ -93,40 +104,19 @@ def parse_args(argv=None):
             f" use {max(1, args.image_size >> args.d_repeat_num) << args.d_repeat_num}, or fewer"
             " --d_repeat_num"
         )
-    return args
+    return cli.resolve(Options, args, dataset=dataset_name(args), decay_steps=decay_steps(args))
 
 
-def add_schedule_flags(parser, lr):
-    """The flags of training.add_training_flags, and --decay_steps, which learning_rate reads; parse_args puts
-    half of num_steps in the place of None."""
-    g = training.add_training_flags(parser, num_steps=200000, lr=lr)
-    g.add_argument(
-        "--decay_steps",
-        type=cli.natural_int,
-        default=None,
-        help=(
-            "last steps, over which the learning rate falls linearly to 0; default: half of num_steps; all of"
-            " them where there are fewer"
-        ),
-    )
-
-
-def learning_rate(args, i):
-    """Constant, then linear to zero over the last decay_steps (the official code's decay has next to no
-    effect)."""
-    decay = min(args.decay_steps, args.num_steps)
-    return args.lr * min(1.0, (args.num_steps - i) / decay) if decay else args.lr
-
-
-def initial_networks(args):
-    """Generator and discriminator, seeded, or from --init_from."""
-    c_dim = len(args.selected_attrs)
+def initial_networks(options: Options) -> tuple[Generator, Discriminator]:
+    """Generator and discriminator, seeded, or from --init_from.  Raises UserError for other networks'
+    weights."""
+    c_dim = len(options.selected_attrs)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive(args.seed, "stargan"))
-        generator = Generator(args.g_conv_dim, c_dim, args.g_repeat_num)
-        discriminator = Discriminator(args.image_size, args.d_conv_dim, c_dim, args.d_repeat_num)
-    if args.init_from:
-        path = Path(args.init_from)
+        torch.manual_seed(seeds.derive(options.seed, "stargan"))
+        generator = Generator(options.g_conv_dim, c_dim, options.g_repeat_num)
+        discriminator = Discriminator(options.image_size, options.d_conv_dim, c_dim, options.d_repeat_num)
+    if options.init_from:
+        path = Path(options.init_from)
         if path.name == "last.pt":
             parts = checkpoint.load_state(path)["parts"]
             generator = generator_from(parts.get("generator", {}), path, c_dim)
@@ -142,222 +132,64 @@ def initial_networks(args):
     return generator, discriminator
 
 
-class Step:
-    """One training step.  `disrupt(generator, x, c, rng) -> x_adv` or None; see Ruiz et al. 2020, Sec. 3.4.
+def training_attack(options: Options, build_attack: Callable[..., Callable]) -> Disrupt:
+    """PGD away from the clean fake on the live generator, few steps.
 
-    Translators of the same losses override what follows: how G is asked, and what is to come back unchanged.
+    Args: build_attack  attacks.build: (name, translator, eps, **options) -> an attack
     """
-
-    @staticmethod
-    def condition(c, target):
-        """What asks G for the labels `target` of a photo of labels c, both (N, C)."""
-        return target
-
-    def reconstruct(self, x, fake, c):
-        """The image that is compared with x: here the way back from the fake."""
-        return self.G(fake, c)
-
-    @property
-    def generator_cls(self):
-        """Weight of the generator's attribute loss."""
-        return self.args.lambda_cls
-
-    @classmethod
-    def grid(cls, generator, x, c, attributes):
-        """Grid of photos, one per row, followed by their translation to each domain.  x (N,3,H,W) -> uint8
-        picture."""
-        with torch.no_grad():
-            columns = [x] + [
-                generator(x, cls.condition(c, target)) for target in create_labels(c, attributes)
-            ]
-        return images.make_grid(
-            [[column[i].float().cpu() for column in columns] for i in range(len(x))], scale=2
-        )
-
-    def __init__(
-        self, args, ctx, batches, labels, generator, discriminator, average, optimisers, disrupt=None
-    ):
-        self.args, self.ctx, self.batches, self.labels = args, ctx, batches, labels
-        self.G, self.D, self.average, self.disrupt = generator, discriminator, average, disrupt
-        self.g_optimiser, self.d_optimiser = optimisers
-        self.both = disrupt is not None and args.adversarial == "both"
-
-    def apply(self, optimiser, network, loss, i):
-        training.descend(loss, network, optimiser, learning_rate(self.args, i), self.ctx)
-
-    def attacked(self, x, c, i, indices, role):
-        if self.disrupt is None:
-            return x
-        return self.disrupt(self.G, x, c, seeds.stepped(self.args.seed, i, indices, "attack", role))
-
-    def __call__(self, i):
-        args = self.args
-        x, c, indices = (t.to(self.ctx.device) for t in self.batches.get(i))
-        streams = seeds.stepped(args.seed, i, indices.tolist(), "stargan")
-        # Target labels are those of another photo of the data set, drawn per photo: independent of batch and
-        # rank.
-        target = self.labels[streams.integers(len(self.labels))].to(self.ctx.device)
-        alpha = streams.uniform(x[:, :1, :1, :1])
-        both = self.both
-        x_in = self.attacked(x.detach(), target, i, indices.tolist(), "input")
-        real = self.attacked(x.detach(), c, i, indices.tolist(), "real") if both else x
-        generator_turn = (i + 1) % args.n_critic == 0
-
-        with torch.set_grad_enabled(generator_turn), distributed.autocast(self.ctx.device, args.precision):
-            fake = self.G(x_in, self.condition(c, target))
-        fake = fake.float()
-        seen = fake
-        if self.disrupt and (both or generator_turn):
-            # The attack's image is a constant offset of `fake`, so that the cycle loss reaches the first pass
-            # of G.
-            grid = images.quantise(fake.detach())
-            seen = fake + (self.attacked(grid, c, i, indices.tolist(), "fake") - grid)
-        with distributed.autocast(self.ctx.device, args.precision):
-            loss, scalars = losses.discriminator_loss(
-                self.D, real, (seen if both else fake).detach(), c, alpha, args.lambda_cls, args.lambda_gp
-            )
-        self.apply(self.d_optimiser, self.D, loss, i)
-        if generator_turn:
-            self.D.requires_grad_(False)
-            with distributed.autocast(self.ctx.device, args.precision):
-                reconstruction = self.reconstruct(x, seen, c)
-                loss, more = losses.generator_loss(
-                    self.D,
-                    seen if both else fake,
-                    reconstruction,
-                    x,
-                    target,
-                    self.generator_cls,
-                    args.lambda_rec,
-                )
-            self.apply(self.g_optimiser, self.G, loss, i)
-            self.D.requires_grad_(True)
-            if self.average is not None:
-                training.update_average(self.average, self.G, args.ema)
-            scalars |= more
-        return scalars
-
-
-def train(args, run, ctx, faces, networks, step_type=Step, meta=None, disrupt=None):
-    """Train on the faces of split A that are not held out.
-
-    Args: networks (generator, discriminator);  step_type Step or a subclass;  meta of the weights that come
-          out;  disrupt see Step
-    """
-    kept, validation = held_out(faces.names, args.seed)
-    held, faces = faces.subset(validation or kept), faces.subset(kept)
-    generator, discriminator = (n.to(ctx.device) for n in networks)
-    if ctx.device.type == "cuda":
-        generator, discriminator = (
-            n.to(memory_format=torch.channels_last) for n in (generator, discriminator)
-        )
-    average = training.averaged(generator) if args.ema else None
-    optimisers = [
-        torch.optim.Adam(n.parameters(), args.lr, betas=(0.5, 0.999)) for n in (generator, discriminator)
-    ]
-    step = step_type(
-        args,
-        ctx,
-        Batches(faces, args.batch_size, args.seed, ctx),
-        faces.labels,
-        generator,
-        discriminator,
-        average,
-        optimisers,
-        disrupt,
-    )
-    parts = {
-        "generator": generator,
-        "discriminator": discriminator,
-        "g_optimiser": optimisers[0],
-        "d_optimiser": optimisers[1],
-    }
-    if average is not None:
-        parts["average"] = average
-    final = average.module if average is not None else generator
-    shown = min(8, len(held))
-    x, c = held.floats(range(shown)).to(ctx.device), held.labels[:shown].to(ctx.device)
-
-    def on_save(done):
-        files.make_folder(run.folder / "samples")
-        images.save_png(
-            run.folder / "samples" / f"{done:07d}.png", step_type.grid(final, x, c, args.selected_attrs)
-        )
-
-    training.loop(run, args, ctx, parts, step, on_save, meta["kind"].removesuffix("-generator"))
-    if ctx.is_main:
-        meta = {
-            **meta,
-            "attributes": args.selected_attrs,
-            "image_size": args.image_size,
-            "trained_on": args.dataset,
-            "steps": args.num_steps,
-            "seed": args.seed,
-            "ema": bool(args.ema),
-        }
-        checkpoint.save_weights(run.folder / "weights.safetensors", final.state_dict(), meta)
-        ctx.print(f"done: {run.folder / 'weights.safetensors'}")
-
-
-def training_attack(args):
-    """PGD away from the clean fake on the live generator, few steps."""
-    from attacks import build  # only this command needs an attack; libraries below scripts do not import it
 
     def disrupt(generator, x, c, rng):
-        attack = build(
+        attack = build_attack(
             "pgd",
             generator,
-            args.train_noise_var,
-            steps=args.attack_steps,
-            step_size=args.attack_step_size,
+            options.train_noise_var,
+            steps=options.attack_steps,
+            step_size=options.attack_step_size,
             target="clean",
             label="target",
-            precision=args.precision,
+            precision=options.precision,
         )
         return attack(x, c[:, None], rng)
 
     return disrupt
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    args.dataset = dataset_name(args)
-    with distributed.session(args.device) as ctx:
-        faces = open_faces(args)
-        initial_networks(args)  # a wrong --init_from is told before anything is written
-        ctx.print(json.dumps(runs.options_of(args), indent=2))
-        if args.dry_run:
-            return
-        kind = "standard" if args.adversarial == "none" else f"adv-{args.adversarial}"
-        run = runs.open_run(
-            Path(args.result_dir) / "stargan" / args.dataset / "train" / kind,
-            args,
+def main(argv: list[str] | None = None, build_attack: Callable[..., Callable] | None = None) -> None:
+    """The command.  build_attack: attacks.build, which --adversarial needs."""
+    options = parse_args(argv)
+    with distributed.session(options.device) as ctx:
+        faces = open_faces(options)
+        initial_networks(options)  # a wrong --init_from is told before anything is written
+        kind = "standard" if options.adversarial == "none" else f"adv-{options.adversarial}"
+        run = runs.begin(
+            options,
             ctx,
+            Path(options.result_dir) / "stargan" / options.dataset / "train" / kind,
             "weights.safetensors",
         )
-        if run.finished:
-            ctx.print("this run is finished; nothing to do")
+        if run is None:
             return
-        generator, discriminator = initial_networks(args)
+        generator, discriminator = initial_networks(options)
         meta = {
             "kind": "stargan-generator",
-            "adversarial": args.adversarial,
+            "adversarial": options.adversarial,
             "options": {
                 "conv_dim": generator.conv_dim,
                 "c_dim": generator.c_dim,
                 "repeat_num": generator.repeat_num,
             },
         }
-        train(
-            args,
+        step.train(
+            options,
             run,
             ctx,
             faces,
             (generator, discriminator),
-            meta=meta,
-            disrupt=training_attack(args) if args.adversarial != "none" else None,
+            meta,
+            disrupt=training_attack(options, build_attack) if options.adversarial != "none" else None,
+            both=options.adversarial == "both",
         )
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, build_attack="attacks:build")

@@ -1,7 +1,8 @@
 """Train StarGAN v2.
 
 reads   <data_dir>/images_a/            (made by split_dataset.py), without its held-out part
-writes  <result_dir>/starganv2/<dataset>/train/standard/NNN/{options.yaml,log.jsonl,last.pt,samples/*.png,weights.safetensors}
+writes  <result_dir>/starganv2/<dataset>/train/standard/NNN/
+        {options.yaml,log.jsonl,last.pt,samples/*.png,weights.safetensors}
 
 A domain is a combination of --selected_attrs that occurs; photos with none or several of the selected hair
 colours have none.
@@ -11,23 +12,58 @@ colours have none.
       --image_size 128
 """
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from common import checkpoint, cli, distributed, files, images, runs, seeds, training
-from faces.celeba import held_out
-from faces.flags import add_data_flags, dataset_name, open_faces
+from common.cli import RunOptions
+from common.training import TrainingOptions
+from faces.celeba import FaceFolder, held_out
+from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.starganv2 import losses
 from models.starganv2.domains import Sampler, domain_table, domains_of
+from models.starganv2.grids import RELEASED, sample_grids
 from models.starganv2.network import Discriminator, Generator, MappingNetwork, StyleEncoder
 
-RELEASED = ("generator", "mapping_network", "style_encoder")  # with a moving average each, when asked
+
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions, DataOptions, TrainingOptions):
+    """The values of parse_args; dim_in, num_downs and ds_steps are resolved."""
+
+    limit: int | None
+    resume: str | None
+    batch_size: int
+    precision: str
+    min_domain_photos: int
+    dim_in: int
+    max_conv_dim: int
+    num_downs: int
+    hidden_dim: int
+    latent_dim: int
+    style_dim: int
+    lambda_reg: float
+    lambda_sty: float
+    lambda_ds: float
+    ds_steps: int
+    lambda_cyc: float
+    turns: str
+    f_lr: float
+    weight_decay: float
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class RunValues(Options):
+    """Options and what the photos decide: domains [[0/1] * C] * D, the combinations of attributes that
+    occur."""
+
+    domains: list[list[int]]
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="models.starganv2.train", description=__doc__)
     g = add_data_flags(p, image_size=256)
     g.add_argument(
@@ -94,26 +130,35 @@ def parse_args(argv=None):
         p.error(
             f"--image_size {size}: expected a power of 2 from 16 on (the discriminator halves it down to 4)"
         )
-    args.dim_in = max(1, 2**14 // size) if args.dim_in is None else args.dim_in
-    args.num_downs = max(1, size.bit_length() - 5) if args.num_downs is None else args.num_downs
-    if size >> args.num_downs < 4:
-        p.error(
-            f"--num_downs {args.num_downs}: expected at most {size.bit_length() - 3} at --image_size {size}"
-        )
-    args.ds_steps = args.num_steps if args.ds_steps is None else args.ds_steps
-    return args
+    num_downs = max(1, size.bit_length() - 5) if args.num_downs is None else args.num_downs
+    if size >> num_downs < 4:
+        p.error(f"--num_downs {num_downs}: expected at most {size.bit_length() - 3} at --image_size {size}")
+    return cli.resolve(
+        Options,
+        args,
+        dataset=dataset_name(args),
+        dim_in=max(1, 2**14 // size) if args.dim_in is None else args.dim_in,
+        num_downs=num_downs,
+        ds_steps=args.num_steps if args.ds_steps is None else args.ds_steps,
+    )
 
 
-def initial_networks(args, num_domains):
+def initial_networks(options: Options, num_domains: int) -> dict[str, nn.Module]:
     """The four networks by name, seeded."""
-    deep = args.image_size.bit_length() - 3
+    deep = options.image_size.bit_length() - 3
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive(args.seed, "starganv2"))
+        torch.manual_seed(seeds.derive(options.seed, "starganv2"))
         return {
-            "generator": Generator(args.dim_in, args.max_conv_dim, args.num_downs, args.style_dim),
-            "mapping_network": MappingNetwork(args.latent_dim, args.style_dim, num_domains, args.hidden_dim),
-            "style_encoder": StyleEncoder(args.dim_in, args.max_conv_dim, deep, args.style_dim, num_domains),
-            "discriminator": Discriminator(args.dim_in, args.max_conv_dim, deep, num_domains),
+            "generator": Generator(
+                options.dim_in, options.max_conv_dim, options.num_downs, options.style_dim
+            ),
+            "mapping_network": MappingNetwork(
+                options.latent_dim, options.style_dim, num_domains, options.hidden_dim
+            ),
+            "style_encoder": StyleEncoder(
+                options.dim_in, options.max_conv_dim, deep, options.style_dim, num_domains
+            ),
+            "discriminator": Discriminator(options.dim_in, options.max_conv_dim, deep, num_domains),
         }
 
 
@@ -121,17 +166,17 @@ class Step:
     """One training step: the discriminator, then the generator, on styles of latent codes, of reference
     photos, or of both."""
 
-    def __init__(self, args, ctx, sampler, networks, optimisers, averages):
-        self.args, self.ctx, self.sampler = args, ctx, sampler
+    def __init__(self, options, ctx, sampler, networks, optimisers, averages):
+        self.options, self.ctx, self.sampler = options, ctx, sampler
         self.networks, self.optimisers, self.averages = networks, optimisers, averages
         self.G, self.F, self.E, self.D = (networks[n] for n in (*RELEASED, "discriminator"))
 
     def guides(self, i):
         both = ("latent", "reference")
-        return both if self.args.turns == "both" else (both[i % 2],)
+        return both if self.options.turns == "both" else (both[i % 2],)
 
     def lambda_ds(self, i):
-        return self.args.lambda_ds * max(0.0, 1 - i / self.args.ds_steps)
+        return self.options.lambda_ds * max(0.0, 1 - i / self.options.ds_steps)
 
     def style(self, draws, guide, k):
         """(b, style_dim): the style of the k-th latent code or reference photo in its target domain."""
@@ -150,20 +195,20 @@ class Step:
             self.optimisers[n].step()
 
     def __call__(self, i):
-        args, draws, scalars = self.args, self.sampler.draw(i), {}
+        options, draws, scalars = self.options, self.sampler.draw(i), {}
 
         def precise():
-            return distributed.autocast(self.ctx.device, args.precision)
+            return distributed.autocast(self.ctx.device, options.precision)
 
         for guide in self.guides(i):
             with precise():
                 with torch.no_grad():
                     fake = self.G(draws.x, self.style(draws, guide, 0))
-                loss, found = losses.discriminator_loss(
-                    self.D, draws.x, draws.y_org, fake, draws.y_trg, args.lambda_reg
+                loss, parts = losses.discriminator_loss(
+                    self.D, draws.x, draws.y_org, fake, draws.y_trg, options.lambda_reg
                 )
             self.descend(loss, "discriminator")
-            scalars |= {f"{guide}_{k}": v for k, v in found.items()}
+            scalars |= {f"{guide}_{k}": v for k, v in parts.items()}
         for guide in self.guides(i):
             with precise():
                 # a step of reference photos trains the generator alone, as published
@@ -171,7 +216,7 @@ class Step:
                     s_trg = self.style(draws, guide, 0)
                 with torch.no_grad():
                     s_trg2 = self.style(draws, guide, 1)
-                loss, found = losses.generator_loss(
+                loss, parts = losses.generator_loss(
                     self.G,
                     self.E,
                     self.D,
@@ -180,61 +225,42 @@ class Step:
                     draws.y_trg,
                     s_trg,
                     s_trg2,
-                    args.lambda_sty,
+                    options.lambda_sty,
                     self.lambda_ds(i),
-                    args.lambda_cyc,
+                    options.lambda_cyc,
                 )
             self.descend(loss, *(RELEASED if guide == "latent" else RELEASED[:1]))
-            scalars |= {f"{guide}_{k}": v for k, v in found.items()}
+            scalars |= {f"{guide}_{k}": v for k, v in parts.items()}
         for name, average in self.averages.items():
-            training.update_average(average, self.networks[name], args.ema)
+            training.update_average(average, self.networks[name], options.ema)
         return scalars
 
 
-@torch.no_grad()
-def sample_grids(networks, x, references, z):
-    """uint8 pictures {"latent", "reference"}: photos x (N, 3, S, S), one per row, in each of the D domains.
-
-    Args:   references (D, 3, S, S), one photo of each domain, shown on top;  z (1, latent_dim), one code for
-            all domains
-    """
-    G, F, E = (networks[n] for n in RELEASED)
-    every = torch.arange(len(references), device=x.device)
-    blank = torch.ones_like(x[:1])
-    grids = {}
-    for kind, styles, top in (
-        ("latent", F.every(z)[0], None),
-        ("reference", E(references, every), references),
-    ):
-        columns = [x] + [G(x, s.expand(len(x), -1)).float().clamp(-1, 1) for s in styles]
-        if top is not None:
-            columns = [
-                torch.cat([first, column])
-                for first, column in zip([blank, *top[:, None]], columns, strict=True)
-            ]
-        grids[kind] = images.make_grid([list(row) for row in torch.stack(columns, 1).cpu()])
-    return grids
-
-
-def train(args, run, ctx, faces, held):
-    """Train on the faces that are not held out, all of which have a domain of args.domains."""
+def train(
+    options: RunValues, run: runs.Run, ctx: distributed.Context, faces: FaceFolder, held: FaceFolder
+) -> None:
+    """Train on the faces that are not held out, all of which have a domain of options.domains."""
     networks = {
         n: net.to(ctx.device, memory_format=torch.channels_last)
-        for n, net in initial_networks(args, len(args.domains)).items()
+        for n, net in initial_networks(options, len(options.domains)).items()
     }
     optimisers = {
         n: torch.optim.Adam(
             net.parameters(),
-            args.f_lr if n == "mapping_network" else args.lr,
+            options.f_lr if n == "mapping_network" else options.lr,
             betas=(0.0, 0.99),
-            weight_decay=args.weight_decay,
+            weight_decay=options.weight_decay,
         )
         for n, net in networks.items()
     }
-    averages = {n: training.averaged(networks[n]) for n in RELEASED} if args.ema else {}
-    domains = domains_of(faces.labels, args.domains)
+    averages = {n: training.averaged(networks[n]) for n in RELEASED} if options.ema else {}
+    domains = domains_of(faces.labels, options.domains)
     sampler = Sampler(
-        faces, domains, Batches(faces, args.batch_size, args.seed, ctx), args.seed, args.latent_dim
+        faces,
+        domains,
+        Batches(faces, options.batch_size, options.seed, ctx),
+        options.seed,
+        options.latent_dim,
     )
     parts = (
         networks
@@ -244,7 +270,7 @@ def train(args, run, ctx, faces, held):
     final = {n: averages[n].module if averages else networks[n] for n in RELEASED}
     x = held.floats(range(min(6, len(held)))).to(ctx.device)
     references = faces.floats([int(m[0]) for m in sampler.members]).to(ctx.device)
-    z = torch.randn(1, args.latent_dim, generator=seeds.generator(args.seed, "samples")).to(ctx.device)
+    z = torch.randn(1, options.latent_dim, generator=seeds.generator(options.seed, "samples")).to(ctx.device)
 
     def on_save(done):
         folder = files.make_folder(run.folder / "samples")
@@ -252,18 +278,24 @@ def train(args, run, ctx, faces, held):
             images.save_png(folder / f"{done:07d}-{kind}.png", picture)
 
     training.loop(
-        run, args, ctx, parts, Step(args, ctx, sampler, networks, optimisers, averages), on_save, "starganv2"
+        run,
+        options,
+        ctx,
+        parts,
+        Step(options, ctx, sampler, networks, optimisers, averages),
+        on_save,
+        "starganv2",
     )
     if ctx.is_main:
         meta = {
             "kind": "starganv2-generator",
-            "attributes": args.selected_attrs,
-            "domains": args.domains,
-            "image_size": args.image_size,
-            "trained_on": args.dataset,
-            "steps": args.num_steps,
-            "seed": args.seed,
-            "ema": bool(args.ema),
+            "attributes": options.selected_attrs,
+            "domains": options.domains,
+            "image_size": options.image_size,
+            "trained_on": options.dataset,
+            "steps": options.num_steps,
+            "seed": options.seed,
+            "ema": bool(options.ema),
             "options": {n: net.options for n, net in final.items()},
         }
         state = {f"{n}.{k}": v for n, net in final.items() for k, v in net.state_dict().items()}
@@ -271,37 +303,28 @@ def train(args, run, ctx, faces, held):
         ctx.print(f"done: {run.folder / 'weights.safetensors'}")
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    args.dataset = dataset_name(args)
-    with distributed.session(args.device) as ctx:
-        faces = open_faces(args)
-        kept, validation = held_out(faces.names, args.seed)
+def main(argv: list[str] | None = None) -> None:
+    parsed = parse_args(argv)
+    with distributed.session(parsed.device) as ctx:
+        faces = open_faces(parsed)
+        kept, validation = held_out(faces.names, parsed.seed)
         kept, held = faces.subset(kept), faces.subset(validation or kept)
-        args.domains = domain_table(kept.labels, args.selected_attrs, args.min_domain_photos)
-        ctx.print(json.dumps(runs.options_of(args), indent=2))
+        table = domain_table(kept.labels, parsed.selected_attrs, parsed.min_domain_photos)
+        options = RunValues(**vars(parsed), domains=table)
         kept = kept.subset(
-            [
-                n
-                for n, d in zip(kept.names, domains_of(kept.labels, args.domains).tolist(), strict=True)
-                if d >= 0
-            ]
+            [n for n, d in zip(kept.names, domains_of(kept.labels, table).tolist(), strict=True) if d >= 0]
         )
-        ctx.print(f"{len(kept)} photos in {len(args.domains)} domains")
+        ctx.print(f"{len(kept)} photos in {len(table)} domains")
         # a batch that cannot be divided is told before anything is written
-        Batches(kept, args.batch_size, args.seed, ctx)
-        if args.dry_run:
-            return
-        run = runs.open_run(
-            Path(args.result_dir) / "starganv2" / args.dataset / "train" / "standard",
-            args,
+        Batches(kept, options.batch_size, options.seed, ctx)
+        run = runs.begin(
+            options,
             ctx,
+            Path(options.result_dir) / "starganv2" / options.dataset / "train" / "standard",
             "weights.safetensors",
         )
-        if run.finished:
-            ctx.print("this run is finished; nothing to do")
-            return
-        train(args, run, ctx, kept, held)
+        if run is not None:
+            train(options, run, ctx, kept, held)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,34 @@
 """Train STGAN.
 
 reads   <data_dir>/images_a/            (made by split_dataset.py), without its held-out part
-writes  <result_dir>/stgan/<dataset>/train/standard/NNN/{options.yaml,log.jsonl,last.pt,samples/*.png,weights.safetensors}
+writes  <result_dir>/stgan/<dataset>/train/standard/NNN/
+        {options.yaml,log.jsonl,last.pt,samples/*.png,weights.safetensors}
 
   python -m models.stgan.train --data_dir dataset/CelebA
   torchrun --standalone --nproc_per_node=4 -m models.stgan.train --data_dir dataset/CelebA
 """
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from common import cli, distributed, runs, seeds
 from faces.flags import add_data_flags, dataset_name, open_faces
-from models.stargan import train as stargan
+from models.stargan import step
 from models.stgan.network import Discriminator, Generator, difference
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options(step.Options):
+    """The values of parse_args."""
+
+    num_layers: int
+    d_fc_dim: int
+    lambda_g_cls: float
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="models.stgan.train", description=__doc__)
     add_data_flags(p)
     g = p.add_argument_group("networks")
@@ -60,10 +70,9 @@ def parse_args(argv=None):
     g.add_argument(
         "--n_critic", type=cli.positive_int, default=5, help="discriminator steps per generator step"
     )
-    stargan.add_schedule_flags(p, lr=2e-4)
+    step.add_schedule_flags(p, lr=2e-4)
     cli.add_run_flags(p, batch_size=32, limit=True, resume=True)
     args = p.parse_args(argv)
-    args.decay_steps = args.num_steps // 2 if args.decay_steps is None else args.decay_steps
     multiple = 1 << args.num_layers
     if args.num_layers < 2 or args.image_size % multiple:
         p.error(
@@ -71,10 +80,10 @@ def parse_args(argv=None):
             f" and a multiple of {multiple} (2^num_layers), {max(1, args.image_size // multiple) * multiple}"
             " for example"
         )
-    return args
+    return cli.resolve(Options, args, dataset=dataset_name(args), decay_steps=step.decay_steps(args))
 
 
-class Step(stargan.Step):
+class Step(step.Step):
     """STGAN's step: StarGAN's adversarial and attribute losses, G asked with differences, reconstruction by
     asking for none (Liu et al. 2019, Eqs. 8-15)."""
 
@@ -85,46 +94,43 @@ class Step(stargan.Step):
 
     @property
     def generator_cls(self):
-        return self.args.lambda_g_cls
+        return self.options.lambda_g_cls
 
 
-def initial_networks(args):
+def initial_networks(options: Options) -> tuple[Generator, Discriminator]:
     """Generator and discriminator, seeded."""
-    c_dim = len(args.selected_attrs)
+    c_dim = len(options.selected_attrs)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive(args.seed, "stgan"))
+        torch.manual_seed(seeds.derive(options.seed, "stgan"))
         return (
-            Generator(args.g_conv_dim, c_dim, args.num_layers),
-            Discriminator(args.image_size, args.d_conv_dim, c_dim, args.num_layers, args.d_fc_dim),
+            Generator(options.g_conv_dim, c_dim, options.num_layers),
+            Discriminator(
+                options.image_size, options.d_conv_dim, c_dim, options.num_layers, options.d_fc_dim
+            ),
         )
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    args.dataset = dataset_name(args)
-    with distributed.session(args.device) as ctx:
-        faces = open_faces(args)
-        ctx.print(json.dumps(runs.options_of(args), indent=2))
-        if args.dry_run:
-            return
-        run = runs.open_run(
-            Path(args.result_dir) / "stgan" / args.dataset / "train" / "standard",
-            args,
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    with distributed.session(options.device) as ctx:
+        faces = open_faces(options)
+        run = runs.begin(
+            options,
             ctx,
+            Path(options.result_dir) / "stgan" / options.dataset / "train" / "standard",
             "weights.safetensors",
         )
-        if run.finished:
-            ctx.print("this run is finished; nothing to do")
+        if run is None:
             return
         meta = {
             "kind": "stgan-generator",
             "options": {
-                "conv_dim": args.g_conv_dim,
-                "c_dim": len(args.selected_attrs),
-                "num_layers": args.num_layers,
+                "conv_dim": options.g_conv_dim,
+                "c_dim": len(options.selected_attrs),
+                "num_layers": options.num_layers,
             },
         }
-        stargan.train(args, run, ctx, faces, initial_networks(args), Step, meta)
+        step.train(options, run, ctx, faces, initial_networks(options), meta, Step)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from attacks import build
 from attacks.gradient import JITTER
 from common import images, seeds
 from common.blur import gaussian_blur
-from models.label_rules import attack_labels
+from models.conditions import attack_labels
 
 NAMES = ["a", "b", "c", "d", "e", "f", "g", "h"]
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]

@@ -1,5 +1,4 @@
 import runpy
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,7 @@ def victims(tmp_path):
         f"stargan={WEIGHTS['translator'](tmp_path / 'a.safetensors')}",
         f"stgan={WEIGHTS['stgan'](tmp_path / 'b.safetensors')}",
     ]
-    return load_victims(
-        Namespace(victims=files, selected_attrs=WEIGHTS["ATTRIBUTES"], image_size=32, precision="fp32"), "cpu"
-    )[0]
+    return load_victims(files, WEIGHTS["ATTRIBUTES"], 32, "fp32", "cpu")[0]
 
 
 def harm(victim, x, x_adv, labels):

@@ -12,7 +12,8 @@ from common import images
 from common.cli import UserError
 from evaluation import disruption
 from faces.celeba import FaceFolder
-from models.translators import load_translator, targets
+from models.conditions import targets
+from models.translators import load_translator
 from report import record
 
 tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))

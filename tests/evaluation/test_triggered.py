@@ -13,9 +13,10 @@ from common import checkpoint, images
 from common.cli import UserError
 from evaluation import triggered, triggered_split
 from faces.celeba import FaceFolder
+from models.conditions import targets
 from models.diffusion import build, triggers
 from models.diffusion.backdoor import Backdoor
-from models.translators import load_translator, targets
+from models.translators import load_translator
 
 tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 HIDDEN = {

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from common.cli import UserError
-from models.conditions import create_labels
-from models.translators import TRANSLATORS, Translator, condition, load_translator, own, targets
+from models.conditions import condition, create_labels, own, targets
+from models.translators import TRANSLATORS, Translator, load_translator
 
 NAMES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 

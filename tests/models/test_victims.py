@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from common import seeds
 from common.cli import UserError
 from models.conditions import create_labels
-from models.victims import load_victims, named_file
+from models.stargan.frozen import StarGAN
+from models.victims import Victim, load_victims, named_file
 
 tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 
@@ -23,13 +25,8 @@ def files(tmp_path):
 
 
 def loaded(victims, image_size=32, attributes=tiny["ATTRIBUTES"]):
-    args = argparse.Namespace(
-        victims=[f"{name}={path}" for name, path in victims],
-        selected_attrs=list(attributes),
-        image_size=image_size,
-        precision="fp32",
-    )
-    return load_victims(args, "cpu")
+    named = [f"{name}={path}" for name, path in victims]
+    return load_victims(named, list(attributes), image_size, "fp32", "cpu")
 
 
 def test_columns_are_the_union_and_each_victim_sees_its_own(files, faces):
@@ -96,3 +93,11 @@ def test_victims_that_do_not_go_together_are_one_line(files, tmp_path):
         UserError, match="large.safetensors: stgan was trained at 64 pixels, --image_size is 32"
     ):
         loaded([("stgan", large)])
+
+
+def test_a_photos_target_domain_depends_on_neither_its_neighbours_nor_the_process(faces, tiny_generator):
+    victim = Victim("stargan", "", StarGAN(tiny_generator), tiny["ATTRIBUTES"], tiny["ATTRIBUTES"])
+    c = faces(8)[1]
+    whole = victim.random_conditions(c, seeds.stepped(0, 3, range(8), "dadfi", "stargan"))
+    part = victim.random_conditions(c[4:], seeds.stepped(0, 3, range(4, 8), "dadfi", "stargan"))
+    assert torch.equal(whole[4:], part) and len(set(map(tuple, (whole - c).tolist()))) > 1

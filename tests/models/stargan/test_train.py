@@ -1,16 +1,20 @@
+import dataclasses
 import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
+from attacks import build
 from common import checkpoint
 from common.cli import UserError
 from common.distributed import Context
+from models.stargan import step as game
 from models.stargan import train
 from models.translators import load_translator
 
@@ -61,12 +65,23 @@ def command(face_folder, tmp_path):
     ]
 
 
+def main(argv):
+    train.main(argv, build_attack=build)
+
+
+TRAINER = SimpleNamespace(Step=game.Step, main=main)  # as killed_at takes it
+
+
+def rate(options, i):
+    return game.learning_rate(options.lr, options.decay_steps, options.num_steps, i)
+
+
 def folder(tmp_path, kind="standard", number="000"):
     return tmp_path / "results" / "stargan" / "data" / "train" / kind / number
 
 
 def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, capsys):
-    train.main(command("--ema", "0.9"))
+    main(command("--ema", "0.9"))
     run = folder(tmp_path)
     assert {p.name for p in run.iterdir()} == {
         "options.yaml",
@@ -98,7 +113,7 @@ def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, ca
     )  # what is released is the average
     before = (run / "weights.safetensors").stat().st_mtime_ns
     capsys.readouterr()
-    train.main(command("--ema", "0.9", "--resume"))
+    main(command("--ema", "0.9", "--resume"))
     assert "nothing to do" in capsys.readouterr().out
     assert (run / "weights.safetensors").stat().st_mtime_ns == before and not folder(
         tmp_path, number="001"
@@ -106,10 +121,10 @@ def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, ca
 
 
 def test_a_resumed_training_is_bit_equal_to_an_uninterrupted_one(command, tmp_path, monkeypatch):
-    train.main(command("--ema", "0.9", "--save_step", "1"))
-    killed_at(3, monkeypatch, train, command("--ema", "0.9", "--save_step", "1"))
+    main(command("--ema", "0.9", "--save_step", "1"))
+    killed_at(3, monkeypatch, TRAINER, command("--ema", "0.9", "--save_step", "1"))
     assert checkpoint.load_state(folder(tmp_path, number="001") / "last.pt")["step"] == 3
-    train.main(command("--ema", "0.9", "--save_step", "1", "--resume"))
+    main(command("--ema", "0.9", "--save_step", "1", "--resume"))
     whole, resumed = folder(tmp_path), folder(tmp_path, number="001")
     assert same(parts(whole), parts(resumed))
     assert (whole / "weights.safetensors").read_bytes() == (resumed / "weights.safetensors").read_bytes()
@@ -120,19 +135,19 @@ def test_a_resumed_training_is_bit_equal_to_an_uninterrupted_one(command, tmp_pa
 
 def test_the_learning_rate_falls_to_nothing():
     args = train.parse_args(["--num_steps", "200000", "--decay_steps", "100000", "--lr", "1e-4"])
-    rates = [train.learning_rate(args, i) for i in (0, 99_999, 100_000, 150_000, 199_999)]
+    rates = [rate(args, i) for i in (0, 99_999, 100_000, 150_000, 199_999)]
     assert rates == pytest.approx([1e-4, 1e-4, 1e-4, 5e-5, 1e-9])
     # half of the steps, unless said otherwise
     short = train.parse_args(["--num_steps", "2000", "--lr", "1e-4"])
-    assert short.decay_steps == 1000 and train.learning_rate(short, 0) == 1e-4
+    assert short.decay_steps == 1000 and rate(short, 0) == 1e-4
     shortened = train.parse_args(["--num_steps", "4", "--decay_steps", "100", "--lr", "1e-4"])
-    assert [train.learning_rate(shortened, i) for i in (0, 3)] == pytest.approx([1e-4, 2.5e-5])
+    assert [rate(shortened, i) for i in (0, 3)] == pytest.approx([1e-4, 2.5e-5])
     constant = train.parse_args(["--num_steps", "10", "--decay_steps", "0", "--lr", "1e-4"])
-    assert train.learning_rate(constant, 9) == 1e-4
+    assert rate(constant, 9) == 1e-4
 
 
 def test_the_optimisers_use_that_learning_rate(command, tmp_path):
-    train.main(command("--lr", "0.01", "--num_steps", "4", "--decay_steps", "4"))
+    main(command("--lr", "0.01", "--num_steps", "4", "--decay_steps", "4"))
     state = parts(folder(tmp_path))
     for name in ("g_optimiser", "d_optimiser"):
         assert state[name]["param_groups"][0]["lr"] == pytest.approx(0.01 / 4)
@@ -140,7 +155,7 @@ def test_the_optimisers_use_that_learning_rate(command, tmp_path):
 
 def test_seeds_decide(command, tmp_path):
     for flags in ([], [], ["--seed", "1"]):
-        train.main(command("--num_steps", "2", *flags))
+        main(command("--num_steps", "2", *flags))
     first, again, other = (parts(folder(tmp_path, number=f"00{k}"))["generator"] for k in range(3))
     assert same(first, again) and not same(first, other)
 
@@ -164,24 +179,24 @@ def test_seeds_decide(command, tmp_path):
 )
 def test_mistakes_are_told_before_anything_is_written(command, tmp_path, flags, words):
     with pytest.raises(UserError, match=words):
-        train.main(command(*flags))
+        main(command(*flags))
     assert not (tmp_path / "results").exists() and [p.name for p in (tmp_path / "data").iterdir()] == [
         "images_a"
     ]
 
 
 def test_a_dry_run_writes_nothing(command, tmp_path, capsys):
-    train.main(command("--dry_run"))
+    main(command("--dry_run"))
     assert '"decay_steps": 2' in capsys.readouterr().out and not (tmp_path / "results").exists()
 
 
 def test_one_photo_is_enough_to_start_from(command, tmp_path):
-    train.main(command("--limit", "1", "--num_steps", "1"))
+    main(command("--limit", "1", "--num_steps", "1"))
     assert (folder(tmp_path) / "samples" / "0000001.png").exists()
 
 
 def trained(command, tmp_path, *flags):
-    train.main(command("--num_steps", "2", *flags))
+    main(command("--num_steps", "2", *flags))
     return folder(tmp_path) / "last.pt"
 
 
@@ -198,7 +213,7 @@ def test_init_from_continues_both_networks(command, tmp_path):
         (["--selected_attrs", "Male"], "knows 5 attributes"),
     ):
         with pytest.raises(UserError, match=words):
-            train.main(command("--init_from", str(path), *flags))
+            main(command("--init_from", str(path), *flags))
 
 
 @pytest.mark.parametrize("kind", ["generator", "both"])
@@ -215,10 +230,10 @@ def test_adversarial_training_runs_and_resumes_to_the_same_bits(command, tmp_pat
         "--save_step",
         "2",
     ]
-    train.main(command(*flags))
+    main(command(*flags))
     whole, cut = folder(tmp_path, f"adv-{kind}"), folder(tmp_path, f"adv-{kind}", "001")
-    killed_at(2, monkeypatch, train, command(*flags))
-    train.main(command(*flags, "--resume", str(cut)))
+    killed_at(2, monkeypatch, TRAINER, command(*flags))
+    main(command(*flags, "--resume", str(cut)))
     assert (
         same(parts(whole), parts(cut))
         and load_translator(whole / "weights.safetensors").meta["adversarial"] == kind
@@ -241,7 +256,7 @@ def test_the_cycle_loss_reaches_the_first_pass_of_the_generator(faces, monkeypat
     args = train.parse_args(
         [*TINY, "--adversarial", kind, "--init_from", "x", "--n_critic", "1", "--attack_steps", "1"]
     )
-    args.init_from = None
+    args = dataclasses.replace(args, init_from=None)
     generator, discriminator = train.initial_networks(args)
     passes, disturbed, found = [], [], {}
     forward = generator.forward
@@ -258,18 +273,18 @@ def test_the_cycle_loss_reaches_the_first_pass_of_the_generator(faces, monkeypat
         found["first"] = torch.autograd.grad(cycle, passes[0][1], retain_graph=True)[0]
         return original(D, fake, reconstruction, real, target, lambda_cls, lambda_rec)
 
-    disrupt = train.training_attack(args)
+    disrupt = train.training_attack(args, build)
 
     def disturb(G, x, c, rng):
         disturbed.append(disrupt(G, x, c, rng))
         return disturbed[-1]
 
-    original = train.losses.generator_loss
+    original = game.losses.generator_loss
     monkeypatch.setattr(generator, "forward", watch)
-    monkeypatch.setattr(train.losses, "generator_loss", measured)
+    monkeypatch.setattr(game.losses, "generator_loss", measured)
     x, c = faces(4, 16)
     optimisers = [torch.optim.Adam(n.parameters(), 1e-4) for n in (generator, discriminator)]
-    step = train.Step(
+    step = game.Step(
         args,
         Context(0, 1, torch.device("cpu")),
         Batch(x, c),
@@ -279,6 +294,7 @@ def test_the_cycle_loss_reaches_the_first_pass_of_the_generator(faces, monkeypat
         None,
         optimisers,
         disturb,
+        kind == "both",
     )
     step(0)
     assert float(found["first"].abs().max()) > 1e-6
@@ -293,11 +309,11 @@ def test_the_cycle_loss_reaches_the_first_pass_of_the_generator(faces, monkeypat
 
 def test_the_generators_disruption_is_made_only_where_it_is_used(faces):
     args = train.parse_args([*TINY, "--adversarial", "generator", "--init_from", "x", "--n_critic", "2"])
-    args.init_from = None
+    args = dataclasses.replace(args, init_from=None)
     generator, discriminator = train.initial_networks(args)
     calls, (x, c) = [], faces(4, 16)
     optimisers = [torch.optim.Adam(n.parameters(), 1e-4) for n in (generator, discriminator)]
-    step = train.Step(
+    step = game.Step(
         args,
         Context(0, 1, torch.device("cpu")),
         Batch(x, c),
@@ -328,7 +344,7 @@ def test_two_processes_give_the_losses_of_one(command, tmp_path, adversarial):
             "1",
         ]
     kind = "adv-both" if adversarial else "standard"
-    train.main(command(*flags))
+    main(command(*flags))
     one = folder(tmp_path, kind, "000")
     subprocess.run(
         [

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import runpy
 import subprocess
@@ -194,7 +195,7 @@ def test_the_diversity_fades():
     assert args.ds_steps == 100 and [step.lambda_ds(i) for i in (0, 50, 99, 100)] == pytest.approx(
         [2, 1, 0.02, 0]
     )
-    args.ds_steps = 10
+    step = train.Step(dataclasses.replace(args, ds_steps=10), None, None, dict.fromkeys(ALL), {}, {})
     assert step.lambda_ds(5) == 1 and step.lambda_ds(50) == 0
 
 

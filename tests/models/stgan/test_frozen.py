@@ -5,8 +5,9 @@ import torch
 
 from common import checkpoint
 from common.cli import UserError
+from models.conditions import own, targets
 from models.stgan.network import Generator
-from models.translators import load_translator, own, targets
+from models.translators import load_translator
 
 NAMES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 
