@@ -71,6 +71,14 @@ class Run:
                 path, "".join(line + "\n" for line in path.read_text().splitlines() if _step_of(line) <= step)
             )
 
+    def logged_seconds(self) -> float:
+        """Seconds that the run has taken by its log, its interrupted parts together; 0.0 without a log."""
+        path = self.folder / "log.jsonl"
+        lines = map(json.loads, path.read_text().splitlines() if path.is_file() else [])
+        seconds = [line["seconds"] for line in lines if "seconds" in line]
+        # a resumed part counts from 0 again
+        return sum((a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=False) if b < a), 0.0)
+
 
 def _step_of(line):
     """The step of a log line; a line that a killed process left unfinished belongs to no step."""

@@ -406,12 +406,8 @@ class Examiner:
 def trained_seconds(weights):
     """Seconds of the training that made the weights, all its parts together; None where its log is not beside
     them."""
-    log = weights.parent / "log.jsonl"
-    if not log.is_file():
-        return None
-    seconds = [line["seconds"] for line in map(json.loads, log.read_text().splitlines()) if "seconds" in line]
-    # a resumed training counts from 0 again
-    return sum(a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=False) if b < a)
+    run = runs.Run(weights.parent, weights.name)
+    return run.logged_seconds() if (run.folder / "log.jsonl").is_file() else None
 
 
 def folder_of(args, name, seed):

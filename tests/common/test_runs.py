@@ -136,6 +136,15 @@ def test_log_is_cut_back_to_the_saved_step(tmp_path):
     assert lines == [{"step": 1, "loss": 0.33333333}, {"step": 2, "loss": 0.66666667}]
 
 
+def test_seconds_of_all_parts_are_summed(tmp_path):
+    run = start(tmp_path)
+    assert run.logged_seconds() == 0.0
+    for seconds in (1.5, 4.0, 0.5, 2.25):  # resumed after 4 s
+        run.log(step=1, seconds=seconds)
+        run.log(step=1, validation=0.1)
+    assert run.logged_seconds() == 4.0 + 2.25
+
+
 def test_a_parent_that_cannot_be_made(tmp_path):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UserError, match="choose another folder"):
