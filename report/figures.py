@@ -5,14 +5,12 @@ Every function takes a Table of report.rows and returns a matplotlib Figure, or 
 draw. A defence has the same colour and marker in all pictures of a table; its family gives the hue.
 """
 
-import io
-import textwrap
 from dataclasses import dataclass
 
 from matplotlib import colors, ticker
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from common.figures import light_grid, log_scale, new_figure, panel_title, png
 from report.rows import attack_text, natural, protocol_of
 from report.text import mark, number
 
@@ -31,7 +29,6 @@ HUES = {
 MARKERS = "osD^vP*X<>hp"
 L2 = "mean squared error of the fakes"
 MOST_PANELS = 6
-DPI = 130
 
 
 @dataclass(frozen=True)
@@ -57,14 +54,6 @@ def styles(table):
     return found
 
 
-def new_figure(width, height):
-    """An empty white Figure, inches."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
-    figure.set_facecolor("white")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, hspace=0.04)
-    return figure
-
-
 def _legend(figure, look, labels, line=True):
     """The defences beside the panels, `labels` {defence: text}."""
     handles = [
@@ -79,45 +68,6 @@ def _legend(figure, look, labels, line=True):
         for d in labels
     ]
     figure.legend(handles, list(labels.values()), loc="outside right upper", fontsize=9, frameon=False)
-
-
-def panel_title(axes, text, width=54):
-    """A title on the left, broken after `width` characters."""
-    axes.set_title("\n".join(textwrap.wrap(text, width)), fontsize=10, loc="left")
-
-
-def shades(hues, kinds):
-    """{label: colour} of {kind: labels}: the kind's hue of `hues`, lighter for each label of its kind that
-    follows."""
-    found = {}
-    for kind, labels in kinds.items():
-        for place, label in enumerate(labels):
-            light = 0.8 * place / max(4, len(labels))
-            found[label] = tuple(c + (1 - c) * light for c in colors.to_rgb(hues[kind]))
-    return found
-
-
-def light_grid(axes):
-    """Pale lines behind the data, no frame on top and on the right."""
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def log_scale(axis, values):
-    """Log scale with plain labels (0.001, not powers) and labelled steps in between where the range is
-    short."""
-    axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
-    low, high = min(values), max(values)
-    short = high / low < 30
-    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if short else (1,)))
-    axis.set_minor_locator(ticker.NullLocator() if short else ticker.LogLocator(subs=range(2, 10)))
-    axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.set_minor_formatter(ticker.NullFormatter())
-    if axis.axis_name == "x":
-        axis.axes.set_xlim(low / 1.3, high * 1.3)
-    else:
-        axis.axes.set_ylim(low / 1.5, high * 1.5)
 
 
 def spread_of(cell):
@@ -360,13 +310,6 @@ CAPTIONS = {
         " side."
     ),
 }
-
-
-def png(figure):
-    """PNG bytes of a Figure."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI)
-    return out.getvalue()
 
 
 def draw(table):

@@ -6,6 +6,7 @@ there is nothing to draw. Rows marked † are left out.
 
 from matplotlib.patches import Patch
 
+from common.figures import light_grid, log_scale, new_figure, panel_title, png, shades
 from report import figures as plots
 from report.text import number
 
@@ -26,7 +27,7 @@ def styles(rows):
         kinds.setdefault(
             "own" if row.own else max((k for k in HUES if row.label.startswith(k)), key=len, default=""), []
         ).append(row.label)
-    return plots.shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
+    return shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
 
 
 def l2_by_translator(table):
@@ -39,7 +40,7 @@ def l2_by_translator(table):
     if len(rows) < 2:
         return None
     look, places = styles(rows), len(rows) + 1
-    figure = plots.new_figure(9.6, 0.21 * places * len(table.translators) + 1.2 + 0.2 * len(rows))
+    figure = new_figure(9.6, 0.21 * places * len(table.translators) + 1.2 + 0.2 * len(rows))
     axes, values = figure.add_subplot(), []
     found = [
         (g * places + i, row, cell)
@@ -61,15 +62,15 @@ def l2_by_translator(table):
             fontsize=7.5,
         )
         values.append(cell.value)
-    plots.log_scale(axes.xaxis, values)
+    log_scale(axes.xaxis, values)
     axes.set_xlim(left, max(cell.value + plots.spread_of(cell)[1] for *_, cell in found) * 2.5)
     axes.set_yticks(
         [g * places + (len(rows) - 1) / 2 for g in range(len(table.translators))], table.translators
     )
     axes.set_ylim(places * len(table.translators) - 1.4, -0.6)
     axes.set_xlabel(f"{plots.L2} (log scale)")
-    plots.panel_title(axes, table.name, 70)
-    plots.light_grid(axes)
+    panel_title(axes, table.name, 70)
+    light_grid(axes)
     axes.grid(False, axis="y")
     figure.legend(
         handles=[Patch(color=look[row.label], label=row.label) for row in rows],
@@ -93,4 +94,4 @@ CAPTIONS = {
 def draw(table):
     """{plot name: PNG bytes} of all that can be drawn for a table."""
     figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: plots.png(figure) for name, figure in figures.items() if figure is not None}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -8,6 +8,7 @@ import textwrap
 
 from matplotlib.patches import Patch
 
+from common.figures import light_grid, new_figure, panel_title, png, shades
 from report import figures as plots
 from report.kinds.depois import FOUND_FROM, MISSED
 from report.text import number
@@ -28,7 +29,7 @@ def styles(labels):
     kinds = {}
     for label in labels:
         kinds.setdefault(max((k for k in HUES if label.startswith(k)), key=len, default=""), []).append(label)
-    return plots.shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
+    return shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
 
 
 def auc_by_poison(table):
@@ -49,9 +50,7 @@ def auc_by_poison(table):
         return None
     groups = {poison: [label for label in labels if (poison, label) in found] for poison in poisons}
     look, y, centres = styles(labels), 0, []
-    figure = plots.new_figure(
-        9.6, 0.185 * (len(found) + 1.2 * len(poisons)) + 1.3 + 0.2 * -(-len(labels) // 2)
-    )
+    figure = new_figure(9.6, 0.185 * (len(found) + 1.2 * len(poisons)) + 1.3 + 0.2 * -(-len(labels) // 2))
     axes = figure.add_subplot()
     left = min(CHANCE - 0.06, *(cell.value - plots.spread_of(cell)[0] - 0.03 for cell in found.values()))
     axes.axvspan(left, FOUND_FROM, color="#f0f1f3", zorder=0)
@@ -92,8 +91,8 @@ def auc_by_poison(table):
     axes.set_yticks(centres, ["\n".join(textwrap.wrap(poison, 22)) for poison in poisons])
     axes.set_xticks([tick / 10 for tick in range(11) if tick / 10 >= left])
     axes.set_xlabel("AUROC (0.5 = chance)")
-    plots.panel_title(axes, table.name, 80)
-    plots.light_grid(axes)
+    panel_title(axes, table.name, 80)
+    light_grid(axes)
     axes.grid(False, axis="y")
     figure.legend(
         handles=[Patch(color=look[label], label=label) for label in labels],
@@ -117,4 +116,4 @@ CAPTIONS = {
 def draw(table):
     """{plot name: PNG bytes} of all that can be drawn for a table."""
     figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: plots.png(figure) for name, figure in figures.items() if figure is not None}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -9,6 +9,7 @@ its marker the filter's.
 
 from dataclasses import replace
 
+from common.figures import light_grid, new_figure, panel_title, png
 from report import figures as plots
 from report.figures import Style
 from report.kinds.detector import ACCURACY
@@ -73,7 +74,7 @@ def accuracy(table):
     )
     if len(rows) < 2:
         return None
-    look, figure = styles(table), plots.new_figure(8.6, 0.36 * len(rows) + 1.9)
+    look, figure = styles(table), new_figure(8.6, 0.36 * len(rows) + 1.9)
     axes = figure.add_subplot()
     for y, row in enumerate(rows):
         cell, s = row.cell(ACCURACY), look[row.defence]
@@ -107,10 +108,10 @@ def accuracy(table):
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(LABEL)
-    plots.panel_title(
+    panel_title(
         axes, f"{table.name}, poison rate {table.common_rate:g}" if table.common_rate else table.name, 52
     )
-    plots.light_grid(axes)
+    light_grid(axes)
     axes.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
@@ -121,7 +122,7 @@ def by_rate(table):
     above 0."""
     if len(table.rates) < 2:
         return None
-    look, figure = styles(table), plots.new_figure(8.6, 4.6)
+    look, figure = styles(table), new_figure(8.6, 4.6)
     axes = figure.add_subplot()
     lines = {
         name: found
@@ -157,8 +158,8 @@ def by_rate(table):
     )
     axes.set_xlabel("poison rate (share of the training photos that was disrupted)")
     axes.set_ylabel(LABEL)
-    plots.panel_title(axes, table.name, 48)
-    plots.light_grid(axes)
+    panel_title(axes, table.name, 48)
+    light_grid(axes)
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     return figure
 
@@ -179,4 +180,4 @@ CAPTIONS = {
 def draw(table):
     """{plot name: PNG bytes} of all that can be drawn for a table."""
     figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: plots.png(figure) for name, figure in figures.items() if figure is not None}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -7,7 +7,7 @@ nothing to draw. Models of the table's plan alone.
 
 from matplotlib.lines import Line2D
 
-from report import figures as plots
+from common.figures import light_grid, log_scale, new_figure, panel_title, png
 from report.kinds.terd_rows import ATTACKS, UNKNOWN, attack_name
 
 MEAN, VARIANCE = "metrics.mean_kl", "metrics.var_kl"
@@ -41,7 +41,7 @@ def kl(table):
     ]
     if len(rows) < 2:
         return None
-    figure = plots.new_figure(7.6, 5.2)
+    figure = new_figure(7.6, 5.2)
     axes = figure.add_subplot()
     lifted = {}  # a log axis has no place for 0
     for key in (MEAN, VARIANCE):
@@ -76,8 +76,8 @@ def kl(table):
     _passed(axes, limit(table), lifted)
     axes.set_xlabel("M_r, mean divergence from clean noise (log scale)")
     axes.set_ylabel("V_r, its variance (log scale)")
-    plots.panel_title(axes, table.name, 80)
-    plots.light_grid(axes)
+    panel_title(axes, table.name, 80)
+    light_grid(axes)
     kinds = [
         kind
         for kind in (*ATTACKS, *sorted({row.kind for row in rows} - {*ATTACKS}))
@@ -114,7 +114,7 @@ def _passed(axes, limits, shown):
         (axes.xaxis, shown[MEAN], (mean, floor)),
         (axes.yaxis, shown[VARIANCE], (variance,)),
     ):
-        plots.log_scale(axis, [*values, *(end for end in ends if end)])
+        log_scale(axis, [*values, *(end for end in ends if end)])
     if mean is None or variance is None:
         return
     (left, right), (low, high), floor = axes.get_xlim(), axes.get_ylim(), floor or 0
@@ -145,4 +145,4 @@ CAPTIONS = {
 def draw(table):
     """{plot name: PNG bytes} of all that can be drawn for a table."""
     figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: plots.png(figure) for name, figure in figures.items() if figure is not None}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}
