@@ -111,3 +111,22 @@ def test_a_stranger_finds_celeba_on_the_first_screen():
     assert all(
         any(name in line for line in first) for name in ("split_dataset.py", "train_CelebA.sh", "demo.sh")
     )
+
+
+def test_the_purifier_of_the_recipe_works(tmp_path, monkeypatch):
+    """docs/architecture.md holds a whole purifier: its file and its line do what the page says."""
+    import torch
+
+    import purify
+
+    text = (ROOT / "docs/architecture.md").read_text()
+    (example,) = re.findall(r"```python\n(\"\"\".*?)```", text, re.S)
+    (tmp_path / "median_of_the_recipe.py").write_text(example)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(purify.PURIFIERS, "median", "median_of_the_recipe:Median")
+    x = 2 * torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(0)) - 1
+    median = purify.build("median", side=5)
+    y = median(x)
+    assert y.shape == x.shape and y.abs().max() <= 1
+    assert y[0, 1, 10, 7] == x[0, 1, 8:13, 5:10].flatten().median()
+    assert (median.folder_name, median.nfe) == ("median-k5", 0)
