@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 HELP = ROOT / "docs/help"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?:\]\(|<img src=\")([^)\s\"]+)[)\"]")
 MARKER = re.compile(r"^<!-- (?!/)([^>]*?) -->$", re.M)
 COMMAND = re.compile(r"\bpython3? (?:-m ([\w.]*\w)|([\w/]+\.py))|\b(?:sh|bash) ([\w/]+\.sh)")
 FLAG = re.compile(r"(?<=\s)--[a-z]\w*")
