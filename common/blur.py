@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 
-def gaussian_blur(x, sigma, kernel_size=11):
+def gaussian_blur(x: torch.Tensor, sigma: float, kernel_size: int = 11) -> torch.Tensor:
     """Gaussian blur, kernel_size x kernel_size (odd), sigma in pixels.
 
     Shape:  x (N, 3, H, W), H and W above kernel_size // 2 -> shape, device, dtype and range of x
@@ -20,7 +20,7 @@ def gaussian_blur(x, sigma, kernel_size=11):
     return _separable(x, weights / weights.sum())
 
 
-def box_blur(x, k):
+def box_blur(x: torch.Tensor, k: int) -> torch.Tensor:
     """Mean over k x k pixels (k odd). Shape, errors and borders as gaussian_blur."""
     _check(x, k)
     return _separable(x, torch.full((k,), 1 / k, dtype=torch.float64))

@@ -20,7 +20,7 @@ from common.files import write_atomic
 FORMAT = 1
 
 
-def save_state(path, step, options, **parts):
+def save_state(path: Path | str, step: int, options: dict, **parts: object) -> None:
     """Write a training state: `parts` are state_dicts (or objects that have one); `options` holds JSON types
     only."""
     state = {
@@ -34,7 +34,7 @@ def save_state(path, step, options, **parts):
     write_atomic(path, buffer.getbuffer())
 
 
-def load_state(path):
+def load_state(path: Path | str) -> dict:
     """Read what save_state wrote.  Raises UserError if the file is missing, damaged or something else."""
     state = read_torch(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT or "parts" not in state:
@@ -42,7 +42,7 @@ def load_state(path):
     return state
 
 
-def save_weights(path, state_dict, meta, half=False):
+def save_weights(path: Path | str, state_dict: dict, meta: dict, half: bool = False) -> None:
     """Write weights as safetensors; `meta` (JSON types) rebuilds the network. half = float16, for files that
     are released."""
     tensors = {
@@ -52,7 +52,7 @@ def save_weights(path, state_dict, meta, half=False):
     write_atomic(path, save_safetensors_bytes(tensors, {"meta": json.dumps({"format": FORMAT, **meta})}))
 
 
-def read_weights(path):
+def read_weights(path: Path | str) -> tuple[dict, dict]:
     """Read any weight file as data: safetensors, or a torch file of tensors and plain containers.
 
     Returns (state_dict with float32 tensors, meta dict or {}).

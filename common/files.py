@@ -8,7 +8,7 @@ from pathlib import Path
 from common.cli import UserError
 
 
-def write_atomic(path, data):
+def write_atomic(path: Path | str, data: str | bytes | memoryview) -> None:
     """Write bytes or text under a temporary name of this process, then rename: the old file or the new one,
     never half."""
     path = Path(path)
@@ -22,11 +22,11 @@ def write_atomic(path, data):
         raise
 
 
-def write_json(path, value):
+def write_json(path: Path | str, value: object) -> None:
     write_atomic(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
 
 
-def sha256(path):
+def sha256(path: Path | str) -> str:
     """Hex sha256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as f:
@@ -35,14 +35,14 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def key_of(value):
+def key_of(value: object) -> str:
     """Hex sha256 of the canonical JSON of `value` (JSON types only)."""
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()
 
 
-def make_folder(path):
+def make_folder(path: Path | str) -> Path:
     """Create a folder and its parents, or say in one line why it cannot be written.  Raises UserError."""
     path = Path(path)
     try:
@@ -53,7 +53,7 @@ def make_folder(path):
     return path
 
 
-def check_writable(path):
+def check_writable(path: Path | str) -> None:
     """Raises UserError if nothing can be written at `path` or, where it does not exist yet, at its nearest
     parent."""
     path = Path(path).absolute()

@@ -27,7 +27,7 @@ def list_images(folder):
     return files
 
 
-def read_rgb(path):
+def read_rgb(path: Path | str) -> Image.Image:
     """Decode one file to an RGB PIL image, EXIF orientation applied.  Raises UserError naming a damaged
     file."""
     try:
@@ -46,7 +46,7 @@ def read_rgb(path):
         ) from e
 
 
-def center_crop_resize(image, crop, size):
+def center_crop_resize(image: Image.Image, crop: int, size: int) -> Image.Image:
     """Short side up to `crop` where the photo is smaller, centre crop `crop` x `crop`, resize to `size`
     (bilinear, antialiased).
 
@@ -63,19 +63,19 @@ def center_crop_resize(image, crop, size):
     return image if crop == size else image.resize((size, size), Image.BILINEAR)
 
 
-def to_float(array):
+def to_float(array: np.ndarray) -> torch.Tensor:
     """uint8 (N, H, W, 3) or (H, W, 3) array -> float32 (N, 3, H, W) or (3, H, W) tensor in [-1, 1]."""
     x = torch.from_numpy(np.array(array)).float().div_(127.5).sub_(1)
     return x.movedim(-1, -3).contiguous()
 
 
-def to_uint8(x):
+def to_uint8(x: torch.Tensor) -> np.ndarray:
     """float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3) array, rounded to the nearest grey level."""
     x = x.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return x.movedim(-3, -1).contiguous().cpu().numpy()
 
 
-def quantise(x):
+def quantise(x: torch.Tensor) -> torch.Tensor:
     """Round to the 8-bit grid, range and shape kept: what a saved and reloaded image would be."""
     return x.add(1).mul(127.5).round().clamp(0, 255).div(127.5).sub(1)
 

@@ -6,13 +6,13 @@ import hashlib
 import torch
 
 
-def derive(*keys):
+def derive(*keys: object) -> int:
     """A 63-bit seed from any printable keys; equal keys give the equal seed on every machine."""
     digest = hashlib.sha256("\x1f".join(map(str, keys)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator(*keys):
+def generator(*keys: object) -> torch.Generator:
     """A CPU torch.Generator that depends on `keys` alone."""
     return torch.Generator().manual_seed(derive(*keys))
 

@@ -90,14 +90,16 @@ def check_python() -> Iterator[Row]:
 
 
 def check_packages(path=ROOT / "requirements.txt"):
-    for name, bounds in requirements(Path(path).read_text()):
+    text = Path(path).read_text()
+    not_needed = re.findall(r"^([\w.-]+).*# (?:tests|checks)\b", text, re.MULTILINE)  # to use the project
+    for name, bounds in requirements(text):
         try:
             installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             installed = None
         good = installed is not None and fits(installed, bounds)
         yield (
-            (OK if good else MISSING),
+            OK if good else NOTE if name in not_needed else MISSING,
             name,
             installed or "not found",
             f"wanted {bounds or 'any version'}: pip install -r requirements-lock.txt",

@@ -137,7 +137,8 @@ def add_search_flags(parser):
         "--calibration",
         default=str(rule.FILE),
         metavar="FILE.json",
-        help="benign and backdoored networks that the rules know (python -m purify.terd.rule)",
+        help="benign and backdoored networks that the rules know (python -m purify.terd.rule); default: the"
+        " shipped calibration.json",
     )
     return g
 

@@ -205,7 +205,9 @@ def collect(folder):
 def parse_args(argv=None):
     p = cli.ArgumentParser(prog="python -m purify.terd.rule", description=__doc__)
     p.add_argument("folder", metavar="FOLDER", help="results of scans")
-    p.add_argument("--out", default=str(FILE), metavar="FILE.json", help="the calibration")
+    p.add_argument(
+        "--out", default=str(FILE), metavar="FILE.json", help="default: the shipped calibration.json"
+    )
     return p.parse_args(argv)
 
 

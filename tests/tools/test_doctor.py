@@ -45,6 +45,13 @@ def test_every_line_of_requirements_is_checked(tmp_path):
     )
 
 
+def test_a_package_of_the_tests_alone_is_a_note(tmp_path):
+    (tmp_path / "r.txt").write_text(
+        "ruff==0.0.1  # checks; pinned\nno-such-package  # tests\ntorch>=99 # new\n"
+    )
+    assert statuses(doctor.check_packages(tmp_path / "r.txt")) == ["note", "note", "MISSING"]
+
+
 def shipped(root, content=b"weights"):
     rows = {}
     for name, _ in export.SHIPPED.values():
