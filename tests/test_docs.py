@@ -31,6 +31,7 @@ def anchors(text):
 
 def commands(text):
     """(command as docs/help calls it, its file or None if there is none, rest of its line) of each one."""
+    text = text.replace("\\\n", " ")
     for found in COMMAND.finditer(text):
         module, script, shell = found.groups()
         rest = re.split(r"[`\n#;]", text[found.end() :], maxsplit=1)[0]
