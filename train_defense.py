@@ -56,11 +56,6 @@ DEFAULTS = {  # what a flag left alone stands for
         "train_noise_var": 0.05,
     },
 }
-FOR_TESTS = {
-    "universal": "one perturbation for all photos can be learned by heart",
-    "dadfi": "its generator is what purifiers are tested against",
-    "random-sign": "it is the control at an equal bound; gaussian is the noise to train on",
-}
 # of one-step; others are told in the run folder's name
 INGREDIENTS = {"photo_weight": 10.0, "fake_weight": 1.0, "clean_share": 0.1, "noise_share": 0.0}
 AUTOENCODERS = (
@@ -204,8 +199,8 @@ def resolve(p, args):
     args.dataset = dataset_name(args)
     if args.attack_type == "none" and args.defense_model_type != "ddpm":
         p.error(f"{args.defense_model_type} learns from disruptions: give --attack_type gaussian, pgd, ...")
-    if args.attack_type in FOR_TESTS:
-        p.error(f"--attack_type {args.attack_type} is for testing: {FOR_TESTS[args.attack_type]}")
+    if args.attack_type in attacks.FOR_TESTS:
+        p.error(f"--attack_type {args.attack_type} is for testing: {attacks.FOR_TESTS[args.attack_type]}")
     if args.max_timestep > 1000:
         p.error(f"--max_timestep {args.max_timestep}: the schedule has 1000 steps")
     needs_gan = one_step or args.attack_type in attacks.GRADIENT

@@ -19,25 +19,57 @@ parameters is refused. Killed? Give the same command again.
       --attack_weights models/dadfi/demo.safetensors
 """
 
-import json
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from attacks import WITHOUT_TRANSLATOR, folder
+import attacks
+from attacks import folder
+from attacks.base import Attack
 from attacks.craft import PHOTOS, craft
-from attacks.flags import add_attack_flags, attack_from_flags, check_attack_flags
+from attacks.flags import AttackOptions, add_attack_flags, attack_from_flags, check_attack_flags
 from attacks.universal import save_perturbation
 from common import cli, distributed, files, images, progress, runs, seeds
-from common.cli import UserError
+from common.cli import RunOptions, UserError
 from common.folder import batches
 from faces.celeba import read_attributes
 from models.conditions import attack_labels
-from models.flags import add_translator_flags, translator_from_flags
+from models.flags import UnnamedTranslatorOptions, add_translator_flags, translator_from_flags
+from models.translators import Translator
+
+Labels = Callable[[Sequence[Path]], torch.Tensor]  # of photos -> (N, K, C)
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions, UnnamedTranslatorOptions, AttackOptions):
+    """The values of parse_args."""
+
+    limit: int | None
+    batch_size: int
+    precision: str
+    input: str
+    output: str
+    image_size: int
+    skip_damaged: bool
+    attr_path: str | None
+    selected_attrs: list[str] | None
+    test_noise_var: float
+    save_perturbation: str | None
+
+    @property
+    def crafting(self) -> bool:
+        """Whether a universal perturbation is to be made of the photos."""
+        return self.save_perturbation is not None
+
+    @property
+    def needs_translator(self) -> bool:
+        return self.crafting or self.attack_type not in attacks.WITHOUT_TRANSLATOR
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m attacks", description=__doc__)
     g = p.add_argument_group("what to disrupt")
     g.add_argument(
@@ -90,27 +122,29 @@ def parse_args(argv=None):
         ),
     )
     cli.add_run_flags(p, batch_size=16, limit=True)
-    return p.parse_args(argv)
+    options = cli.resolve(Options, p.parse_args(argv))
+    check(options)
+    return options
 
 
-def check(args):
+def check(options: Options) -> None:
     """Raises UserError for flags that do not go together."""
-    check_attack_flags(args, args.test_noise_var)
-    crafting = args.save_perturbation is not None
-    if args.selected_attrs and not args.attr_path:
+    check_attack_flags(options, options.test_noise_var)
+    crafting = options.crafting
+    if options.selected_attrs and not options.attr_path:
         raise UserError("--selected_attrs names columns of --attr_path FILE, which is not given")
-    if crafting and (args.attack_type != "universal" or args.perturbation):
+    if crafting and (options.attack_type != "universal" or options.perturbation):
         raise UserError(
             "--save_perturbation crafts for --attack_type universal without --perturbation; give one of the"
             " two files only"
         )
-    if args.attack_type == "universal" and not (args.perturbation or crafting):
+    if options.attack_type == "universal" and not (options.perturbation or crafting):
         raise UserError(
             "--attack_type universal needs --perturbation FILE, or --save_perturbation FILE.pt to craft one"
             " from the photos"
         )
     if crafting:
-        path = Path(args.save_perturbation)
+        path = Path(options.save_perturbation)
         if path.suffix != ".pt":
             raise UserError(f"--save_perturbation {path}: expected a name that ends in .pt")
         if path.exists():
@@ -119,13 +153,16 @@ def check(args):
                 " another name"
             )
         files.check_writable(path.parent)
-    if args.gan_weights is None and (crafting or args.attack_type not in WITHOUT_TRANSLATOR):
+    if options.gan_weights is None and options.needs_translator:
         raise UserError(
-            f"--attack_type {args.attack_type} needs the translator that it attacks: give --gan_weights FILE"
+            f"--attack_type {options.attack_type} needs the translator that it attacks: give"
+            " --gan_weights FILE"
         )
 
 
-def read_labels(args, translator, sources):
+def read_labels(
+    options: Options, translator: Translator | None, sources: Sequence[Path]
+) -> tuple[Labels, object]:
     """The translator's label sets: function(list of paths) -> (N, K, C), and what stands for them in
     attack.yaml.
 
@@ -135,46 +172,55 @@ def read_labels(args, translator, sources):
     if translator is None:
         return (lambda paths: torch.zeros(len(paths), 1, 0)), None
     attributes = (
-        args.selected_attrs
+        options.selected_attrs
         or translator.attributes
         or [f"attribute {i + 1}" for i in range(translator.c_dim)]
     )
     if len(attributes) != translator.c_dim:
         raise UserError(
-            f"--selected_attrs: {len(attributes)} names ({', '.join(attributes)}), {args.gan_weights} knows"
-            f" {translator.c_dim} attributes"
+            f"--selected_attrs: {len(attributes)} names ({', '.join(attributes)}), {options.gan_weights}"
+            f" knows {translator.c_dim} attributes"
         )
-    if args.attr_path is None:
+    if options.attr_path is None:
         return (
             lambda paths: attack_labels(
-                args.attack_label, torch.zeros(len(paths), len(attributes)), attributes, translator
+                options.attack_label, torch.zeros(len(paths), len(attributes)), attributes, translator
             )
         ), "zeros"
-    if not (args.selected_attrs or translator.attributes):
+    if not (options.selected_attrs or translator.attributes):
         raise UserError(
-            f"{args.gan_weights} does not say which attributes it was trained on: give --selected_attrs in"
+            f"{options.gan_weights} does not say which attributes it was trained on: give --selected_attrs in"
             " its order"
         )
-    found = read_attributes(args.attr_path)
-    values, rows = found.select(attributes), {name: i for i, name in enumerate(found.names)}
+    table = read_attributes(options.attr_path)
+    values, rows = table.select(attributes), {name: i for i, name in enumerate(table.names)}
     without = [p.name for p in sources if p.name not in rows]
     if without:
         raise UserError(
-            f"{args.attr_path}: no row for {without[0]} ({len(without)} of {len(sources)} photos have none)"
+            f"{options.attr_path}: no row for {without[0]} ({len(without)} of {len(sources)} photos"
+            " have none)"
         )
 
     def labels(paths):
-        return attack_labels(args.attack_label, values[[rows[p.name] for p in paths]], attributes, translator)
+        return attack_labels(
+            options.attack_label, values[[rows[p.name] for p in paths]], attributes, translator
+        )
 
-    return labels, {"attributes": list(attributes), "sha256": files.sha256(args.attr_path)}
+    return labels, {"attributes": list(attributes), "sha256": files.sha256(options.attr_path)}
 
 
-def load_batch(paths, image_size, device):
+def load_batch(paths: Sequence[Path], image_size: int, device: torch.device) -> torch.Tensor:
     """float32 (N, 3, H, W) in [-1, 1]."""
     return torch.stack([images.to_float(folder.read_photo(p, image_size)) for p in paths]).to(device)
 
 
-def craft_from(args, sizes, labels, translator, device):
+def craft_from(
+    options: Options,
+    sizes: dict[Path, tuple[int, int]],
+    labels: Labels,
+    translator: Translator,
+    device: torch.device,
+) -> torch.Tensor:
     """A universal perturbation (3, H, W) from the first photos.  Raises UserError if they differ in size."""
     chosen = list(sizes)[:PHOTOS]
     other = next((p for p in chosen if sizes[p] != sizes[chosen[0]]), None)
@@ -182,59 +228,57 @@ def craft_from(args, sizes, labels, translator, device):
         raise UserError(
             f"{other}: photos of several sizes cannot share one crafted perturbation; give --image_size N"
         )
-    photos = folder.pad_to(load_batch(chosen, args.image_size, device), translator.size_multiple)
+    photos = folder.pad_to(load_batch(chosen, options.image_size, device), translator.size_multiple)
     p = craft(
         [(translator, labels(chosen).to(device))],
         photos,
-        args.test_noise_var,
-        args.attack_step_size,
-        args.attack_steps,
-        seeds.Streams([(args.seed, "universal")]),
-        chunk=args.batch_size,
+        options.test_noise_var,
+        options.attack_step_size,
+        options.attack_steps,
+        seeds.Streams([(options.seed, "universal")]),
+        chunk=options.batch_size,
     )
     h, w = sizes[chosen[0]]
     return p[:, :h, :w]
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    check(args)
-    with distributed.session(args.device) as ctx:
-        sources = images.list_images(args.input)[: args.limit]
-        output = folder.Output(args.output, sources, "attack.yaml")
-        crafting = args.save_perturbation is not None
-        needed = crafting or args.attack_type not in WITHOUT_TRANSLATOR
-        translator = translator_from_flags(args, ctx.device) if needed else None
-        labels, labels_from = read_labels(args, translator, sources)
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    with distributed.session(options.device) as ctx:
+        sources = images.list_images(options.input)[: options.limit]
+        output = folder.Output(options.output, sources, "attack.yaml")
+        crafting = options.crafting
+        translator = translator_from_flags(options, ctx.device) if options.needs_translator else None
+        labels, labels_from = read_labels(options, translator, sources)
 
         def prepare(perturbation=None):
-            attack = attack_from_flags(args, translator, perturbation=perturbation, other_sizes="resize")
+            attack = attack_from_flags(options, translator, perturbation=perturbation, other_sizes="resize")
             return attack, {
                 **attack.definition(),
-                "seed": args.seed,
-                "image_size": args.image_size,
+                "seed": options.seed,
+                "image_size": options.image_size,
                 "labels": labels_from,
             }
 
         if crafting and output.described:
             raise UserError(
-                f"{args.output}: holds disrupted images already; a newly crafted perturbation needs an"
+                f"{options.output}: holds disrupted images already; a newly crafted perturbation needs an"
                 " --output of its own"
             )
         # a folder without a description has none to compare
         attack, parameters = (None, {}) if crafting else prepare()
         todo = output.missing(sources, parameters)
-        sizes, damaged = folder.inspect(todo, args.image_size, args.skip_damaged, args.num_workers)
+        sizes, damaged = folder.inspect(todo, options.image_size, options.skip_damaged, options.num_workers)
         if len(damaged) == len(sources):
-            raise UserError(f"{args.input}: none of its {len(sources)} images can be read")
-        ctx.print(json.dumps(runs.options_of(args), indent=2))
-        if args.dry_run:
+            raise UserError(f"{options.input}: none of its {len(sources)} images can be read")
+        runs.show(options, ctx)
+        if options.dry_run:
             return
         if crafting:
-            perturbation = craft_from(args, sizes, labels, translator, ctx.device)
+            perturbation = craft_from(options, sizes, labels, translator, ctx.device)
             attack, parameters = prepare(perturbation)
             if ctx.is_main:
-                save_perturbation(args.save_perturbation, perturbation)
+                save_perturbation(options.save_perturbation, perturbation)
         # before the first image, so that none lies there unexplained
         if ctx.is_main and not output.described:
             output.describe(
@@ -243,27 +287,36 @@ def main(argv=None):
                     "command": runs.command(),
                     "commit": runs.commit(),
                     "versions": runs.versions(),
-                    "gan_weights": args.gan_weights,
+                    "gan_weights": options.gan_weights,
                     "skipped_damaged": [p.name for p in damaged],
                 },
             )
         ctx.barrier()
-        disrupt(args, ctx, attack, output, sources, sizes, damaged, labels)
+        disrupt(options, ctx, attack, output, sources, sizes, damaged, labels)
 
 
-def disrupt(args, ctx, attack, output, sources, sizes, damaged, labels):
+def disrupt(
+    options: Options,
+    ctx: distributed.Context,
+    attack: Attack,
+    output: folder.Output,
+    sources: Sequence[Path],
+    sizes: dict[Path, tuple[int, int]],
+    damaged: Sequence[Path],
+    labels: Labels,
+) -> None:
     """Attack batch after batch, each photo saved as soon as it is done; then the table of what was
     reached."""
     multiple = attack.generator.size_multiple if attack.uses_translator else 1
     rows, started = [], time.time()
-    bar = progress.bar(len(sizes), args.attack_type, show=ctx.is_main)
-    for paths in ctx.shard(batches(sizes, args.batch_size)):
-        x = load_batch(paths, args.image_size, ctx.device)
+    bar = progress.bar(len(sizes), options.attack_type, show=ctx.is_main)
+    for paths in ctx.shard(batches(sizes, options.batch_size)):
+        x = load_batch(paths, options.image_size, ctx.device)
         h, w = x.shape[-2:]
         x_adv = attack(
             folder.pad_to(x, multiple),
             labels(paths).to(ctx.device),
-            seeds.named(args.seed, [p.name for p in paths], "attack"),
+            seeds.named(options.seed, [p.name for p in paths], "attack"),
         )
         rows += output.save(paths, images.to_uint8(x), images.to_uint8(x_adv[..., :h, :w]))
         bar.update(len(paths) * ctx.world)
@@ -272,7 +325,7 @@ def disrupt(args, ctx, attack, output, sources, sizes, damaged, labels):
     rows = ctx.gather(rows)
     if not ctx.is_main:
         return
-    reached = output.report([p for p in sources if p not in damaged], rows, args.image_size)
+    reached = output.report([p for p in sources if p not in damaged], rows, options.image_size)
     for path in damaged:
         print(f"skipped, damaged: {path}")
     largest = max(float(r[4]) for r in reached)

@@ -10,6 +10,7 @@ from torch import nn
 from attacks.through import ThroughDefence
 from common import distributed, images
 from common.cli import EIGHT_BIT_STEP
+from common.declared import Look, Parameter
 
 
 def grey_levels(eps):
@@ -46,14 +47,20 @@ class Attack:
             precision   fp32 | bf16 (autocast of the translator; losses and updates stay float32)
     Call:   attack(x, labels, rng): x (N, 3, H, W) float32 in [-1, 1] on the 8-bit grid; labels (N, K, C), the
             conditions of models.conditions; rng common.seeds.Streams, one per image -> the released x_adv,
-            shape, range and grid of x. An image's result does not depend on the images beside it, up to float rounding.
+            shape, range and grid of x. An image's result does not depend on the images beside it, up to float
+            rounding.
     Raises: ValueError for images off [-1, 1] or off the 8-bit grid, labels of another shape, eps below one
             grey level
     """
 
     name = "attack"
-    options = ()  # keyword arguments of the constructor, see attacks.build
+    look: Look  # of a registered attack: how tables and plots show it
+    parameters: tuple[Parameter, ...] = ()  # keyword arguments of the constructor that have a flag
+    handed: tuple[str, ...] = ()  # those that callers give, of no flag of the attack's own
     uses_translator = True  # False: the translator has no say in the result
+    differentiates = False  # True: it takes gradients of the translator, and so of a defence before it
+    ball = True  # eps is an L-inf radius
+    only_for_tests: str | None = None  # why nothing may be trained on photos that it disrupted
     smallest_eps = EIGHT_BIT_STEP
 
     def __init__(self, translator, eps, precision="fp32"):
@@ -65,6 +72,13 @@ class Attack:
         self.translator, self.eps, self.precision = translator, float(eps), precision
         self.defence = translator if isinstance(translator, ThroughDefence) else None
         self.generator = self.defence.translator if self.defence else translator
+
+    @classmethod
+    def check_flags(cls, values: dict[str, object]) -> None:
+        """Raises UserError for values of the parameters that cannot work, before any work is done."""
+
+    def check_size(self, image_size: int) -> None:
+        """Raises UserError if photos of this side, in pixels, are not what the attack was made for."""
 
     def __call__(self, x, labels, rng):
         images.check_range(x)

@@ -8,7 +8,8 @@ writes  --save_perturbation FILE.pt, a tensor (3, image_size, image_size) in [-1
       --save_perturbation universal.pt
 """
 
-import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,15 +17,24 @@ import torch
 from attacks.base import frozen
 from attacks.universal import save_perturbation
 from common import cli, distributed, files, progress, runs, seeds
-from common.cli import UserError
+from common.cli import RunOptions, UserError
 from faces.celeba import held_out
-from faces.flags import add_data_flags, open_faces
+from faces.flags import DataOptions, add_data_flags, open_faces
 from models.victims import load_victims, named_file
 
 PHOTOS = 128  # as many as CMUA-Watermark trains on
 
 
-def craft(victims, photos, eps, alpha, steps, rng, chunk=16, show=False):
+def craft(
+    victims: Sequence[tuple[Callable, torch.Tensor]],
+    photos: torch.Tensor,
+    eps: float,
+    alpha: float,
+    steps: int,
+    rng: seeds.Streams,
+    chunk: int = 16,
+    show: bool = False,
+) -> torch.Tensor:
     """A universal perturbation by sign steps on the mean loss over a batch of photos, away from their clean
     fakes.
 
@@ -78,7 +88,21 @@ def _clean(translator, photos, conditions, chunk):
     ]
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions, DataOptions):
+    """The values of parse_args."""
+
+    limit: int
+    batch_size: int
+    precision: str
+    victims: list[str]
+    save_perturbation: Path
+    test_noise_var: float
+    attack_steps: int
+    attack_step_size: float
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="attacks.craft", description=__doc__)
     add_data_flags(p)
     g = p.add_argument_group("perturbation")
@@ -124,25 +148,27 @@ def parse_args(argv=None):
     args = p.parse_args(argv)
     if args.save_perturbation.suffix != ".pt":
         p.error(f"--save_perturbation {args.save_perturbation}: expected a name that ends in .pt")
-    return args
+    return cli.resolve(Options, args)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    with distributed.session(args.device) as ctx:
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    with distributed.session(options.device) as ctx:
         if ctx.world > 1:
             raise UserError("attacks.craft runs in one process; start it without torchrun")
-        if args.save_perturbation.exists() and not args.dry_run:
+        if options.save_perturbation.exists() and not options.dry_run:
             raise UserError(
-                f"--save_perturbation {args.save_perturbation}: exists; choose another name, or apply it with"
-                " --attack_type universal --perturbation"
+                f"--save_perturbation {options.save_perturbation}: exists; choose another name, or apply it"
+                " with --attack_type universal --perturbation"
             )
-        files.check_writable(args.save_perturbation.parent)
-        victims, columns = load_victims(args, ctx.device)
-        faces = open_faces(args, columns=columns, whole=True)
-        faces = faces.subset(held_out(faces.names, args.seed)[0][: args.limit])
-        ctx.print(json.dumps(runs.options_of(args), indent=2))
-        if args.dry_run:
+        files.check_writable(options.save_perturbation.parent)
+        victims, columns = load_victims(
+            options.victims, options.selected_attrs, options.image_size, options.precision, ctx.device
+        )
+        faces = open_faces(options, columns=columns, whole=True)
+        faces = faces.subset(held_out(faces.names, options.seed)[0][: options.limit])
+        runs.show(options, ctx)
+        if options.dry_run:
             return
         photos = faces.floats(range(len(faces))).to(ctx.device)
         asked = [
@@ -151,16 +177,16 @@ def main(argv=None):
         p = craft(
             asked,
             photos,
-            args.test_noise_var,
-            args.attack_step_size,
-            args.attack_steps,
-            seeds.Streams([(args.seed, "universal")]),
-            args.batch_size,
+            options.test_noise_var,
+            options.attack_step_size,
+            options.attack_steps,
+            seeds.Streams([(options.seed, "universal")]),
+            options.batch_size,
             ctx.is_main,
         )
-        save_perturbation(args.save_perturbation, p)
+        save_perturbation(options.save_perturbation, p)
         ctx.print(
-            f"done: {args.save_perturbation}, {args.attack_steps} passes of {len(faces)} photos through"
+            f"done: {options.save_perturbation}, {options.attack_steps} passes of {len(faces)} photos through"
             f" {', '.join(v.name for v in victims)}"
         )
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from attacks.base import Attack
 from common.cli import RunError, UserError
+from common.declared import Look, Parameter
 from models.dadfi.network import load_perturber
 
 OTHER_SIZES = ("refuse", "resize")
@@ -22,8 +23,20 @@ class DADFI(Attack):
     """
 
     name = "dadfi"
-    options = ("weights", "other_sizes")
+    look = Look("DADFI", "#14843c", 90)
+    parameters = (
+        Parameter(
+            "weights",
+            "--attack_weights",
+            str,
+            None,
+            "for dadfi: a trained perturbation generator (python -m models.dadfi.train)",
+            metavar="FILE",
+        ),
+    )
+    handed = ("other_sizes",)
     uses_translator = False
+    only_for_tests = "its generator is what purifiers are tested against"
 
     def __init__(self, translator, eps, weights=None, other_sizes="refuse"):
         super().__init__(None, eps)
@@ -36,6 +49,21 @@ class DADFI(Attack):
             raise UserError(
                 f"{weights} was trained for a bound of {self.network.lim:g}, --test_noise_var is"
                 f" {self.eps:g}: give --test_noise_var {self.network.lim:g}, or weights of that bound"
+            )
+
+    @classmethod
+    def check_flags(cls, values):
+        if values["weights"] is None:
+            raise UserError(
+                "--attack_type dadfi needs --attack_weights FILE, a trained perturbation generator: python -m"
+                " models.dadfi.train"
+            )
+
+    def check_size(self, image_size):
+        if self.other_sizes == "refuse" and image_size != self.network.image_size:
+            raise UserError(
+                f"{self.path} was trained on photos of {self.network.image_size} pixels, --image_size"
+                f" is {image_size}: give --image_size {self.network.image_size}"
             )
 
     @torch.no_grad()

@@ -1,20 +1,21 @@
-"""The attack's flags, one spelling for every script that disrupts photos."""
+"""The attack's flags, one spelling for every script that disrupts photos: made from what attacks declare."""
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attacks import ATTACKS, GRADIENT, build
-from attacks.blur import MODES as BLURS
-from attacks.gradient import TARGETS
+import torch
+
+import attacks
+from attacks.base import Attack
 from attacks.through import GRADIENTS, ThroughDefence
-from attacks.universal import FITS
 from common import cli
 from common.cli import UserError
+from common.declared import add_flags
 from models.conditions import RULES
 from pipeline.attacked import folder_name
-
-BALL = (*GRADIENT, "random-sign", "universal", "dadfi")  # attacks whose eps is an L-inf radius
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,11 @@ class AttackOptions:
     perturbation: str | None
     perturbation_fit: str
 
+    @staticmethod
+    def declared_flags() -> set[str]:
+        """The fields that attacks declare, those of attacks registered later among them; see cli.resolve."""
+        return {p.dest for p in attacks.parameters()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ThroughOptions:
@@ -41,7 +47,13 @@ class ThroughOptions:
     eot: int
 
 
-def add_attack_flags(parser, eps_flag="--test_noise_var", default="pgd", rules=RULES, through=True):
+def add_attack_flags(
+    parser: cli.ArgumentParser,
+    eps_flag: str = "--test_noise_var",
+    default: str = "pgd",
+    rules: Sequence[str] = RULES,
+    through: bool = True,
+) -> None:
     """Add the group "attack".
 
     Args: eps_flag  name of the radius flag (--train_noise_var in a trainer);  default  attack unless one is
@@ -50,7 +62,9 @@ def add_attack_flags(parser, eps_flag="--test_noise_var", default="pgd", rules=R
                     have --attack_through
     """
     g = parser.add_argument_group("attack")
-    g.add_argument("--attack_type", choices=list(ATTACKS), default=default, help="how photos are disrupted")
+    g.add_argument(
+        "--attack_type", choices=list(attacks.ATTACKS), default=default, help="how photos are disrupted"
+    )
     g.add_argument(
         eps_flag,
         type=cli.positive_float,
@@ -62,57 +76,8 @@ def add_attack_flags(parser, eps_flag="--test_noise_var", default="pgd", rules=R
             " used by none"
         ),
     )
-    g.add_argument(
-        "--attack_steps",
-        type=cli.positive_int,
-        default=10,
-        metavar="N",
-        help="steps of bim pgd mim; fgsm takes one",
-    )
-    g.add_argument(
-        "--attack_step_size",
-        type=cli.positive_float,
-        default=0.01,
-        metavar="A",
-        help="step of bim pgd mim, [-1,1] image units; fgsm steps by EPS",
-    )
-    g.add_argument(
-        "--attack_target",
-        choices=list(TARGETS),
-        default="gray",
-        help=(
-            "gray: pull the fake towards mid-grey; clean: push it away from the clean fake; input: pull it to"
-            " the unedited photo"
-        ),
-    )
-    g.add_argument("--attack_label", choices=list(rules), default="original", help=_rules_help(rules))
-    g.add_argument(
-        "--attack_blur",
-        choices=list(BLURS),
-        default="none",
-        help=(
-            "evade a blur: spread = another blur inside the loss at each step; eot = mean over all blurs, ten"
-            " times the cost"
-        ),
-    )
-    g.add_argument(
-        "--attack_weights",
-        metavar="FILE",
-        default=None,
-        help="for dadfi: a trained perturbation generator (python -m models.dadfi.train)",
-    )
-    g.add_argument(
-        "--perturbation",
-        metavar="FILE",
-        default=None,
-        help="for universal: .pt or .npy, a tensor (3, h, w) in [-1,1] units",
-    )
-    g.add_argument(
-        "--perturbation_fit",
-        choices=list(FITS),
-        default="resize",
-        help="a perturbation of another size than the photo: bilinear, or repeated",
-    )
+    label = {"choices": tuple(rules), "help": _rules_help(rules)}
+    add_flags(g, [dataclasses.replace(p, **label) if p.name == "label" else p for p in attacks.parameters()])
     if through:
         g.add_argument(
             "--gradient",
@@ -132,7 +97,7 @@ def add_attack_flags(parser, eps_flag="--test_noise_var", default="pgd", rules=R
         )
 
 
-def _rules_help(rules):
+def _rules_help(rules: Sequence[str]) -> str:
     said = {
         "original": "the photo's own labels",
         "iterative": "another target domain at each step",
@@ -142,100 +107,94 @@ def _rules_help(rules):
     return "; ".join(f"{rule}: {said[rule]}" for rule in rules)
 
 
-def refuse_target(p, args):
+def refuse_target(p: cli.ArgumentParser, options: AttackOptions | argparse.Namespace) -> None:
     """For commands whose photos were scraped.  Raises UserError for --attack_label target."""
-    if args.attack_label == "target":
+    if options.attack_label == "target":
         p.error(
             "--attack_label target makes a disruption for each edit, and a scraped photo carries one; one of:"
             " original, iterative, joint"
         )
 
 
-def check_attack_flags(args, eps):
+def attack_values(options: AttackOptions | argparse.Namespace) -> dict[str, object]:
+    """Keyword argument -> value of the parameters of the attack that the options name."""
+    cls = attacks.declared()[options.attack_type]
+    return {p.name: getattr(options, p.dest) for p in cls.parameters}
+
+
+def check_attack_flags(options: AttackOptions | argparse.Namespace, eps: float) -> None:
     """Raises UserError for flags that do not go together; before any work is done."""
-    if args.attack_type in BALL:
+    name, cls = options.attack_type, attacks.declared()[options.attack_type]
+    if cls.ball:
         try:
             cli.radius(str(eps))
         except argparse.ArgumentTypeError as e:
-            raise UserError(f"{args.attack_type}: {e}") from e
-    if args.perturbation and args.attack_type != "universal":
-        raise UserError(
-            f"--perturbation is for --attack_type universal, found --attack_type {args.attack_type}"
-        )
-    if args.attack_weights and args.attack_type != "dadfi":
-        raise UserError(
-            f"--attack_weights is for --attack_type dadfi, found --attack_type {args.attack_type}"
-        )
-    if args.attack_type == "dadfi" and args.attack_weights is None:
-        raise UserError(
-            "--attack_type dadfi needs --attack_weights FILE, a trained perturbation generator: python -m"
-            " models.dadfi.train"
-        )
+            raise UserError(f"{name}: {e}") from e
+    for other in attacks.declared().values():
+        for p in other.parameters:
+            if p.default is None and getattr(options, p.dest) and p not in cls.parameters:
+                raise UserError(
+                    f"{p.flag} is for --attack_type {' '.join(attacks.takers(p.flag))}, found --attack_type"
+                    f" {name}"
+                )
+    cls.check_flags(attack_values(options))
 
 
-def attack_from_flags(args, translator, eps=None, perturbation=None, other_sizes="refuse"):
+def attack_from_flags(
+    options: AttackOptions | argparse.Namespace,
+    translator: object,
+    eps: float | None = None,
+    perturbation: torch.Tensor | None = None,
+    other_sizes: str = "refuse",
+) -> Attack:
     """The attack that the flags describe.
 
-    Args:    args          parsed flags of add_attack_flags
+    Args:    options       the values of add_attack_flags, precision where the command has it
              translator    G(x, c), or attacks.through.ThroughDefence
-             eps           the radius, by default args.test_noise_var
-             perturbation  a tensor (3, h, w) in place of args.perturbation
+             eps           the radius, by default options.test_noise_var
+             perturbation  a tensor (3, h, w) in place of options.perturbation
              other_sizes   of dadfi: what becomes of photos of another size than its weights' own
-    Returns: attacks.base.Attack
     Raises:  UserError for flags that do not go together
     """
-    eps = args.test_noise_var if eps is None else eps
-    check_attack_flags(args, eps)
-    if isinstance(translator, ThroughDefence) and args.attack_type not in GRADIENT:
+    eps = options.test_noise_var if eps is None else eps
+    check_attack_flags(options, eps)
+    if isinstance(translator, ThroughDefence) and options.attack_type not in attacks.GRADIENT:
         raise UserError(
-            f"--attack_type {args.attack_type} uses no gradient, so it cannot go through a defence; one of:"
-            f" {', '.join(GRADIENT)}"
+            f"--attack_type {options.attack_type} uses no gradient, so it cannot go through a defence; one"
+            f" of: {', '.join(attacks.GRADIENT)}"
         )
-    attack = build(
-        args.attack_type,
+    values = attack_values(options)
+    if perturbation is not None:
+        values["perturbation"] = perturbation
+    attack = attacks.build(
+        options.attack_type,
         translator,
         eps,
-        steps=args.attack_steps,
-        step_size=args.attack_step_size,
-        target=args.attack_target,
-        label=args.attack_label,
-        blur=args.attack_blur,
-        precision=getattr(args, "precision", "fp32"),
-        perturbation=args.perturbation if perturbation is None else perturbation,
-        fit=args.perturbation_fit,
-        weights=args.attack_weights,
-        other_sizes=other_sizes,
+        **{"precision": getattr(options, "precision", "fp32"), "other_sizes": other_sizes, **values},
     )
-    if (
-        args.attack_type == "dadfi"
-        and other_sizes == "refuse"
-        and args.image_size != attack.network.image_size
-    ):
-        raise UserError(
-            f"{args.attack_weights} was trained on photos of {attack.network.image_size} pixels, --image_size"
-            f" is {args.image_size}: give --image_size {attack.network.image_size}"
-        )
+    if other_sizes == "refuse" and hasattr(options, "image_size"):
+        attack.check_size(options.image_size)
     return attack
 
 
-def short_name(attack, args):
+def short_name(attack: Attack, options: AttackOptions | argparse.Namespace) -> str:
     """<attack>-eps<eps> for the folders of runs, with what differs from the published protocol (gray,
     original labels)."""
-    name = folder_name(attack, args.attack_label).removesuffix("-gray-original").removesuffix("-original")
-    return name + (f"-{args.attack_blur}" if args.attack_blur != "none" else "")
+    name = folder_name(attack, options.attack_label).removesuffix("-gray-original").removesuffix("-original")
+    return name + (f"-{options.attack_blur}" if options.attack_blur != "none" else "")
 
 
-def attack_config(args, attack):
+def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -> dict:
     """What a record says of the attack; eps 0 where there is none."""
     definition = attack.definition()
     return {
-        "attack": args.attack_type,
-        "eps": args.test_noise_var if args.attack_type != "none" else 0.0,
+        "attack": options.attack_type,
+        "eps": definition["eps"],
         "attack_steps": definition.get("steps"),
         "attack_step_size": definition.get("step_size"),
         "attack_target": definition.get("target"),
-        "attack_label": args.attack_label,
-        "attack_blur": args.attack_blur,
-        "perturbation": args.perturbation and Path(args.perturbation).name,
+        "attack_label": options.attack_label,
+        "attack_blur": options.attack_blur,
+        "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
     }

@@ -4,9 +4,48 @@ import torch
 
 from attacks import blur as blurs
 from attacks.base import Attack
+from common import cli
+from common.declared import Look, Parameter
+from models.conditions import RULES
 
 TARGETS = ("gray", "clean", "input")
 JITTER = 0.001  # start of fgsm, bim and mim against the clean fake, [-1, 1] units
+COLOUR = "#1f6fc4"
+STEPS = (
+    Parameter(
+        "steps", "--attack_steps", cli.positive_int, 10, "steps of bim pgd mim; fgsm takes one", metavar="N"
+    ),
+    Parameter(
+        "step_size",
+        "--attack_step_size",
+        cli.positive_float,
+        0.01,
+        "step of bim pgd mim, [-1,1] image units; fgsm steps by EPS",
+        metavar="A",
+    ),
+)
+AIM = (
+    Parameter(
+        "target",
+        "--attack_target",
+        str,
+        "gray",
+        "gray: pull the fake towards mid-grey; clean: push it away from the clean fake; input: pull it to"
+        " the unedited photo",
+        choices=TARGETS,
+    ),
+    # attacks.flags tells the rules that make sense in a script
+    Parameter("label", "--attack_label", str, "original", "label sets of the attack", choices=RULES),
+    Parameter(
+        "blur",
+        "--attack_blur",
+        str,
+        "none",
+        "evade a blur: spread = another blur inside the loss at each step; eot = mean over all blurs, ten"
+        " times the cost",
+        choices=tuple(blurs.MODES),
+    ),
+)
 
 
 class GradientAttack(Attack):
@@ -26,7 +65,9 @@ class GradientAttack(Attack):
             defaults. Its fgsm took one step of 0.01 whatever eps was; ours takes a step of eps.
     """
 
-    options = ("steps", "step_size", "target", "label", "blur", "precision")
+    parameters = (*STEPS, *AIM)
+    handed = ("precision",)
+    differentiates = True
     random_start = False
     momentum = None  # decay of the accumulated gradient, None = the gradient itself
 
@@ -44,8 +85,8 @@ class GradientAttack(Attack):
         super().__init__(translator, eps, precision)
         if target not in TARGETS:
             raise ValueError(f"target {target!r}: one of {', '.join(TARGETS)}")
-        if label not in ("original", "iterative", "joint", "target"):
-            raise ValueError(f"label {label!r}: one of original, iterative, joint, target")
+        if label not in RULES:
+            raise ValueError(f"label {label!r}: one of {', '.join(RULES)}")
         if steps < 1 or not step_size > 0:
             raise ValueError(f"expected steps >= 1 and step_size > 0, found {steps} and {step_size}")
         blurs.views(blur, 0)  # raises for an unknown mode
@@ -138,12 +179,14 @@ class BIM(GradientAttack):
     """Basic iterative method (Kurakin et al. 2017), I-FGSM in Ruiz et al.: no random start."""
 
     name = "bim"
+    look = Look("bim", COLOUR, 50)
 
 
 class PGD(GradientAttack):
     """Projected gradient descent (Madry et al. 2018, Sec. 2.1): start uniform in the ball."""
 
     name = "pgd"
+    look = Look("pgd", COLOUR, 60)
     random_start = True
 
 
@@ -151,6 +194,7 @@ class MIM(GradientAttack):
     """Momentum iterative method (Dong et al. 2018, Algorithm 1), decay 1."""
 
     name = "mim"
+    look = Look("mim", COLOUR, 70)
     momentum = 1.0
 
 
@@ -159,7 +203,8 @@ class FGSM(GradientAttack):
     are not its own."""
 
     name = "fgsm"
-    options = ("target", "label", "blur", "precision")
+    look = Look("fgsm", COLOUR, 40)
+    parameters = AIM
 
     def __init__(self, translator, eps, **options):
         super().__init__(translator, eps, steps=1, step_size=eps, **options)

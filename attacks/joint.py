@@ -18,7 +18,6 @@ class JointPGD(Attack):
     """
 
     name = "pgd"
-    options = ()
 
     def __init__(self, victims, eps, steps=10, step_size=0.01):
         super().__init__(None, eps)

@@ -1,13 +1,16 @@
 """Controls: no disruption, and noise that knows nothing of the translator."""
 
 from attacks.base import Attack
+from common.declared import Look
 
 
 class NoAttack(Attack):
     """The photo as it is; eps has no meaning."""
 
     name = "none"
+    look = Look("undisturbed", "#5b6068", 0)
     uses_translator = False
+    ball = False
     smallest_eps = float("-inf")
 
     def __init__(self, translator=None, eps=0.0):
@@ -25,7 +28,9 @@ class Gaussian(Attack):
     [-1, 1] as all."""
 
     name = "gaussian"
+    look = Look("gaussian", "#b9bec5", 20)
     uses_translator = False
+    ball = False
     smallest_eps = 1e-6
 
     def __init__(self, translator, eps):
@@ -47,7 +52,9 @@ class RandomSign(Attack):
     beat."""
 
     name = "random-sign"
+    look = Look("random sign", "#8a9099", 10)
     uses_translator = False
+    only_for_tests = "it is the control at an equal bound; gaussian is the noise to train on"
 
     def __init__(self, translator, eps):
         super().__init__(None, eps)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from attacks.base import Attack
 from common import checkpoint, files
 from common.cli import UserError
+from common.declared import Look, Parameter
 
 FITS = ("resize", "tile")
 
@@ -74,8 +75,27 @@ class Universal(Attack):
     """
 
     name = "universal"
-    options = ("perturbation", "fit")
+    look = Look("universal", "#e8850c", 30)
+    parameters = (
+        Parameter(
+            "perturbation",
+            "--perturbation",
+            str,
+            None,
+            "for universal: .pt or .npy, a tensor (3, h, w) in [-1,1] units",
+            metavar="FILE",
+        ),
+        Parameter(
+            "fit",
+            "--perturbation_fit",
+            str,
+            "resize",
+            "a perturbation of another size than the photo: bilinear, or repeated",
+            choices=FITS,
+        ),
+    )
     uses_translator = False
+    only_for_tests = "one perturbation for all photos can be learned by heart"
 
     def __init__(self, translator, eps, perturbation=None, fit="resize"):
         super().__init__(None, eps)

@@ -37,9 +37,19 @@ class RunOptions:
 def resolve(kind: type[T], parsed: argparse.Namespace, **changed: object) -> T:
     """The values that a command works with: a frozen dataclass of the parsed flags, `changed` resolved.
 
+    A group of options whose flags are declared by things (common.declared) has a static method
+    declared_flags; what it names is a field too, so that a thing registered later needs no line here.
+
     Raises: TypeError if the fields of `kind` are not exactly the flags and the names of `changed`
     """
-    return kind(**{**vars(parsed), **changed})
+    values, known = {**vars(parsed), **changed}, {f.name for f in dataclasses.fields(kind)}
+    declared = {n for base in kind.__mro__ if "declared_flags" in vars(base) for n in base.declared_flags()}
+    more = [name for name in values if name in declared - known]
+    if more:
+        kind = dataclasses.make_dataclass(
+            kind.__name__, [(name, object) for name in more], bases=(kind,), frozen=True, kw_only=True
+        )
+    return kind(**values)
 
 
 def pick(kind: type[T], parsed: argparse.Namespace, **changed: object) -> T:

@@ -15,23 +15,26 @@ writes  <result_dir>/disruption/<dataset>/<attack>-eps<eps>[-<what dadfi's weigh
       --attack_target clean --crafted_on stargan
 """
 
-import json
 import time
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from attacks import GRADIENT
-from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
+import attacks
+from attacks.base import Attack
+from attacks.flags import AttackOptions, add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.joint import JointPGD
 from common import checkpoint, cli, distributed, files, images, runs
-from common.cli import nearest
-from faces.flags import add_data_flags, dataset_name, open_faces
+from common.cli import RunOptions
+from common.errors import nearest
+from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
 from metrics.fid import load_extractor
 from metrics.images import summarise
 from metrics.score import Score, score_versions
-from models.victims import load_victims, named_file
+from models.victims import Victim, load_victims, named_file
 from pipeline.attacked import AttackedPhotos
 from report import record
 
@@ -41,7 +44,28 @@ SHOWN = 6  # photos in grid.png
 AMPLIFIED = 10  # times the change of a photo, in grid.png
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions, DataOptions, AttackOptions):
+    """The values of parse_args."""
+
+    limit: int | None
+    resume: str | None
+    batch_size: int
+    precision: str
+    split: str
+    victims: list[str]
+    crafted_on: str
+    inception_weights: str | None
+    features: str
+    test_noise_var: float
+
+    @property
+    def works_on_translators(self) -> bool:
+        """Whether the attack has an image for each translator, or for one of them."""
+        return self.attack_type not in attacks.WITHOUT_TRANSLATOR
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="evaluation.disruption", description=__doc__)
     g = add_data_flags(p, "b")
     g.add_argument(
@@ -87,50 +111,62 @@ def parse_args(argv=None):
     add_attack_flags(p, rules=("original", "iterative", "joint"), through=False)
     cli.add_run_flags(p, batch_size=32, limit=True, resume=True)
     args = p.parse_args(argv)
-    args.dataset = dataset_name(args)
-    names = [text.partition("=")[0] for text in args.victims]
-    if args.crafted_on not in (OWN, ALL, *names):
+    options = cli.resolve(Options, args, dataset=dataset_name(args))
+    check(p, options)
+    return options
+
+
+def check(p: cli.ArgumentParser, options: Options) -> None:
+    """Raises UserError for a --crafted_on that does not fit."""
+    names = [text.partition("=")[0] for text in options.victims]
+    if options.crafted_on not in (OWN, ALL, *names):
         p.error(
-            f"--crafted_on {args.crafted_on}: expected own, all or one of --victims,"
-            f" {', '.join(names)}{nearest(args.crafted_on, [OWN, ALL, *names])}"
+            f"--crafted_on {options.crafted_on}: expected own, all or one of --victims,"
+            f" {', '.join(names)}{nearest(options.crafted_on, [OWN, ALL, *names])}"
         )
-    if args.crafted_on != OWN and args.attack_type not in GRADIENT:
+    if options.crafted_on != OWN and not options.works_on_translators:
+        using = [name for name in attacks.ATTACKS if name not in attacks.WITHOUT_TRANSLATOR]
         p.error(
-            f"--crafted_on {args.crafted_on} is for attacks that use a translator, {' '.join(GRADIENT)}; "
-            f"{args.attack_type} makes one image for all as it is"
+            f"--crafted_on {options.crafted_on} is for attacks that use a translator, {' '.join(using)}; "
+            f"{options.attack_type} makes one image for all as it is"
         )
-    if args.crafted_on == ALL and (
-        args.attack_type,
-        args.attack_target,
-        args.attack_label,
-        args.attack_blur,
+    if options.crafted_on == ALL and (
+        options.attack_type,
+        options.attack_target,
+        options.attack_label,
+        options.attack_blur,
     ) != ("pgd", "clean", "iterative", "none"):
         p.error(
             "--crafted_on all is made for --attack_type pgd --attack_target clean --attack_label iterative"
         )
-    return args
 
 
-def sources(args, victims):
+def sources(
+    options: Options, victims: Sequence[Victim]
+) -> list[tuple[Attack, Victim | None, Sequence[Victim]]]:
     """[(attack, the victim that it works on or None, the victims that its images are tested on)].  Raises
     UserError for flags that do not fit."""
-    if args.attack_type not in GRADIENT:
-        attack = attack_from_flags(args, None)
+    if not options.works_on_translators:
+        attack = attack_from_flags(options, None)
         return [(attack, None, victims)]
-    if args.crafted_on == OWN:
-        return [(attack_from_flags(args, victim.translator), victim, [victim]) for victim in victims]
-    if args.crafted_on == ALL:
+    if options.crafted_on == OWN:
+        return [(attack_from_flags(options, victim.translator), victim, [victim]) for victim in victims]
+    if options.crafted_on == ALL:
         return [
-            (JointPGD(victims, args.test_noise_var, args.attack_steps, args.attack_step_size), None, victims)
+            (
+                JointPGD(victims, options.test_noise_var, options.attack_steps, options.attack_step_size),
+                None,
+                victims,
+            )
         ]
-    (victim,) = [v for v in victims if v.name == args.crafted_on]
-    return [(attack_from_flags(args, victim.translator), victim, victims)]
+    (victim,) = [v for v in victims if v.name == options.crafted_on]
+    return [(attack_from_flags(options, victim.translator), victim, victims)]
 
 
-def trained_on(args):
+def trained_on(attack_weights: str | None) -> tuple[dict, dict | None]:
     """What dadfi's weights say of their training, for the record's config and provenance; nulls for any other
-    attack."""
-    meta = checkpoint.read_weights(args.attack_weights)[1] if args.attack_type == "dadfi" else {}
+    attack (None)."""
+    meta = {} if attack_weights is None else checkpoint.read_weights(attack_weights)[1]
     victims = meta.get("victims") or []
     tuned = {True: "yes", False: "no"}.get(meta.get("finetuning"))
     variant = meta.get("variant", "without-finetuning" if tuned == "no" else "") or None
@@ -141,12 +177,12 @@ def trained_on(args):
     }, {v["gan"]: v["sha256"] for v in victims} or None
 
 
-def name_of(args, attack, trained):
+def name_of(options: Options, attack: Attack, trained: dict) -> str:
     """<attack>-eps<eps>, with the victims of dadfi's training or the one that a gradient attack works on."""
     words = ["+".join(trained["trained_on_victims"])] if trained["trained_on_victims"] else []
     words += [trained["variant"]] if trained["variant"] else []
-    words += [f"on-{args.crafted_on}"] if args.crafted_on != OWN else []
-    return "-".join([short_name(attack, args), *words])
+    words += [f"on-{options.crafted_on}"] if options.crafted_on != OWN else []
+    return "-".join([short_name(attack, options), *words])
 
 
 def measure(score, ctx):
@@ -159,7 +195,7 @@ def measure(score, ctx):
         **summarise({"rmse": np.sqrt(rows["l2"])}, names, score.seed),
         "num_pairs": num_pairs,
         "input": metrics["input"][SIDE],
-        "domain": {domain: found[SIDE] for domain, found in groups["domain"].items()},
+        "domain": {domain: figures[SIDE] for domain, figures in groups["domain"].items()},
     }, num_images
 
 
@@ -190,48 +226,41 @@ def save_grid(path, faces, crafted, scores, device):
     images.save_png(path, images.make_grid(rows))
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    with distributed.session(args.device) as ctx:
-        files.check_writable(args.result_dir)
-        victims, columns = load_victims(args, ctx.device)
-        faces = open_faces(args, args.split, columns)
-        extractor = (
-            load_extractor(args.inception_weights, device=ctx.device) if args.features == "auto" else None
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    with distributed.session(options.device) as ctx:
+        files.check_writable(options.result_dir)
+        victims, columns = load_victims(
+            options.victims, options.selected_attrs, options.image_size, options.precision, ctx.device
         )
-        made_by = sources(args, victims)
-        trained, trained_sha256 = trained_on(args)
-        ctx.print(json.dumps(runs.options_of(args), indent=2))
-        if args.dry_run:
+        faces = open_faces(options, options.split, columns)
+        extractor = None
+        if options.features == "auto":
+            extractor = load_extractor(options.inception_weights, device=ctx.device)
+        made_by = sources(options, victims)
+        trained, trained_sha256 = trained_on(options.attack_weights)
+        root, attack = Path(options.result_dir), made_by[0][0]
+        name = name_of(options, attack, trained)
+        run = runs.begin(options, ctx, root / "disruption" / options.dataset / name)
+        if run is None:
             return
-        root, attack = Path(args.result_dir), made_by[0][0]
-        name = name_of(args, attack, trained)
-        run = runs.open_run(root / "disruption" / args.dataset / name, args, ctx)
-        if run.finished:
-            ctx.print(f"this run is finished: {run.folder / record.FILE}")
-            return
-        started = time.strftime("%Y-%m-%dT%H:%M:%S")
 
         def of(victim):
             return (victim.faces(faces), victim.attributes) if victim else (faces, columns)
 
         # JointPGD makes each victim's conditions itself
-        rule = "original" if args.crafted_on == ALL else args.attack_label
+        cache = root / "attacked" / options.dataset
+        rule = "original" if options.crafted_on == ALL else options.attack_label
         crafted = [
-            (
-                AttackedPhotos(
-                    attack, rule, *of(source), root / "attacked" / args.dataset, faces.preparation, args.seed
-                ),
-                tested,
-            )
+            (AttackedPhotos(attack, rule, *of(source), cache, faces.preparation, options.seed), tested)
             for attack, source, tested in made_by
         ]
         began = time.perf_counter()
-        made = sum(photos.fill(ctx, args.batch_size) for photos, _ in crafted)
-        seconds = (time.perf_counter() - began) / made if made else None
+        num_attacked = sum(photos.fill(ctx, options.batch_size) for photos, _ in crafted)
+        seconds = (time.perf_counter() - began) / num_attacked if num_attacked else None
 
         scores = {
-            v.name: Score(v.translator, v.attributes, extractor, args.seed, sides=(SIDE,)) for v in victims
+            v.name: Score(v.translator, v.attributes, extractor, options.seed, sides=(SIDE,)) for v in victims
         }
         for photos, tested in crafted:
             for victim in tested:
@@ -240,7 +269,7 @@ def main(argv=None):
                     victim.faces(faces),
                     {SIDE: [photos.floats]},
                     ctx,
-                    args.batch_size,
+                    options.batch_size,
                     f"score {victim.name}",
                 )
         with warnings.catch_warnings(record=True) as caught:
@@ -248,19 +277,19 @@ def main(argv=None):
             measured = {victim.name: measure(scores[victim.name], ctx) for victim in victims}
         for text in sorted({str(w.message) for w in caught}):
             ctx.print(f"note: {text}")
-        protected = photos_of([scores[tested[0].name] for _, tested in crafted], ctx, args.seed)
+        protected = photos_of([scores[tested[0].name] for _, tested in crafted], ctx, options.seed)
         if not ctx.is_main:
             return
         save_grid(run.folder / "grid.png", faces, crafted, scores, ctx.device)
-        per_victim = {victim: found for victim, (found, _) in measured.items()}
+        per_victim = {victim: figures for victim, (figures, _) in measured.items()}
         worst = min(per_victim, key=lambda victim: per_victim[victim]["l2"])
         config = {
             "translators": list(per_victim),
-            **attack_config(args, attack),
-            "crafted_on": args.crafted_on if args.attack_type in GRADIENT else None,
+            **attack_config(options, attack),
+            "crafted_on": options.crafted_on if options.works_on_translators else None,
             **trained,
             "num_images": measured[worst][1],
-            "image_size": args.image_size,
+            "image_size": options.image_size,
             "skipped": faces.skipped,
         }
         cost = {
@@ -268,23 +297,19 @@ def main(argv=None):
             "peak_memory_mb": distributed.peak_memory_mb(ctx.device),
             "device": str(ctx.device),
         }
-        provenance = {
-            "commit": runs.commit(),
-            "command": runs.command(),
-            "versions": runs.versions(),
-            "gan_sha256": {v.name: v.translator.sha256 for v in victims},
-            "trained_on_sha256": trained_sha256,
-            "attacked_key": files.key_of([photos.key for photos, _ in crafted]),
-            "started": started,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        }
+        provenance = runs.provenance(
+            run.started,
+            gan_sha256={v.name: v.translator.sha256 for v in victims},
+            trained_on_sha256=trained_sha256,
+            attacked_key=files.key_of([photos.key for photos, _ in crafted]),
+        )
         metrics = {"input": protected, "worst": {"l2": per_victim[worst]["l2"], "translator": worst}}
-        found = record.Record(
+        result = record.Record(
             "dadfi",
             name,
-            args.dataset,
-            args.split,
-            args.seed,
+            options.dataset,
+            options.split,
+            options.seed,
             config,
             metrics,
             {"translator": per_victim},
@@ -292,23 +317,23 @@ def main(argv=None):
             cost,
             provenance,
         )
-        record.write(run.folder / record.FILE, found)
-        ctx.print(summary(found))
+        record.write(run.folder / record.FILE, result)
+        ctx.print(summary(result))
         ctx.print(f"record: {run.folder / record.FILE}")
 
 
-def summary(found):
+def summary(result: record.Record) -> str:
     def line(name, m):
         return (
             f"{name:15s} l2 {m['l2']:.5f} {m['l2_ci']}, rmse {m['rmse']:.4f}, disrupted pairs"
             f" {m['prop_dist']:.3f}"
         )
 
-    photo = found.metrics["input"]
+    photo = result.metrics["input"]
     return (
-        "\n".join(line(name, m) for name, m in found.per_group["translator"].items())
+        "\n".join(line(name, m) for name, m in result.per_group["translator"].items())
         + f"\nphoto           PSNR {photo['psnr']:.1f} dB, SSIM {photo['ssim']:.3f}, linf"
-        f" {photo['linf']:.4f}; the least broken: {found.metrics['worst']['translator']}"
+        f" {photo['linf']:.4f}; the least broken: {result.metrics['worst']['translator']}"
     )
 
 

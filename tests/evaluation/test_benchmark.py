@@ -9,7 +9,7 @@ from PIL import Image
 
 from common import checkpoint, distributed, seeds
 from common.cli import UserError
-from evaluation import benchmark, reference
+from evaluation import benchmark, reference, sides
 from faces.celeba import FaceFolder
 from models.stargan.network import Generator
 from models.translators import Translator
@@ -24,7 +24,7 @@ CPU = distributed.Context(0, 1, torch.device("cpu"))
 @pytest.fixture
 def attacks(tiny_generator, face_folder, tmp_path):
     faces = FaceFolder(face_folder(6), ATTRIBUTES, 40, 16, cache_dir=tmp_path / "crops")
-    return benchmark.Attacks(faces, ATTRIBUTES, Translator(tiny_generator), CPU, tmp_path / "attacked")
+    return sides.Attacks(faces, ATTRIBUTES, Translator(tiny_generator), CPU, tmp_path / "attacked")
 
 
 def test_both_orders_of_work_give_attacks_of_equal_quality(attacks):
@@ -42,7 +42,7 @@ def test_both_orders_of_work_give_attacks_of_equal_quality(attacks):
 
 def test_from_the_same_start_both_orders_of_work_give_the_same_photos(attacks, monkeypatch):
     named = seeds.named
-    monkeypatch.setattr(benchmark.seeds, "named", lambda seed, names, *purpose: named(seed, names, "attack"))
+    monkeypatch.setattr(sides.seeds, "named", lambda seed, names, *purpose: named(seed, names, "attack"))
     ours = attacks.ours()
     for theirs in attacks.reference():
         # a sign of a gradient at rounding's reach may flip
@@ -87,7 +87,7 @@ def test_cached_and_decoded_epochs_are_the_same_images(face_folder, tmp_path):
 
 
 def test_ratio_is_taken_turn_by_turn():
-    found = benchmark.compare([1.0, 2.0, 10.0], [10.0, 30.0, 80.0], units=4)  # turn by turn 10, 15, 8
+    found = sides.compare([1.0, 2.0, 10.0], [10.0, 30.0, 80.0], units=4)  # turn by turn 10, 15, 8
     assert found == {
         "seconds": 0.5,
         "reference_seconds": 7.5,
@@ -96,12 +96,12 @@ def test_ratio_is_taken_turn_by_turn():
         "ratio_high": 15.0,
     }
     with pytest.raises(ValueError):
-        benchmark.compare([1.0], [1.0, 2.0])
+        sides.compare([1.0], [1.0, 2.0])
 
 
 def test_sides_take_turns():
     order, clock = [], iter(range(100))
-    found = benchmark.take_turns(
+    found = sides.take_turns(
         {"a": lambda: order.append("a"), "b": lambda: order.append("b")},
         3,
         lambda work: (work(), next(clock))[1],
@@ -110,7 +110,7 @@ def test_sides_take_turns():
 
 
 def test_whole_run_on_tiny_networks_writes_a_valid_record(tmp_path, face_folder, capsys, monkeypatch):
-    monkeypatch.setattr(benchmark, "STEPS", 1)
+    monkeypatch.setattr(sides, "STEPS", 1)
     face_folder(4, tmp_path / "faces" / "images_b")
     checkpoint.save_weights(
         tmp_path / "g.safetensors",
