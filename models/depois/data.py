@@ -13,44 +13,12 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from common import images, seeds
+from common import seeds
 from common.cli import UserError
+from faces.labelled import Labelled
 
 DIGITS = tuple("0123456789")
 HELD_SHARE = 1 / 6  # of the trusted images: they set the boundary, and no network sees them
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """names (N,) unique, labels int64 (N,) positions in `classes`, pixels uint8 (N, H, W, C), C = 1 or 3."""
-
-    names: tuple
-    labels: torch.Tensor
-    pixels: np.ndarray
-    classes: tuple
-
-    def __len__(self):
-        return len(self.names)
-
-    @property
-    def shape(self):
-        """(C, H, W) of one image."""
-        height, width, channels = self.pixels.shape[1:]
-        return channels, height, width
-
-    def floats(self, rows=None):
-        """(n, C, H, W) float32 in [-1, 1], of all images or of some."""
-        return images.to_float(self.pixels if rows is None else self.pixels[np.asarray(rows, np.int64)])
-
-    def subset(self, rows):
-        """The images at the positions `rows`, in that order."""
-        rows = np.asarray(rows, np.int64)
-        return Labelled(
-            tuple(self.names[i] for i in rows),
-            self.labels[torch.from_numpy(rows)],
-            self.pixels[rows],
-            self.classes,
-        )
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from common import images, seeds, training
+from faces.labelled import Labelled
 from models.depois.classifier import new_classifier
-from models.depois.data import Labelled
 from models.depois.memory import Memory
 from models.depois.network import LATENT, Critic, Generator, seeded
 from models.depois.options import CriticOptions
@@ -31,7 +31,7 @@ class Step:
     wrong labels as negatives: Reed et al. 2016, arXiv:1605.05396; earlier images: Shrivastava et al. 2017,
     arXiv:1612.07828): without them nothing ties a clean image's score to its label.
 
-    Args:  options  of models.depois.options.critic_options;  trusted  models.depois.data.Labelled
+    Args:  options  of models.depois.options.critic_options;  trusted  faces.labelled.Labelled
     """
 
     def __init__(self, options: CriticOptions, trusted: Labelled, device: torch.device | str) -> None:

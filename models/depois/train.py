@@ -21,7 +21,8 @@ import torch
 
 from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import RunOptions, UserError
-from models.depois.data import Labelled, Task, content
+from faces.labelled import Labelled
+from models.depois.data import Task, content
 from models.depois.network import KIND, LATENT
 from models.depois.options import (
     VARIANTS,
