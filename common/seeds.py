@@ -2,6 +2,7 @@
 rank or batch."""
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 
@@ -15,6 +16,13 @@ def derive(*keys: object) -> int:
 def generator(*keys: object) -> torch.Generator:
     """A CPU torch.Generator that depends on `keys` alone."""
     return torch.Generator().manual_seed(derive(*keys))
+
+
+def draw_share(names: Sequence[str], rate: float, *keys: object) -> list[int]:
+    """Positions, rising, of the share `rate` of the names: those with the smallest hash of (keys, name), so a
+    higher rate adds to a lower one, and the order of the names means nothing."""
+    order = sorted(range(len(names)), key=lambda i: derive(*keys, names[i]))
+    return sorted(order[: round(rate * len(names))])
 
 
 class Streams:

@@ -21,8 +21,7 @@ class Part:
 def disrupted_names(names, rate, seed):
     """The share `rate` of the names that carries a disruption: those with the smallest seeded hash, so a
     higher rate adds to a lower one."""
-    order = sorted(names, key=lambda name: seeds.derive(seed, "disrupted", name))
-    return set(order[: round(rate * len(names))])
+    return {names[i] for i in seeds.draw_share(names, rate, seed, "disrupted")}
 
 
 class Scraped:

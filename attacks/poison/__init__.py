@@ -24,7 +24,7 @@ def parameters() -> dict[str, tuple[Parameter, ...]]:
     return {name: registry.load(place).parameters for name, place in POISONS.items()}
 
 
-def build(name: str, **options: Any):
+def build(name: str, **options: Any) -> Any:
     """Make a poison by name.
 
     Args:    options  of any poison; those that do not concern this one are left out, so that callers may

@@ -6,7 +6,7 @@ import torch
 from common import seeds
 from common.cli import UserError
 from common.declared import Parameter
-from models.depois.data import Labelled
+from faces.labelled import Labelled
 
 
 def poisoned_rows(labelled: Labelled, rate: float, seed: int) -> np.ndarray:
@@ -17,20 +17,19 @@ def poisoned_rows(labelled: Labelled, rate: float, seed: int) -> np.ndarray:
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate {rate}: expected a share in [0, 1)")
-    number = round(rate * len(labelled))
-    if rate and not number:
+    rows = seeds.draw_share(labelled.names, rate, seed, "poisoned")
+    if rate and not rows:
         raise UserError(
             f"a poisoning rate of {rate:g} comes to none of {len(labelled)} samples; expected one at least:"
             " raise the rate or take more samples"
         )
-    order = sorted(range(len(labelled)), key=lambda i: seeds.derive(seed, "poisoned", labelled.names[i]))
-    return np.array(sorted(order[:number]), np.int64)
+    return np.array(rows, np.int64)
 
 
 class Poison:
     """Change some samples of a labelled set.  Subclasses implement `change`.
 
-    Call:   poison(labelled, rows, seed): models.depois.data.Labelled, positions (n,) without repeats ->
+    Call:   poison(labelled, rows, seed): faces.labelled.Labelled, positions (n,) without repeats ->
             Labelled of the same names in the same order, in which exactly these rows are poisoned.
             Randomness comes from (seed, poison, sample name): which other rows are poisoned does not matter.
     Raises: ValueError for rows that are not distinct positions of the set

@@ -94,15 +94,15 @@ class Bypass(Poison):
 
     def change(self, labelled, rows, seed):
         start = self.base(labelled, rows, seed).subset(rows)
-        made = []
+        perturbed = []
         with frozen(self.critic), frozen(self.classifier):
             for part in range(0, len(rows), BATCH):
                 chosen = range(part, min(part + BATCH, len(rows)))
                 x, y = start.floats(chosen).to(self.device), start.labels[list(chosen)].to(self.device)
                 for direction in MODES[self.mode]:
                     x = self.climb(x, y, self.objective(direction))
-                made.append(x.cpu())
-        return images.to_uint8(torch.cat(made)), start.labels
+                perturbed.append(x.cpu())
+        return images.to_uint8(torch.cat(perturbed)), start.labels
 
     def objective(self, direction):
         """(x, y) -> one number to raise, a sum over samples so that they stay independent."""

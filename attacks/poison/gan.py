@@ -9,6 +9,7 @@ from attacks.base import frozen
 from attacks.poison.base import Poison
 from common import cli, images, seeds, training
 from common.declared import Parameter
+from faces.labelled import Labelled
 from models.depois.classifier import new_classifier
 from models.depois.network import seeded
 
@@ -78,7 +79,15 @@ class Discriminator(nn.Module):
         return self.head(features)[:, 0] + (features * self.classes(y)).sum(1)
 
 
-def train(labelled, seed, realism=0.5, share=0.3, steps=800, device="cpu", lr=1e-3):
+def train(
+    labelled: Labelled,
+    seed: int,
+    realism: float = 0.5,
+    share: float = 0.3,
+    steps: int = 800,
+    device: torch.device | str = "cpu",
+    lr: float = 1e-3,
+) -> Generator:
     """The generator of pGAN for a labelled set, in evaluation mode; equal arguments give equal weights on the
     CPU.
 
@@ -177,8 +186,8 @@ class GanPoison(Poison):
         labels = labelled.labels[torch.from_numpy(rows)]
         z = self.streams(labelled, rows, seed).normal(torch.empty(len(rows), Z))
         with torch.no_grad():
-            made = [
+            drawn = [
                 generator(a.to(self.device), b.to(self.device)).cpu()
                 for a, b in zip(z.split(512), labels.split(512), strict=True)
             ]
-        return images.to_uint8(torch.cat(made)), labels
+        return images.to_uint8(torch.cat(drawn)), labels

@@ -80,13 +80,15 @@ class GradientPoison(Poison):
         )
         labels = labelled.labels[torch.from_numpy(rows)]
         aims = (labels + 1) % len(labelled.classes) if self.targeted else labels
-        made = []
+        perturbed = []
         with frozen(victim):
             for part in range(0, len(rows), BATCH):
                 x = labelled.floats(rows[part : part + BATCH]).to(self.device)
                 rng = self.streams(labelled, rows[part : part + BATCH], seed)
-                made.append(self.perturb(victim, x, aims[part : part + BATCH].to(self.device), rng).cpu())
-        return images.to_uint8(torch.cat(made)), labels
+                perturbed.append(
+                    self.perturb(victim, x, aims[part : part + BATCH].to(self.device), rng).cpu()
+                )
+        return images.to_uint8(torch.cat(perturbed)), labels
 
     def perturb(self, victim, x, aims, rng):
         """x + d, (n, C, H, W) in [-1, 1], |d| at most the whole grey levels inside eps: rounding to the grid

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from common import seeds, training
-from models.depois.data import Labelled
+from faces.labelled import Labelled
 from models.depois.network import seeded
 
 BATCH = 64

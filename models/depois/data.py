@@ -13,44 +13,12 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from common import images, seeds
+from common import seeds
 from common.cli import UserError
+from faces.labelled import Labelled
 
 DIGITS = tuple("0123456789")
 HELD_SHARE = 1 / 6  # of the trusted images: they set the boundary, and no network sees them
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """names (N,) unique, labels int64 (N,) positions in `classes`, pixels uint8 (N, H, W, C), C = 1 or 3."""
-
-    names: tuple
-    labels: torch.Tensor
-    pixels: np.ndarray
-    classes: tuple
-
-    def __len__(self):
-        return len(self.names)
-
-    @property
-    def shape(self):
-        """(C, H, W) of one image."""
-        height, width, channels = self.pixels.shape[1:]
-        return channels, height, width
-
-    def floats(self, rows=None):
-        """(n, C, H, W) float32 in [-1, 1], of all images or of some."""
-        return images.to_float(self.pixels if rows is None else self.pixels[np.asarray(rows, np.int64)])
-
-    def subset(self, rows):
-        """The images at the positions `rows`, in that order."""
-        rows = np.asarray(rows, np.int64)
-        return Labelled(
-            tuple(self.names[i] for i in rows),
-            self.labels[torch.from_numpy(rows)],
-            self.pixels[rows],
-            self.classes,
-        )
 
 
 @dataclass(frozen=True)
@@ -63,23 +31,23 @@ class Task:
     trusted: Labelled
     held: Labelled
     examined: Labelled
-    test: Labelled
+    test: Labelled | None
 
 
-def digits():
+def digits() -> tuple[Labelled, Labelled]:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 grey: (training, test), 80 % and 20 % by a fixed draw.
     Part of the library, no download."""
-    found = load_digits()
-    pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None]
+    bundle = load_digits()
+    pixels = np.rint(bundle.images * (255 / 16)).astype(np.uint8)[..., None]
     every = Labelled(
-        tuple(f"{i:05d}" for i in range(len(pixels))), torch.from_numpy(found.target).long(), pixels, DIGITS
+        tuple(f"{i:05d}" for i in range(len(pixels))), torch.from_numpy(bundle.target).long(), pixels, DIGITS
     )
     order = torch.randperm(len(every), generator=seeds.generator("digits")).numpy()
     at = round(0.8 * len(every))
     return every.subset(order[:at]), every.subset(order[at:])
 
 
-def mnist(data_root):
+def mnist(data_root: Path | str) -> tuple[Labelled, Labelled]:
     """MNIST through torchvision, 28 x 28 grey: (60,000 for training, 10,000 for testing).
 
     Reads <data_root>/MNIST/raw, where the four files may be as published (.gz) or unpacked; nothing is
@@ -116,16 +84,23 @@ def mnist(data_root):
             ) from e
     return tuple(
         Labelled(
-            tuple(f"{part}/{i:05d}" for i in range(len(found.data))),
-            found.targets.long(),
-            found.data.numpy()[..., None],
+            tuple(f"{part}/{i:05d}" for i in range(len(mnist_part.data))),
+            mnist_part.targets.long(),
+            mnist_part.data.numpy()[..., None],
             DIGITS,
         )
-        for part, found in zip(("train", "test"), parts, strict=True)
+        for part, mnist_part in zip(("train", "test"), parts, strict=True)
     )
 
 
-def divide(name, training, test, trusted_share, seed, limit=None):
+def divide(
+    name: str,
+    training: Labelled,
+    test: Labelled | None,
+    trusted_share: float,
+    seed: int,
+    limit: int | None = None,
+) -> Task:
     """The Task of a data set whose training part is trusted in a share `trusted_share`, drawn by `seed`, and
     examined otherwise (the first `limit` of it).
 
@@ -137,7 +112,7 @@ def divide(name, training, test, trusted_share, seed, limit=None):
     return check(Task(name, trusted, held, training.subset(order[at:][:limit]), test), by_pixels=False)
 
 
-def hold_out(trusted, seed):
+def hold_out(trusted: Labelled, seed: int) -> tuple[Labelled, Labelled]:
     """(to learn from, held out): HELD_SHARE of the images of every class are held out, drawn by `seed`; one
     at least where a class has two.
 
@@ -163,7 +138,7 @@ def hold_out(trusted, seed):
     return trusted.subset([i for i in range(len(trusted)) if i not in chosen]), trusted.subset(sorted(chosen))
 
 
-def check(task, by_pixels=True):
+def check(task: Task, by_pixels: bool = True) -> Task:
     """The task itself.
 
     Args:   by_pixels  whether images are compared; parts of one data set are disjoint, though two of its
@@ -206,19 +181,19 @@ def check(task, by_pixels=True):
     return task
 
 
-def fingerprints(labelled):
+def fingerprints(labelled: Labelled) -> list[str]:
     """A hash of the pixels of every image: equal images are found whatever their names."""
     return [hashlib.sha256(p.tobytes()).hexdigest() for p in labelled.pixels]
 
 
-def content(labelled):
+def content(labelled: Labelled) -> str:
     """One hash of all names, labels and pixels, in their order."""
     digest = hashlib.sha256("\n".join(labelled.names).encode())
     digest.update(labelled.labels.numpy().tobytes() + labelled.pixels.tobytes())
     return digest.hexdigest()
 
 
-def size_text(shape):
+def size_text(shape: tuple[int, int, int]) -> str:
     """`64 x 48 pixels in 3 channels` of (C, H, W)."""
     channels, height, width = shape
     return f"{width} x {height} pixels in {channels} channel{'s' if channels > 1 else ''}"

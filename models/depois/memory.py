@@ -20,7 +20,7 @@ class Memory:
             0,
         )
 
-    def add(self, x, y, draw):
+    def add(self, x: torch.Tensor, y: torch.Tensor, draw: torch.Generator) -> None:
         """x (n, C, H, W) in [-1, 1], y (n,); `draw` a CPU torch.Generator."""
         x, y = x.detach().add(1).mul(127.5).round().to("cpu", torch.uint8), y.cpu()
         places = torch.arange(self.seen, self.seen + len(x))
@@ -32,13 +32,15 @@ class Memory:
         self.pixels[places[kept]], self.labels[places[kept]] = x[kept], y[kept]
         self.seen += len(x)
 
-    def draw(self, n, draw, device):
+    def draw(
+        self, n: int, draw: torch.Generator, device: torch.device | str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(x (n, C, H, W) in [-1, 1], y (n,))."""
         rows = torch.randint(min(self.seen, self.room), (n,), generator=draw)
         return self.pixels[rows].to(device).float().div(127.5).sub(1), self.labels[rows].to(device)
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         return {"pixels": self.pixels, "labels": self.labels, "seen": self.seen}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         self.pixels, self.labels, self.seen = state["pixels"].clone(), state["labels"].clone(), state["seen"]

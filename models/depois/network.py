@@ -1,6 +1,10 @@
 """De-Pois's networks: a generator of labelled images, and the conditional critic that is both the GAN's
 discriminator and the mimic model."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
 import torch
 from torch import nn
 
@@ -10,6 +14,7 @@ from common.cli import UserError
 LATENT = 100  # length of z, as published
 LABEL = 64  # length of a label's embedding in the generator
 KIND = "depois-mimic"
+T = TypeVar("T")
 
 
 class Generator(nn.Module):
@@ -62,8 +67,8 @@ class Generator(nn.Module):
         )
 
     def forward(self, z, y):
-        made = self.body(torch.cat([z, self.embed(y)], 1))
-        return made.view(-1, *self.shape) if self.dense else made
+        image = self.body(torch.cat([z, self.embed(y)], 1))
+        return image.view(-1, *self.shape) if self.dense else image
 
 
 class Critic(nn.Module):
@@ -98,14 +103,19 @@ class Critic(nn.Module):
         return self.head(h).squeeze(1) + (h * self.label(y)).sum(1)
 
 
-def seeded(make, *keys):
+def seeded(make: Callable[[], T], *keys: object) -> T:
     """make() with weights that depend on `keys` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(*keys))
         return make()
 
 
-def load_mimic(path, device="cpu", shape=None, classes=None):
+def load_mimic(
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    shape: tuple[int, int, int] | None = None,
+    classes: Sequence[str] | None = None,
+) -> tuple[Critic, dict]:
     """(Critic, meta) of a finished training, without parameter gradients.
 
     Raises: UserError for a file of something else, or one of another image size or other classes than `shape`

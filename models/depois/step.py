@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from common import images, seeds, training
+from faces.labelled import Labelled
 from models.depois.classifier import new_classifier
-from models.depois.data import Labelled
 from models.depois.memory import Memory
 from models.depois.network import LATENT, Critic, Generator, seeded
 from models.depois.options import CriticOptions
@@ -31,7 +31,7 @@ class Step:
     wrong labels as negatives: Reed et al. 2016, arXiv:1605.05396; earlier images: Shrivastava et al. 2017,
     arXiv:1612.07828): without them nothing ties a clean image's score to its label.
 
-    Args:  options  of models.depois.options.critic_options;  trusted  models.depois.data.Labelled
+    Args:  options  of models.depois.options.critic_options;  trusted  faces.labelled.Labelled
     """
 
     def __init__(self, options: CriticOptions, trusted: Labelled, device: torch.device | str) -> None:
@@ -99,8 +99,8 @@ class Step:
         asked = torch.randint(self.classes, (n,), generator=draw).to(self.device)
         z = self.noise(n, draw)
         fake = self.G(z, asked)
-        real, made = self.D(torch.cat([x, fake.detach()]), torch.cat([y, asked])).split(n)
-        loss_d = F.softplus(-real).mean() + F.softplus(made).mean()
+        real, generated = self.D(torch.cat([x, fake.detach()]), torch.cat([y, asked])).split(n)
+        loss_d = F.softplus(-real).mean() + F.softplus(generated).mean()
         training.step_of(self.gan_optimisers["D"], loss_d)
         loss_a = F.cross_entropy(self.A(x), y)
         training.step_of(self.gan_optimisers["A"], loss_a)
@@ -130,13 +130,13 @@ class Step:
             seeds.generator(self.options.seed, "depois", "synthetic"),
         )
         z = torch.randn(count, LATENT, generator=draw)
-        made = [
+        parts = [
             images.to_uint8(self.G(z[k : k + 512].to(self.device), labels[k : k + 512].to(self.device)))
             for k in range(0, count, 512)
         ]
         height, width = self.trusted.shape[1:]
         pixels = (
-            np.concatenate(made) if made else np.zeros((0, height, width, self.trusted.shape[0]), np.uint8)
+            np.concatenate(parts) if parts else np.zeros((0, height, width, self.trusted.shape[0]), np.uint8)
         )
         return Labelled(
             tuple(f"synthetic/{i:06d}" for i in range(count)), labels, pixels, self.trusted.classes
@@ -194,11 +194,11 @@ class Step:
         between = (alpha * x + (1 - alpha) * fake).requires_grad_(True)
         (grad,) = torch.autograd.grad(self.critic(between, y).sum(), between, create_graph=True)
         penalty = (grad.flatten(1).norm(dim=1) - 1).square().mean()
-        clean, made, mislabelled = self.critic(torch.cat([x, fake, x]), torch.cat([y, fake_y, wrong])).split(
-            n
-        )
+        clean, generated, mislabelled = self.critic(
+            torch.cat([x, fake, x]), torch.cat([y, fake_y, wrong])
+        ).split(n)
         loss = (
-            made.mean()
+            generated.mean()
             - clean.mean()
             + options.lambda_gp * penalty
             + options.lambda_drift * clean.square().mean()
@@ -209,7 +209,7 @@ class Step:
         return {
             "clean": clean.mean().detach(),
             "clean_std": clean.std(correction=0).detach(),
-            "generated": made.mean().detach(),
+            "generated": generated.mean().detach(),
             "wrong_label": mislabelled.mean().detach(),
             "penalty": penalty.detach(),
         }

@@ -21,7 +21,8 @@ import torch
 
 from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import RunOptions, UserError
-from models.depois.data import Labelled, Task, content
+from faces.labelled import Labelled
+from models.depois.data import Task, content
 from models.depois.network import KIND, LATENT
 from models.depois.options import (
     VARIANTS,
@@ -57,12 +58,12 @@ def train(options: CriticOptions, run: runs.Run, trusted: Labelled, ctx: distrib
             z = torch.randn(len(y), LATENT, generator=seeds.generator(options.seed, "depois", "shown")).to(
                 ctx.device
             )
-            made = network(z, y).cpu()
-        made = made.expand(-1, 3, -1, -1) if made.shape[1] == 1 else made
+            drawn = network(z, y).cpu()
+        drawn = drawn.expand(-1, 3, -1, -1) if drawn.shape[1] == 1 else drawn
         files.make_folder(run.folder / "samples")
         images.save_png(
             run.folder / "samples" / f"{done:07d}-{what}.png",
-            images.make_grid([list(made[k : k + 8]) for k in range(0, len(made), 8)], scale=2),
+            images.make_grid([list(drawn[k : k + 8]) for k in range(0, len(drawn), 8)], scale=2),
         )
 
     training.loop(run, options, ctx, step.parts(), step, on_save, "de-pois")

@@ -14,8 +14,9 @@ from common import cli, images
 from common.cli import UserError
 from common.distributed import Context
 from faces.flags import DataOptions, add_data_flags, open_faces
+from faces.labelled import Labelled
 from models.depois import data
-from models.depois.data import Labelled, Task
+from models.depois.data import Task
 from models.depois.options import TaskOptions
 from models.detector.network import CLASSES
 from models.detector.samples import Samples

@@ -14,9 +14,10 @@ from attacks.poison.flags import poison_from_flags
 from common import runs
 from common.cli import UserError
 from common.distributed import Context
+from faces.labelled import Labelled
 from metrics import finding
 from models.depois.classifier import Classifier, accuracy_taught, fit, in_batches
-from models.depois.data import Labelled, Task, content
+from models.depois.data import Task, content
 from models.depois.network import load_mimic
 from models.depois.options import changed_losses, critic_options
 from models.depois.train import obtain_critic

@@ -17,6 +17,7 @@ from sklearn.svm import OneClassSVM
 
 from common import seeds
 from common.cli import UserError
+from faces.labelled import Labelled
 from models.depois import classifier
 from models.depois.data import size_text
 
@@ -37,7 +38,7 @@ class Finder:
         self.known = np.unique(trusted.labels.numpy())
         self._fit(trusted, seed)
 
-    def scores(self, labelled):
+    def scores(self, labelled: Labelled) -> np.ndarray:
         """How clean each image looks under its label, higher = cleaner.
 
         Shape:  Labelled of N images -> (N,) float64, finite
@@ -80,10 +81,10 @@ class PerClass(Finder):
 
     def _scores(self, labelled):
         features, labels = self._prepared(labelled), labelled.labels.numpy()
-        found = np.empty(len(labels))
+        scores = np.empty(len(labels))
         for k in np.unique(labels):
-            found[labels == k] = self._judge(self.models[k], features[labels == k])
-        return found
+            scores[labels == k] = self._judge(self.models[k], features[labels == k])
+        return scores
 
     def _prepared(self, labelled):
         return self._features(labelled)
@@ -200,7 +201,13 @@ METHODS = {
 }
 
 
-def build(name, trusted, seed, device="cpu", network=None):
+def build(
+    name: str,
+    trusted: Labelled,
+    seed: int,
+    device: torch.device | str = "cpu",
+    network: classifier.Classifier | None = None,
+) -> Finder:
     """A baseline fitted on trusted images.
 
     Args:    name     of METHODS;  trusted  models.depois.data.Labelled, clean

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from attacks.poison.base import Poison
 from common import distributed, figures, files, images, runs
+from faces.labelled import Labelled
 from metrics import finding
-from models.depois.data import Labelled
 from purify.depois.options import Options
 from report import record
 

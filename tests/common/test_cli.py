@@ -210,3 +210,12 @@ def test_debug_shows_the_traceback(capsys):
         cli.run(fail_with(UserError("no such folder")), ["--debug"])
     err = capsys.readouterr().err
     assert e.value.code == 2 and "Traceback" in err and err.endswith("error: no such folder\n")
+
+
+def test_a_group_is_picked_out_of_the_flags_of_a_command():
+    parsed = argparse.Namespace(
+        device="cpu", seed=0, num_workers=0, dry_run=False, config=None, debug=False, lr=1e-3
+    )
+    assert cli.pick(cli.RunOptions, parsed, seed=3).seed == 3
+    with pytest.raises(TypeError):
+        cli.resolve(cli.RunOptions, parsed)

@@ -70,3 +70,12 @@ def test_importing_draws_nothing():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(seeds.__file__).parents[1]
     )
     assert out.stdout.strip() == "True", out.stderr
+
+
+def test_a_share_grows_with_its_rate_and_minds_no_order():
+    names = [f"{i:03d}" for i in range(50)]
+    some, more = seeds.draw_share(names, 0.2, 0, "a"), seeds.draw_share(names, 0.5, 0, "a")
+    assert len(some) == 10 and len(more) == 25 and set(some) < set(more) and some == sorted(some)
+    turned = names[::-1]
+    assert {turned[i] for i in seeds.draw_share(turned, 0.2, 0, "a")} == {names[i] for i in some}
+    assert seeds.draw_share(names, 0.2, 0, "b") != some and seeds.draw_share(names, 0, 0, "a") == []

@@ -65,8 +65,8 @@ def flags(*words, dataset="digits"):
     return cli.resolve(DepoisOptions, parsed, **resolve_schedule(parsed, dataset))
 
 
-def options(*words, variant="full", seed=0):
-    return critic_options(flags(*SMALL, *words), TASK, variant, seed, 0, "")
+def options(*words):
+    return critic_options(flags(*SMALL, *words), TASK, "full", 0, 0, "")
 
 
 @pytest.fixture(scope="module")
@@ -240,32 +240,6 @@ def test_every_term_of_the_critics_loss_has_an_effect(trusted, term):
     for i in range(2):
         step(i), other(i)
     assert not trainings["same"](step.critic.state_dict(), other.critic.state_dict())
-
-
-def test_variants_leave_out_what_they_say():
-    assert options(variant="no-synthetic").gan_steps == 0 and options(variant="no-synthetic").synthetic == 0
-    assert (
-        options(variant="no-authenticator").lambda_auth == 0
-        and options(variant="no-authenticator").gan_steps == 3
-    )
-    published = options(variant="published")
-    assert (
-        published.lambda_modes == 0
-        and published.lambda_label == published.lambda_drift == published.replay == published.critic_ema == 0
-        and published.lambda_gp == 10
-    )
-    assert options("--synthetic", "0").gan_steps == 0
-
-
-def test_the_published_schedule():
-    long = flags("--schedule", "published", dataset="mnist")
-    assert (long.gan_steps, long.mimic_steps, long.train_batch_size, long.critic_lr, long.synthetic) == (
-        2000,
-        10000,
-        32,
-        5e-5,
-        4.0,
-    )
 
 
 def test_the_dense_generator_draws_more_than_one_image_of_a_class(trusted):
