@@ -16,15 +16,6 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed \
 ddpm-10 ddpm-20 ddpm-auto one-step one-step-plain diffpure-30 diffpure adv-train adv-train-blur both}"
 
-flags_of() {
-    case $1 in
-        jpeg-*)       echo "--defense_model_type jpeg --jpeg_quality ${1#jpeg-}" ;;
-        blur-*)       echo "--defense_model_type blur --blur_sigma ${1#blur-}" ;;                    # pixels
-        ddpm-*)       echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-}" ;;                # reverse steps, no noise first
-        diffpure-*)   echo "--defense_model_type diffpure --ddpm_start_num 300 --respacing ${1#diffpure-}" ;;    # that many of the 1,000 steps kept
-        *)            echo "--defense_model_type $1" ;;
-    esac
-}
 test_defense() {
     launch "$here/test_defense.py" --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 --gan_weights "$GAN" \
         --gan_training_data "$GAN_DATA" ${INCEPTION:+--inception_weights "$INCEPTION"} --test_noise_var "$EPS" --limit "$NUM" --resume "$@"
@@ -32,10 +23,10 @@ test_defense() {
 
 # The published protocol (pull the fake of the photo's own labels to grey), then the attacker's upper bound (push each fake from its clean one).
 for protocol in "--attack_target gray --attack_label original" "--attack_target clean --attack_label target"; do
+    test_defense --defense_model_type $DEFENSES $protocol "$@"       # one process, which disrupts the photos once
     for defense in $DEFENSES; do
-        test_defense $(flags_of "$defense") $protocol "$@"
-        case $defense in adv-train|adv-train-blur|both)      # the translator itself was trained: attacked white-box as well
-            test_defense $(flags_of "$defense") $protocol --attack_on self "$@" ;;
+        case $defense in adv-train*|both*)      # the translator itself was trained: attacked white-box as well
+            test_defense --defense_model_type "$defense" $protocol --attack_on self "$@" ;;
         esac
     done
 done

@@ -1,11 +1,15 @@
-"""Test one defence: disrupt split B, purify it, make the fakes, measure.
+"""Test defences: disrupt split B, purify it, make the fakes, measure. Several share one process, one attack
+and the fakes of the photos and of the disrupted photos; each has a run folder of its own.
 
 reads   <data_dir>/images_b/              (made by split_dataset.py), a translator, and the defence's weights
-writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-eps<eps>/NNN/{options.yaml,grid.png,images/,record.json}
+writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-eps<eps>/NNN/
+                                              {options.yaml,grid.png,images/,record.json}
         <result_dir>/{attacked,purified}/<dataset>/   caches that all defences share
         <weights>.terd.safetensors                    with --scan: the verdict on the purifier's weights
 
   python test_defense.py --defense_model_type jpeg --gan_weights 200000-G.ckpt
+  python test_defense.py --defense_model_type none jpeg-75 blur-1.5 ddpm-20 one-step \\
+      --gan_weights 200000-G.ckpt --defense_weights one-step=W.safetensors
   python test_defense.py --defense_model_type ddpm --ddpm_start_num 20 --gan_weights 200000-G.ckpt \\
       --attack_target clean
   python test_defense.py --defense_model_type diffpure --gan_weights 200000-G.ckpt \\
@@ -14,32 +18,53 @@ writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-e
       --attack_through one-step --gradient full --eot 4
 """
 
-import json
+import dataclasses
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import purify
-from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
-from attacks.through import ThroughDefence
-from common import cli, distributed, files, images, runs
-from faces.flags import add_data_flags, dataset_name, open_judged
-from metrics.fid import load_extractor
+from attacks.flags import AttackOptions, ThroughOptions, add_attack_flags, attack_config
+from common import cli, distributed, files, runs
+from common.errors import UserError
+from faces.flags import DataOptions, add_data_flags, dataset_name, open_judged
+from metrics.fid import Extractor, load_extractor
 from metrics.score import Score, score_all
-from models.conditions import targets
-from models.flags import add_translator_flags, gan_name
-from pipeline.attacked import AttackedPhotos
-from pipeline.purified import PurifiedPhotos
-from purify.defences import DEFENCES, defence_folder
-from purify.flags import add_purifier_flags, purifier_from_flags
-from purify.terd.screen import add_scan_flags, scan_of
-from purify.trained import default_translator, load_defence, trained_noise, weights_of
+from models.flags import TranslatorOptions, add_translator_flags, gan_name
+from pipeline.pictures import Pictures
+from purify.defences import DEFENCES
+from purify.flags import PurifierOptions, add_purifier_flags, options_of, resolve_defences
+from purify.terd.screen import Screen, add_scan_flags, scan_of
+from purify.terd.verdict import Verdict
+from purify.trained import default_translator
+from purify.trial import Purified, Trial, load_trial
 from report import record
 
-SHOWN = 3  # domains in grid.png
+
+@dataclass(frozen=True, kw_only=True)
+class Options(cli.RunOptions, DataOptions, TranslatorOptions, PurifierOptions, AttackOptions, ThroughOptions):
+    """What the test of one defence works with."""
+
+    split: str
+    adv_gan_weights: str | None
+    gan_training_data: str | None
+    inception_weights: str | None
+    features: str
+    defense_noise: str | None
+    scan: str | None
+    test_noise_var: float
+    attack_on: str
+    attack_through: str | None
+    save_image: bool
+    batch_size: int
+    precision: str
+    limit: int | None
+    resume: str | None
 
 
-def parse_args(argv=None):
+def parse_args(argv: list[str] | None = None) -> list[Options]:
+    """The options of each defence, as if it was the only one.  Raises UserError."""
     p = cli.ArgumentParser(prog="test_defense.py", description=__doc__)
     g = add_data_flags(p, "b")
     g.add_argument(
@@ -77,7 +102,7 @@ def parse_args(argv=None):
         default="auto",
         help="none: measure no distance between sets of fakes",
     )
-    add_purifier_flags(p, DEFENCES)
+    add_purifier_flags(p, DEFENCES, several=True)
     g.add_argument(
         "--defense_noise",
         default=None,
@@ -109,255 +134,210 @@ def parse_args(argv=None):
         help="write every photo, disrupted, purified and all fakes to images/",
     )
     cli.add_run_flags(p, batch_size=32, limit=True, resume=True)
-    args = p.parse_args(argv)
-    args.dataset = dataset_name(args)
-    if args.attack_on == "self" and DEFENCES[args.defense_model_type].translator == "standard":
-        p.error(
-            f"--attack_on self is for adversarially trained translators; {args.defense_model_type} uses the"
-            " standard one"
+    parsed = p.parse_args(argv)
+    defences = resolve_defences(parsed)
+    if len(defences) > 1 and parsed.resume not in (None, "auto"):
+        raise UserError(
+            f"--resume {parsed.resume} names one run, and there are several defences: give --resume alone"
         )
-    args.gan_weights = args.gan_weights or default_translator(args)
-    return args
+    for name in (defence["defense_model_type"] for defence in defences):
+        if parsed.attack_on == "self" and DEFENCES[name].translator == "standard":
+            p.error(
+                f"--attack_on self is for adversarially trained translators; {name} uses the standard one"
+            )
+    every = [options_of(Options, parsed, defence, dataset=dataset_name(parsed)) for defence in defences]
+    gan_weights = parsed.gan_weights or default_translator(every[0])
+    return [dataclasses.replace(options, gan_weights=gan_weights) for options in every]
 
 
-def attacked_generator(args, purifier, standard, translator, ctx):
-    """What the attacker differentiates: a translator, or a translator behind a purifier."""
-    target = translator if args.attack_on == "self" else standard
-    if args.attack_through is None:
-        return target
-    through = purifier
-    if args.attack_through != purifier.name:
-        through = purifier_from_flags(
-            args, weights_of(args.attack_through, args), name=args.attack_through, device=ctx.device
-        )
-    return ThroughDefence(target, through, args.gradient, args.eot)
+@dataclass(frozen=True)
+class Judged:
+    """A defence on its way to a record: its open run, what a scan said, its photos and their score."""
+
+    trial: Trial
+    run: runs.Run
+    scan: tuple[Verdict | None, Screen | None]
+    photos: Purified
+    carry: dict[str, list[str]] | None
+    score: Score
 
 
-def attack_folder(args, attack):
-    """<attack>-eps<eps>, with what differs from the default protocol, the way through a defence too."""
-    through = f"-through-{args.attack_through}" if args.attack_through else ""
-    return short_name(attack, args) + through + ("-self" if args.attack_on == "self" else "")
-
-
-def save_pictures(args, run, faces, attacked, purified, score, ctx):
-    """grid.png of the first photos (photo, disrupted, purified, and the fakes of each beside it); with
-    --save_image every image."""
-    rows = []
-    for i, name in enumerate(faces.names if args.save_image else faces.names[:8]):
-        x, c = faces.floats([i]).to(ctx.device), faces.labels[[i]].to(ctx.device)
-        row = []
-        for k, target in enumerate(targets(score.translator, c, args.selected_attrs)):
-            if k >= SHOWN and not args.save_image:
-                break
-            found = {
-                "photo": x,
-                "disrupted": attacked(k)([name]).to(ctx.device),
-                "purified": purified(k)([name]).to(ctx.device),
-            }
-            fakes = {kind: score.fakes(image, target) for kind, image in found.items()}
-            if args.save_image:
-                for kind in found:
-                    if k == 0 or args.attack_label == "target" and kind != "photo":
-                        suffix = (
-                            f"_{args.selected_attrs[k]}"
-                            if args.attack_label == "target" and kind != "photo"
-                            else ""
-                        )
-                        save_one(run, kind + suffix, name, found[kind])
-                    save_one(run, f"fake_of_{kind}_{args.selected_attrs[k]}", name, fakes[kind])
-            if k < SHOWN and i < 8:
-                row += ([*found.values()] if k == 0 or args.attack_label == "target" else []) + [
-                    *fakes.values()
-                ]
-        if i < 8:
-            rows.append([cell[0].cpu() for cell in row])
-    images.save_png(run.folder / "grid.png", images.make_grid(rows))
-
-
-def save_one(run, kind, name, image):
-    files.make_folder(run.folder / "images" / kind)
-    images.save_png(run.folder / "images" / kind / f"{Path(name).stem}.png", images.to_uint8(image[0]))
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    with distributed.session(args.device) as ctx:
-        files.check_writable(args.result_dir)
-        faces = open_judged(args, args.split)
-        purifier, weights, standard, translator = load_defence(args, ctx)
-        extractor = (
-            load_extractor(args.inception_weights, device=ctx.device) if args.features == "auto" else None
-        )
-        attack = attack_from_flags(args, attacked_generator(args, purifier, standard, translator, ctx))
-        args.defense_weights, args.ddpm_start_num = weights, purifier.params.get("start")
-        ctx.print(json.dumps(runs.options_of(args), indent=2))
-        if args.dry_run:
-            return
-        verdict, screen = scan_of(args, purifier, ctx)
-        root, noise = Path(args.result_dir), trained_noise(weights)
-        folder = defence_folder(args.defense_model_type, purifier)
-        parent = root / folder / args.dataset / gan_name(args) / noise
-        run = runs.open_run(parent / attack_folder(args, attack), args, ctx)
+def open_trials(trials: list[Trial], ctx) -> list[tuple[Trial, runs.Run, tuple]]:
+    """Scan the purifiers as asked, then claim a run folder for each defence that is not finished."""
+    scans = [scan_of(trial.options, trial.purifier, ctx) for trial in trials]
+    opened = []
+    for trial, scan in zip(trials, scans, strict=True):
+        run = runs.open_run(trial.folder, trial.options, ctx)
         if run.finished:
             ctx.print(f"this run is finished: {run.folder / record.FILE}")
-            return
-        started = time.strftime("%Y-%m-%dT%H:%M:%S")
+        else:
+            opened.append((trial, run, scan))
+    return opened
 
-        attacked = AttackedPhotos(
-            attack,
-            args.attack_label,
-            faces,
-            args.selected_attrs,
-            root / "attacked" / args.dataset,
-            faces.preparation,
-            args.seed,
-        )
-        began = time.perf_counter()
-        made = attacked.fill(ctx, args.batch_size)
-        attack_seconds = (time.perf_counter() - began) / made if made else None
-        index = {name: i for i, name in enumerate(faces.names)}
 
-        def purified_of(key, inputs):
-            return PurifiedPhotos(
-                purifier,
-                key,
-                inputs,
-                root / "purified" / args.dataset,
-                args.seed,
-                args.precision,
-                attacked.sources,
-            )
+def judge(opened, attacked, faces, extractor: Extractor | None, ctx) -> list[record.Record]:
+    """Disrupt, purify and score the photos for defences that meet the same disruption; write their records.
 
-        sets = [purified_of(cached.key, cached.floats) for cached in attacked.caches]
-        clean = purified_of(
-            {"photos": faces.preparation}, lambda names: faces.floats([index[n] for n in names])
-        )
-        for photos in [*sets, clean]:
-            photos.fill(faces.names, ctx, args.batch_size)
-        carry = (
-            {
-                kind: carriers(screen, faces.names, inputs)
-                for kind, inputs in (("clean", clean.inputs), ("disrupted", attacked.caches[0].floats))
-            }
-            if screen
-            else None
-        )
+    Args: opened  of open_trials;  attacked  pipeline.attacked.AttackedPhotos that they meet
+    """
+    size, names = opened[0][0].options.batch_size, faces.names
+    began = time.perf_counter()
+    disrupted = attacked.fill(ctx, size)
+    attack_seconds = (time.perf_counter() - began) / disrupted if disrupted else None
+    shared: dict[int, Score] = {}
+    every = []
+    for trial, run, scan in opened:
+        photos = trial.purified(attacked, faces)
+        photos.fill(names, ctx, size)
+        carry = photos.carriers(scan[1], names) if scan[1] else None
         if carry:
             ctx.print(
                 "photos that carry the trigger of the purifier's backdoor: "
-                + ", ".join(f"{len(names)} of {len(faces.names)} {kind}" for kind, names in carry.items())
+                + ", ".join(f"{len(found)} of {len(names)} {kind}" for kind, found in carry.items())
             )
-
-        score = Score(
-            translator,
-            args.selected_attrs,
-            extractor,
-            args.seed,
-            standard=standard if translator is not standard else None,
-        )
-        score_all(
-            score,
-            faces,
-            [c.floats for c in attacked.caches],
-            [s.floats for s in sets],
-            clean.floats,
-            ctx,
-            args.batch_size,
-        )
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            metrics, groups, num_images, num_pairs = score.result(ctx)
-        for text in sorted({str(w.message) for w in caught}):
-            ctx.print(f"note: {text}")
-        if not ctx.is_main:
-            return
-
-        def of(sources):
-            return lambda k: sources[k if len(sources) > 1 else 0].floats
-
-        save_pictures(args, run, faces, of(attacked.caches), of(sets), score, ctx)
-        seconds, nfe = sets[0].cost()
-        config = {
-            "gan": gan_name(args),
-            "gan_type": args.gan_type,
-            "gan_style": args.gan_style and Path(args.gan_style).name,
-            "defense": args.defense_model_type,
-            "defense_params": {**purifier.params, **sets[0].measured()},
-            "defense_noise": noise,
-            **attack_config(args, attack),
-            "attack_on": args.attack_on,
-            "attack_through": args.attack_through,
-            "attack_gradient": args.gradient if args.attack_through else None,
-            "attack_eot": args.eot if args.attack_through else None,
-            "num_images": num_images,
-            "num_pairs": num_pairs,
-            "image_size": args.image_size,
-            "gan_training_data": args.gan_training_data or standard.meta.get("trained_on") or "unknown",
-            "skipped": faces.skipped,
-            "scan": (
-                {"verdict": verdict.verdict, "reason": verdict.reason, "carry_the_trigger": carry}
-                if verdict
-                else None
-            ),
-        }
-        cost = {
-            "nfe": nfe,
-            "attack_s_per_image": attack_seconds,
-            "purify_s_per_image": seconds,
-            "peak_memory_mb": distributed.peak_memory_mb(ctx.device),
-            "device": str(ctx.device),
-        }
-        provenance = {
-            "commit": runs.commit(),
-            "command": runs.command(),
-            "versions": runs.versions(),
-            "gan_sha256": translator.sha256,
-            "defense_sha256": purifier.sha256,
-            "attacked_key": attacked.key,
-            "started": started,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        }
-        found = record.Record(
-            "defense",
-            folder,
-            args.dataset,
-            args.split,
-            args.seed,
-            config,
-            metrics,
-            groups,
-            extractor.description if extractor else None,
-            cost,
-            provenance,
-        )
-        record.write(run.folder / record.FILE, found)
-        ctx.print(summary(found))
-        ctx.print(f"record: {run.folder / record.FILE}")
-
-
-def carriers(screen, names, inputs):
-    """The names of the photos that a purify.terd.screen.Screen finds its trigger on."""
-    return [
-        name
-        for start in range(0, len(names), 64)
-        for name, flag in zip(
-            names[start : start + 64], screen(inputs(names[start : start + 64])).tolist(), strict=True
-        )
-        if flag
-    ]
-
-
-def summary(found):
-    m = found.metrics
-
-    def line(side):
-        return f"l2 {m[side]['l2']:.5f} {m[side]['l2_ci']}, disrupted pairs {m[side]['prop_dist']:.3f}"
-
-    return (
-        "\n".join(f"{side:15s} {line(side)}" for side in ("disrupted", "purified", "clean_purified"))
-        + f"\nphoto           disrupted l2 {m['input']['disrupted']['l2']:.5f}, purified l2"
-        f" {m['input']['purified']['l2']:.5f}"
+        every.append(Judged(trial, run, scan, photos, carry, trial.score(extractor, shared)))
+    score_all(
+        [judged.score for judged in every],
+        faces,
+        [cached.floats for cached in attacked.caches],
+        [([s.floats for s in j.photos.disrupted], j.photos.clean.floats) for j in every],
+        ctx,
+        size,
     )
+    records = []
+    for judged in every:
+        records.append(conclude(judged, attacked, faces, extractor, attack_seconds, ctx))
+        attack_seconds = None  # paid by the first
+    return [found for found in records if found is not None]
+
+
+def conclude(judged: Judged, attacked, faces, extractor, attack_seconds, ctx) -> record.Record | None:
+    """Write grid.png and record.json of a defence; None on every process but the first."""
+    trial, run, score = judged.trial, judged.run, judged.score
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        metrics, groups, num_images, num_pairs = score.result(ctx)
+    for text in sorted({str(w.message) for w in caught}):
+        ctx.print(f"note: {text}")
+    if not ctx.is_main:
+        return None
+    options = trial.options
+
+    def of(sources):
+        return lambda k: sources[k if len(sources) > 1 else 0].floats
+
+    kinds = {"disrupted": of(attacked.caches), "purified": of(judged.photos.disrupted)}
+    own_domains = options.attack_label == "target"
+    pictures = Pictures(kinds, score.fakes, score.translator, options.selected_attrs, own_domains)
+    pictures.save(run.folder, faces, ctx.device, every=options.save_image)
+    seconds, nfe = judged.photos.disrupted[0].cost()
+    cost = {
+        "nfe": nfe,
+        "attack_s_per_image": attack_seconds,
+        "purify_s_per_image": seconds,
+        "peak_memory_mb": distributed.peak_memory_mb(ctx.device),
+        "device": str(ctx.device),
+    }
+    counts = {"num_images": num_images, "num_pairs": num_pairs}
+    found = record.Record(
+        "defense",
+        trial.name,
+        options.dataset,
+        options.split,
+        options.seed,
+        config_of(judged, counts, faces),
+        metrics,
+        groups,
+        extractor.description if extractor else None,
+        cost,
+        runs.provenance(
+            run.started,
+            gan_sha256=trial.translator.sha256,
+            defense_sha256=trial.purifier.sha256,
+            attacked_key=attacked.key,
+        ),
+    )
+    record.write(run.folder / record.FILE, found)
+    ctx.print(summary(found))
+    ctx.print(f"record: {run.folder / record.FILE}")
+    return found
+
+
+def config_of(judged: Judged, counts: dict[str, int], faces) -> dict:
+    """What the record says was run."""
+    trial, options = judged.trial, judged.trial.options
+    verdict = judged.scan[0]
+    through = options.attack_through
+    return {
+        "gan": gan_name(options),
+        "gan_type": options.gan_type,
+        "gan_style": options.gan_style and Path(options.gan_style).name,
+        "defense": options.defense_model_type,
+        "defense_params": {**trial.purifier.params, **judged.photos.disrupted[0].measured()},
+        "defense_noise": trial.noise,
+        **attack_config(options, trial.attack),
+        "attack_on": options.attack_on,
+        "attack_through": through,
+        "attack_gradient": options.gradient if through else None,
+        "attack_eot": options.eot if through else None,
+        **counts,
+        "image_size": options.image_size,
+        "gan_training_data": options.gan_training_data or trial.standard.meta.get("trained_on") or "unknown",
+        "skipped": faces.skipped,
+        "scan": (
+            {"verdict": verdict.verdict, "reason": verdict.reason, "carry_the_trigger": judged.carry}
+            if verdict
+            else None
+        ),
+    }
+
+
+def _interval(figures, key="l2"):
+    return "[{:.3g}, {:.3g}]".format(*figures[f"{key}_ci"])
+
+
+def summary(found: record.Record) -> str:
+    """What a run found, for the console."""
+    m = found.metrics
+    lines = [
+        f"{side:15s} l2 {m[side]['l2']:.5f} {_interval(m[side])}, disrupted pairs {m[side]['prop_dist']:.3f}"
+        for side in ("disrupted", "purified", "clean_purified")
+    ]
+    photos = {side: m["input"][side]["l2"] for side in ("disrupted", "purified")}
+    lines.append(
+        f"photo           disrupted l2 {photos['disrupted']:.5f}, purified l2 {photos['purified']:.5f}"
+    )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    every = parse_args(argv)
+    first = every[0]
+    with distributed.session(first.device) as ctx:
+        files.check_writable(first.result_dir)
+        faces = open_judged(first, first.split)
+        translators = {}
+        trials = [load_trial(options, ctx, translators) for options in every]
+        extractor = None
+        if first.features == "auto":
+            extractor = load_extractor(first.inception_weights, device=ctx.device)
+        for trial in trials:
+            runs.show(trial.options, ctx)
+        if first.dry_run:
+            return
+        meeting: dict[str, tuple] = {}  # those that meet the same disruption
+        for opened in open_trials(trials, ctx):
+            attacked = opened[0].attacked(faces)
+            meeting.setdefault(attacked.key, (attacked, []))[1].append(opened)
+        records = []
+        for attacked, group in meeting.values():
+            records += judge(group, attacked, faces, extractor, ctx)
+        for found in records if len(every) > 1 else []:
+            purified = found.metrics["purified"]
+            ctx.print(
+                f"{found.name:24s} l2 purified {purified['l2']:.5f} {_interval(purified)},"
+                f" pairs disrupted {purified['prop_dist']:.3f}"
+            )
 
 
 if __name__ == "__main__":

@@ -22,19 +22,36 @@ images of other parameters is refused. Killed? Give the same command again.
 
 import json
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from common import cli, folder, images, progress, runs, seeds
-from common.cli import UserError
 from common.distributed import Context, resolve_device
-from purify.flags import add_purifier_flags, purifier_from_flags
+from common.errors import UserError
+from purify.base import Purifier
+from purify.flags import PurifierOptions, add_purifier_flags, options_of, purifier_from_flags, resolve_defence
 from purify.sizes import MODES, describe, fit
 from purify.terd.screen import add_scan_flags, scan_of
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options(cli.RunOptions, PurifierOptions):
+    """What the command works with."""
+
+    input: str
+    output: str
+    fit: str
+    skip_damaged: bool
+    scan: str | None
+    batch_size: int
+    precision: str
+    limit: int | None
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m purify", description=__doc__)
     g = p.add_argument_group("what to purify")
     g.add_argument(
@@ -55,31 +72,34 @@ def parse_args(argv=None):
     add_purifier_flags(p)
     add_scan_flags(p)
     cli.add_run_flags(p, batch_size=16, limit=True)
-    return p.parse_args(argv)
+    parsed = p.parse_args(argv)
+    return options_of(Options, parsed, resolve_defence(parsed))
 
 
-def parameters_of(args, purifier):
+def parameters_of(purifier: Purifier, mode: str, precision: str, seed: int) -> dict:
     """Everything that decides an image, JSON types."""
     return {
         "defense": purifier.name,
         **purifier.params,
         "weights_sha256": purifier.sha256,
-        **describe(purifier, args.fit),
-        "precision": args.precision,
-        "seed": args.seed if purifier.stochastic else None,
+        **describe(purifier, mode),
+        "precision": precision,
+        "seed": seed if purifier.stochastic else None,
     }
 
 
 @torch.no_grad()
-def purify_files(args, purifier, output, sizes, device):
+def purify_files(
+    purifier: Purifier, output: folder.Output, sizes: dict[Path, tuple], options: Options, device
+) -> float:
     """Purify and write the photos of `sizes`.  Returns seconds spent in the purifier."""
     spent = 0.0
     with progress.bar(len(sizes), "purify") as bar:
-        for batch in folder.batches(sizes, args.batch_size):
+        for batch in folder.batches(sizes, options.batch_size):
             x = images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device)
             began = time.perf_counter()
             purified = images.to_uint8(
-                fit(purifier, x, seeds.named(args.seed, [p.name for p in batch], "purify"), args.fit)
+                fit(purifier, x, seeds.named(options.seed, [p.name for p in batch], "purify"), options.fit)
             )
             spent += time.perf_counter() - began
             for path, image in zip(batch, purified, strict=True):
@@ -98,28 +118,30 @@ def carriers(screen, sizes, batch_size, device):
     return found
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    device = resolve_device(args.device)
-    sources = images.list_images(args.input)[: args.limit]
-    output = folder.Output(args.output, sources, "purify.yaml")
-    purifier = purifier_from_flags(args, device=device)
-    parameters = parameters_of(args, purifier)
-    print(json.dumps({**runs.options_of(args), "parameters": parameters, "images": len(sources)}, indent=2))
-    sizes, damaged = folder.inspect(sources, args.skip_damaged, args.num_workers)
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    device = resolve_device(options.device)
+    sources = images.list_images(options.input)[: options.limit]
+    output = folder.Output(options.output, sources, "purify.yaml")
+    purifier = purifier_from_flags(options, device=device)
+    parameters = parameters_of(purifier, options.fit, options.precision, options.seed)
+    print(
+        json.dumps({**runs.options_of(options), "parameters": parameters, "images": len(sources)}, indent=2)
+    )
+    sizes, damaged = folder.inspect(sources, options.skip_damaged, options.num_workers)
     if not sizes:
         raise UserError(f"{sources[0].parent}: all {len(sources)} images are damaged; give other photos")
     todo = {p: sizes[p] for p in output.missing(list(sizes), parameters)}
-    if args.dry_run:
+    if options.dry_run:
         return
-    verdict, screen = scan_of(args, purifier, Context(0, 1, device))
-    carrying = carriers(screen, todo, args.batch_size, device)
+    verdict, screen = scan_of(options, purifier, Context(0, 1, device))
+    carrying = carriers(screen, todo, options.batch_size, device)
     for path in carrying:
         todo.pop(path), sizes.pop(path)
         print(f"left out, carries the trigger of the purifier's backdoor: {path}")
     facts = {
-        "input": str(args.input),
-        "weights": args.defense_weights,
+        "input": str(options.input),
+        "weights": options.defense_weights,
         "images": len(sizes),
         "skipped": [p.name for p in damaged],
         "scan": str(verdict) if verdict else None,
@@ -131,7 +153,7 @@ def main(argv=None):
     }
     if todo:
         output.describe(parameters, facts)  # before the first image, so that none lies there unexplained
-        seconds = purify_files(args, purifier, output, todo, device)
+        seconds = purify_files(purifier, output, todo, options, device)
         output.describe(
             parameters,
             {

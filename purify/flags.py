@@ -106,6 +106,45 @@ def resolve_defence(parsed: argparse.Namespace) -> dict[str, Any]:
     return _resolve(parsed.defense_model_type, parsed.defense_weights, given_flags(parsed))
 
 
+def resolve_defences(parsed: argparse.Namespace) -> list[dict[str, Any]]:
+    """resolve_defence for each name of a command that takes several (add_purifier_flags(several=True)).
+
+    A flag is for the defences that take it, or for the purifier of --attack_through. Weights: of one defence
+    the FILE; of several NAME=FILE, NAME as it was given or bare, or a FILE if one defence alone needs some.
+    Raises: UserError
+    """
+    names, given = parsed.defense_model_type, given_flags(parsed)
+    weights = _weights_of(names, parsed.defense_weights or [])
+    through = getattr(parsed, "attack_through", None)
+    taken = {name: {p.dest for p in purifier_class(parse(name).name).parameters} for name in names}
+    beside = {p.dest for p in declared()[through].parameters} if through else set()
+    nobodys = set(given) - set().union(*taken.values())  # refused when the purifier is made
+    defences = []
+    for name in names:
+        mine = {k: v for k, v in given.items() if k in taken[name] | beside | nobodys}
+        defence = _resolve(name, weights.get(name), mine)
+        if defence in defences:
+            raise UserError(f"--defense_model_type {' '.join(names)}: {name} is named twice")
+        defences.append(defence)
+    return defences
+
+
+def _weights_of(names, words):
+    """{name: FILE} from FILE or NAME=FILE words, NAME in full before a bare one."""
+    bare = {name: parse(name).name for name in names}
+    pairs = [(head, path) for head, sep, path in (w.partition("=") for w in words) if sep]
+    pairs = [(head, path) for head, path in pairs if head in {*bare, *bare.values()}]
+    plain = [w for w in words if w.partition("=")[::2] not in pairs]
+    needy = names if len(names) == 1 else [n for n in names if purifier_class(bare[n]).trained_as]
+    if plain and (len(words) > 1 or len(needy) != 1):
+        raise UserError(
+            f"--defense_weights {' '.join(words)}: of these defences {', '.join(needy) or 'none'} need"
+            " weights; give NAME=FILE for each of them"
+        )
+    named = {name: dict(pairs).get(name, dict(pairs).get(bare[name])) for name in names}
+    return {**named, needy[0]: plain[0]} if plain else named
+
+
 def given_flags(parsed: argparse.Namespace) -> dict[str, Any]:
     """Destination -> value of the purifiers' flags that were given."""
     return {p.dest: getattr(parsed, p.dest) for p in flag_parameters() if hasattr(parsed, p.dest)}

@@ -108,8 +108,12 @@ def default_translator(args):
     return str(newest)
 
 
-def load_defence(args, ctx):
-    """(purifier, weights file or None, standard translator, translator of the defence)."""
+def load_defence(args, ctx, translators=None):
+    """(purifier, weights file or None, standard translator, translator of the defence).
+
+    translators: file -> Translator, those that were loaded before; what is loaded here joins them.
+    """
+    translators = {} if translators is None else translators
     defence, c_dim = DEFENCES[args.defense_model_type], len(args.selected_attrs)
     weights = args.defense_weights or weights_of(defence.purifier, args)
     purifier = purifier_from_flags(args, weights, name=defence.purifier, device=ctx.device)
@@ -118,14 +122,17 @@ def load_defence(args, ctx):
             f"--defense_model_type {args.defense_model_type} is made for --gan_type stargan, the one that is"
             f" trained adversarially; found {args.gan_type}"
         )
-    standard = translator_from_flags(args, ctx.device, args.selected_attrs)
+    if args.gan_weights not in translators:
+        translators[args.gan_weights] = translator_from_flags(args, ctx.device, args.selected_attrs)
+    standard = translators[args.gan_weights]
     check_size(args.image_size, standard, purifier)
-    translator = (
-        load_translator(adversarial_translator_of(args), ctx.device, c_dim)
-        if defence.translator == "adversarial"
-        else standard
-    )
-    return purifier, weights, standard, translator
+    if defence.translator == "standard":
+        return purifier, weights, standard, standard
+    file = adversarial_translator_of(args)
+    key = f"adversarial {file}"  # the same file may be the ordinary translator too
+    if key not in translators:
+        translators[key] = load_translator(file, ctx.device, c_dim)
+    return purifier, weights, standard, translators[key]
 
 
 def trained_noise(weights):

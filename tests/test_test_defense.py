@@ -315,3 +315,38 @@ def test_without_scan_nothing_is_scanned(stage, flagged):
     flags, results = stage
     run(flags, f"--defense_model_type ddpm --ddpm_start_num 2 --defense_weights {flagged}")
     assert only(results)["config"]["scan"] is None
+
+
+def test_several_defences_have_the_records_of_one_at_a_time_and_resume_their_runs(stage, capsys):
+    flags, results = stage
+    for one in ("none", "jpeg --jpeg_quality 60", "blur"):
+        run(flags, f"--defense_model_type {one}")
+    alone = records(results)
+    run(flags, "--defense_model_type none jpeg-60 blur-1.5 --resume")
+    assert records(results).keys() == alone.keys()  # finished already
+    run(flags, "--defense_model_type none jpeg-60 blur-1.5")
+    assert "jpeg-q60                 l2 purified" in capsys.readouterr().out
+    again = {k: v for k, v in records(results).items() if k not in alone}
+    assert len(again) == 3
+    for path, record in again.items():
+        before = alone[path.replace("/001/", "/000/")]
+        for part in ("name", "config", "metrics", "per_group", "features"):
+            assert record[part] == before[part]
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        ("--defense_model_type jpeg-75 --jpeg_quality 75", ["jpeg-75", "--jpeg_quality", "drop one"]),
+        ("--defense_model_type none jpeg-101", ["from 1 to 100", "jpeg[-QUALITY]"]),
+        ("--defense_model_type jpeg jpeg-75", ["named twice"]),
+        ("--defense_model_type ddpm-5 one-step --defense_weights w.pt", ["ddpm-5, one-step", "NAME=FILE"]),
+        ("--defense_model_type none ddpm", ["ddpm has no finished training"]),
+        ("--defense_model_type none jpeg --resume somewhere", ["names one run"]),
+    ],
+)
+def test_mistakes_in_names_of_defences_write_nothing(stage, more, words):
+    flags, results = stage
+    with pytest.raises(UserError) as e:
+        run(flags, more)
+    assert all(word in str(e.value) for word in words) and not results.exists()

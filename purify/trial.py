@@ -1,0 +1,131 @@
+"""One defence under test: what is loaded for it before any work is done, and the photos that it purifies."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from attacks.base import Attack
+from attacks.flags import attack_from_flags, short_name
+from attacks.through import ThroughDefence
+from metrics.fid import Extractor
+from metrics.score import SIDES, Score
+from models.flags import gan_name
+from models.translators import Translator
+from pipeline.attacked import AttackedPhotos
+from pipeline.purified import PurifiedPhotos
+from purify.base import Purifier
+from purify.defences import defence_folder
+from purify.flags import purifier_from_flags
+from purify.trained import load_defence, trained_noise, weights_of
+
+
+@dataclass(frozen=True)
+class Trial:
+    """options  of the command, with the weights and the start that are used;  noise  that the weights were
+    trained on;  standard  the ordinary translator, translator  the one that makes the defence's fakes"""
+
+    options: object
+    purifier: Purifier
+    standard: Translator
+    translator: Translator
+    attack: Attack
+    noise: str
+
+    @property
+    def name(self) -> str:
+        """<defense+params>, the first folder of its runs."""
+        return defence_folder(self.options.defense_model_type, self.purifier)
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs go; attack part: <attack>-eps<eps>, with what differs from the default protocol, the
+        way through a defence too."""
+        o = self.options
+        through = f"-through-{o.attack_through}" if o.attack_through else ""
+        attack = short_name(self.attack, o) + through + ("-self" if o.attack_on == "self" else "")
+        return Path(o.result_dir) / self.name / o.dataset / gan_name(o) / self.noise / attack
+
+    def score(self, extractor: Extractor | None, shared: dict[int, Score]) -> Score:
+        """Its empty score.  shared: translator's id -> the Score of the disrupted side, made once for
+        all defences of that translator."""
+        translator, o = self.translator, self.options
+        known = (translator, o.selected_attrs, extractor, o.seed)
+        if id(translator) not in shared:
+            standard = self.standard if translator is not self.standard else None
+            shared[id(translator)] = Score(*known, standard=standard, sides=SIDES[:1])
+        return Score(*known, sides=SIDES[1:], shared=shared[id(translator)])
+
+    def attacked(self, faces) -> AttackedPhotos:
+        """The disrupted photos that it meets."""
+        o = self.options
+        root = Path(o.result_dir) / "attacked" / o.dataset
+        rule, attributes = o.attack_label, o.selected_attrs
+        return AttackedPhotos(self.attack, rule, faces, attributes, root, faces.preparation, o.seed)
+
+    def purified(self, attacked: AttackedPhotos, faces) -> "Purified":
+        """What its purifier makes of the disrupted photos and of the photos themselves; nothing is made yet,
+        see Purified.fill."""
+        index = {name: i for i, name in enumerate(faces.names)}
+        o = self.options
+        root = Path(o.result_dir) / "purified" / o.dataset
+
+        def photos(key, inputs):
+            return PurifiedPhotos(self.purifier, key, inputs, root, o.seed, o.precision, attacked.sources)
+
+        return Purified(
+            [photos(cached.key, cached.floats) for cached in attacked.caches],
+            photos({"photos": faces.preparation}, lambda names: faces.floats([index[n] for n in names])),
+        )
+
+
+@dataclass(frozen=True)
+class Purified:
+    """disrupted: purified forms of the disrupted photos, one set or one a domain;  clean  of the photos."""
+
+    disrupted: list[PurifiedPhotos]
+    clean: PurifiedPhotos
+
+    def fill(self, names: list[str], ctx, batch_size: int) -> None:
+        """Purify what is missing."""
+        for photos in [*self.disrupted, self.clean]:
+            photos.fill(names, ctx, batch_size)
+
+    def carriers(self, screen: Callable, names: list[str]) -> dict[str, list[str]]:
+        """The names of the photos that a purify.terd.screen.Screen finds its trigger on."""
+
+        def flagged(inputs):
+            parts = [names[start : start + 64] for start in range(0, len(names), 64)]
+            marks = [mark for part in parts for mark in screen(inputs(part)).tolist()]
+            return [name for name, mark in zip(names, marks, strict=True) if mark]
+
+        return {"clean": flagged(self.clean.inputs), "disrupted": flagged(self.disrupted[0].inputs)}
+
+
+def load_trial(options, ctx, translators: dict[str, Translator]) -> Trial:
+    """Load a defence and make its attack.
+
+    Args:   options      of test_defense.py, one defence;  translators  file -> Translator, those that were
+                         loaded before; shared by the defences of one command
+    Raises: UserError, before anything is written, for what is missing or does not fit together
+    """
+    purifier, weights, standard, translator = load_defence(options, ctx, translators)
+    target = translator if options.attack_on == "self" else standard
+    attack = attack_from_flags(options, _attacked_generator(options, purifier, target, ctx.device))
+    used = dataclasses.replace(options, defense_weights=weights, ddpm_start_num=purifier.params.get("start"))
+    return Trial(used, purifier, standard, translator, attack, trained_noise(weights))
+
+
+def _attacked_generator(
+    options, purifier: Purifier, target: Translator, device: torch.device
+) -> Translator | ThroughDefence:
+    """What the attacker differentiates: a translator, or a translator behind a purifier."""
+    name = options.attack_through
+    if name is None:
+        return target
+    through = purifier
+    if name != purifier.name:
+        through = purifier_from_flags(options, weights_of(name, options), name=name, device=device)
+    return ThroughDefence(target, through, options.gradient, options.eot)
