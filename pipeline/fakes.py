@@ -1,6 +1,8 @@
 """Fakes from the shared cache: one of each photo, in a target domain that changes its label, and none is made
 twice."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -9,7 +11,9 @@ from common.cli import UserError
 from models.conditions import create_labels, targets
 
 
-def random_domains(names, labels, attributes, seed):
+def random_domains(
+    names: Sequence[str], labels: torch.Tensor, attributes: Sequence[str], seed: int
+) -> list[int]:
     """A target domain for each photo, drawn among those that change its label; it depends on (seed, name)
     alone.
 
@@ -18,7 +22,7 @@ def random_domains(names, labels, attributes, seed):
     Raises:  UserError for a photo that no domain would change
     """
     changes = (create_labels(labels, attributes) != labels).any(2).T  # (N, C)
-    found = []
+    domains = []
     for name, row in zip(names, changes.tolist(), strict=True):
         choices = [k for k, changed in enumerate(row) if changed]
         if not choices:
@@ -26,8 +30,8 @@ def random_domains(names, labels, attributes, seed):
                 f"{name}: none of the target domains {', '.join(attributes)} changes its labels, so there is"
                 " no fake of it; add one to --selected_attrs"
             )
-        found.append(choices[seeds.derive(seed, "domain", name) % len(choices)])
-    return found
+        domains.append(choices[seeds.derive(seed, "domain", name) % len(choices)])
+    return domains
 
 
 class FakePhotos:

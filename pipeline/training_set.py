@@ -1,13 +1,13 @@
 """The labelled samples that a detector learns from, photos of a split and a fake of each: train_detector.py
 trains on them, a filter judges the same ones.
 
-    faces, standard = open_faces(args, "b"), translator_from_flags(args, ctx.device, args.selected_attrs)
-    scraped = TrainingSet(args, ctx, faces, standard, attack_from_flags(args, standard))
-    samples, poisoned = scraped.samples(0.5), scraped.disrupted(0.5)                # as --condition disrupted
-    --poison_rate 0.5 has them
-    trusted = TrainingSet(args, ctx, open_faces(args, "a"), standard).samples()     # of split A, clean
+    scraped = TrainingSet(options, ctx, open_faces(options, "b"), translator, attack)
+    samples, poisoned = scraped.samples(0.5), scraped.disrupted(0.5)  # as --condition disrupted has them
+    trusted = TrainingSet(options, ctx, open_faces(options, "a"), translator).samples()  # of split A, clean
 """
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,36 +15,57 @@ import torch
 
 from common import images
 from common.cli import UserError
+from common.distributed import Context
+from faces.celeba import FaceFolder
+from faces.flags import DataOptions
 from models.detector.samples import FAKE, REAL, Samples, join
-from models.flags import gan_name
+from models.flags import TranslatorOptions, gan_name
+from models.translators import Translator
 from pipeline.attacked import AttackedPhotos
 from pipeline.fakes import FakePhotos, random_domains
 from pipeline.scraped import Scraped, disrupted_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetOptions(DataOptions, TranslatorOptions):
+    """The values that say what the samples are and where they are kept."""
+
+    seed: int
+    precision: str
+    attack_label: str
+    image_batch_size: int
 
 
 class TrainingSet:
     """The photos of one split as a detector's maker may have them, and one fake of each in a random domain
     that changes its label.
 
-    All images come from the caches that all runs share, below args.result_dir, and are made there where they
-    are missing. Equal flags give the same samples, whichever command asks.
+    All images come from the caches that all runs share, below options.result_dir, and are made there where
+    they are missing. Equal flags give the same samples, whichever command asks.
 
-    Args:   args        flags of train_detector.py: dataset (resolved), result_dir, selected_attrs, seed,
-                        precision, image_batch_size, gan_type, gan_name; attack_label where there is an attack
+    Args:   options     TrainingSetOptions
             ctx         common.distributed.Context
             faces       faces.celeba.FaceFolder of the split
             translator  models.translators.Translator that makes the fakes
             attack      attacks.base.Attack of the disrupted photos; may be None where none is disrupted
             purifier    purify.base.Purifier of the purified ones; may be None where none is purified
-    Attributes: domains       {name: index into args.selected_attrs} of the fakes, drawn from (args.seed,
+    Attributes: domains       {name: index into options.selected_attrs} of the fakes, drawn from (seed,
                               name) alone
                 attacked_key  what records call the disrupted photos; None until some are made
     Raises: UserError for a photo that no domain would change
     """
 
-    def __init__(self, args, ctx, faces, translator, attack=None, purifier=None):
-        self.args, self.ctx, self.faces, self.translator, self.attack, self.purifier = (
-            args,
+    def __init__(
+        self,
+        options: TrainingSetOptions,
+        ctx: Context,
+        faces: FaceFolder,
+        translator: Translator,
+        attack: object = None,
+        purifier: object = None,
+    ) -> None:
+        self.options, self.ctx, self.faces, self.translator, self.attack, self.purifier = (
+            options,
             ctx,
             faces,
             translator,
@@ -54,19 +75,19 @@ class TrainingSet:
         self.domains = dict(
             zip(
                 faces.names,
-                random_domains(faces.names, faces.labels, args.selected_attrs, args.seed),
+                random_domains(faces.names, faces.labels, options.selected_attrs, options.seed),
                 strict=True,
             )
         )
-        self.root, self.attacked_key = Path(args.result_dir), None
+        self.root, self.attacked_key = Path(options.result_dir), None
 
-    def disrupted(self, rate):
+    def disrupted(self, rate: float) -> set[str]:
         """Names of the share `rate` of the photos that carries a disruption: both of their samples are
         poisoned.
 
         Raises: UserError for a rate above 0 that comes to no photo
         """
-        names = disrupted_names(self.faces.names, rate, self.args.seed)
+        names = disrupted_names(self.faces.names, rate, self.options.seed)
         if rate and not names:
             raise UserError(
                 f"--poison_rate {rate:g} of {len(self.faces)} photos is none of them; give a higher rate, or"
@@ -74,7 +95,9 @@ class TrainingSet:
             )
         return names
 
-    def samples(self, rate=0.0, purified=False, only=None):
+    def samples(
+        self, rate: float = 0.0, purified: bool = False, only: Collection[str] | None = None
+    ) -> Samples:
         """Photos and fakes, in the order of (name, label).
 
         Args:    rate      share of all photos of the split that is disrupted before anything else is done to
@@ -83,19 +106,19 @@ class TrainingSet:
                  only      names of photos: no others are made; None = all
         Returns: models.detector.samples.Samples
         """
-        args, size, found = self.args, self.args.image_batch_size, []
+        options, size, parts = self.options, self.options.image_batch_size, []
         faces = self.faces if only is None else self.faces.subset([n for n in self.faces.names if n in only])
         hit, attacked = self.disrupted(rate) & set(faces.names), None
         if hit:
             some = faces.subset([n for n in faces.names if n in hit])
             attacked = AttackedPhotos(
                 self.attack,
-                args.attack_label,
+                options.attack_label,
                 some,
-                args.selected_attrs,
-                self.root / "attacked" / args.dataset,
+                options.selected_attrs,
+                self.root / "attacked" / options.dataset,
                 faces.preparation,
-                args.seed,
+                options.seed,
             )
             attacked.fill(self.ctx, size)
             self.attacked_key = attacked.key
@@ -104,35 +127,35 @@ class TrainingSet:
             attacked,
             hit,
             self.purifier if purified else None,
-            self.root / "purified" / args.dataset,
-            args.seed,
-            args.precision,
+            self.root / "purified" / options.dataset,
+            options.seed,
+            options.precision,
         )
         scraped.fill(self.ctx, size)
         labels, sources = dict(zip(faces.names, faces.labels, strict=True)), faces.fingerprints()
         for part in scraped.parts:
             fakes = FakePhotos(
                 self.translator,
-                gan_name(args),
-                args.selected_attrs,
+                gan_name(options),
+                options.selected_attrs,
                 part.key,
                 part.floats,
                 labels,
                 {n: self.domains[n] for n in part.names},
-                self.root / "fakes" / args.dataset,
+                self.root / "fakes" / options.dataset,
                 sources,
-                args.precision,
+                options.precision,
             )
             fakes.fill(part.names, self.ctx, size)
             n = len(part.names)
             reals = [images.to_uint8(part.floats(part.names[k : k + size])) for k in range(0, n, size)]
-            found += [
+            parts += [
                 Samples(part.names, [None] * n, torch.full((n,), REAL), np.concatenate(reals)),
                 Samples(
                     part.names,
-                    [args.selected_attrs[self.domains[name]] for name in part.names],
+                    [options.selected_attrs[self.domains[name]] for name in part.names],
                     torch.full((n,), FAKE),
                     fakes.load(part.names),
                 ),
             ]
-        return join(found)
+        return join(parts)

@@ -58,5 +58,5 @@ def only(results):
 
 
 def opened(flags, more):
-    args = script.parse_args(f"{flags} {more}".split())
-    return script.Stage(args, distributed.Context(0, 1, torch.device("cpu")))
+    options = script.parse_args(f"{flags} {more}".split())
+    return script.Stage(options, distributed.Context(0, 1, torch.device("cpu")))

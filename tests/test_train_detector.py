@@ -91,7 +91,7 @@ def test_labels_and_domains_belong_to_the_images(stage):
         photo = opened_stage.c.load([position])[0]
         assert (label == 0) == np.array_equal(image, photo) == (domain is None)
         if domain:
-            own, target = opened_stage.c.labels[position], opened_stage.args.selected_attrs.index(domain)
+            own, target = opened_stage.c.labels[position], opened_stage.options.selected_attrs.index(domain)
             changed = own.clone()
             changed[target] = 1 - own[target] if target > 2 else 1
             if target <= 2:

@@ -1,5 +1,5 @@
-"""ImageNet weights of a detector's base: where torchvision keeps its own, how files of them are told apart, and
-how they are loaded."""
+"""ImageNet weights of a detector's base: where torchvision keeps its own, how files of them are told apart,
+and how they are loaded."""
 
 from importlib import import_module
 from pathlib import Path

@@ -55,11 +55,11 @@ def steps_per_epoch(count, batch_size):
     return -(-count // batch_size)
 
 
-def train(args, run, ctx, detector, samples, validation, meta, features=None):
+def train(options, run, ctx, detector, samples, validation, meta, features=None):
     """Minimise the cross-entropy of real and fake; the weights of the last epoch stay, nothing is selected.
 
-    Args:   args      epochs, batch_size, lr, lr_schedule, seed, precision, data_augmentation; num_steps,
-                      save_step and log_step, all of an epoch's steps
+    Args:   options   frozen: epochs, batch_size, lr, lr_schedule, seed, precision, data_augmentation;
+                      num_steps, save_step and log_step, all of an epoch's steps
             detector  models.detector.network.Detector on ctx.device;  samples, validation
                       models.detector.samples.Samples
             features  of a frozen base, where they are known: {"training": (N, 2, D) of both_ways,
@@ -67,17 +67,17 @@ def train(args, run, ctx, detector, samples, validation, meta, features=None):
     Writes: run.folder / log.jsonl: a line for each epoch's training and one for its validation; last.pt,
     weights.safetensors
     """
-    frozen, steps = detector.base == "frozen", args.save_step
+    frozen, steps = detector.base == "frozen", options.save_step
     if frozen:
         known = features or {
-            "training": both_ways(detector, samples, args.batch_size, ctx.device),
-            "validation": features_of(detector, validation, args.batch_size, ctx.device),
+            "training": both_ways(detector, samples, options.batch_size, ctx.device),
+            "validation": features_of(detector, validation, options.batch_size, ctx.device),
         }
         features, judged = known["training"], known["validation"]
     learned = detector.head if frozen else detector
-    optimiser = torch.optim.Adam([p for p in learned.parameters() if p.requires_grad], args.lr)
+    optimiser = torch.optim.Adam([p for p in learned.parameters() if p.requires_grad], options.lr)
     batches, epoch = (
-        Batches(samples, args.batch_size, args.seed, ctx, flip=False),
+        Batches(samples, options.batch_size, options.seed, ctx, flip=False),
         Epoch(torch.zeros(3, device=ctx.device)),
     )
     labels = samples.labels.to(ctx.device)
@@ -102,16 +102,16 @@ def train(args, run, ctx, detector, samples, validation, meta, features=None):
         rows, positions = batches.rows(i), batches.positions(i)
         mirrored = (
             batches.mirrored(positions)
-            if args.data_augmentation == "flip"
+            if options.data_augmentation == "flip"
             else torch.zeros(len(rows), dtype=torch.bool)
         )
         with torch.random.fork_rng(devices=[ctx.device] if ctx.device.type == "cuda" else []):
-            torch.manual_seed(seeds.derive(args.seed, "dropout", i))
-            with distributed.autocast(ctx.device, args.precision):
+            torch.manual_seed(seeds.derive(options.seed, "dropout", i))
+            with distributed.autocast(ctx.device, options.precision):
                 logits = logits_of(rows, mirrored)
         target = labels[rows.to(ctx.device)]
         loss = F.cross_entropy(logits.float(), target)
-        rate = learning_rate(args.lr_schedule, args.lr, i // steps, args.epochs)
+        rate = learning_rate(options.lr_schedule, options.lr, i // steps, options.epochs)
         training.descend(loss, learned, optimiser, rate, ctx)
         if i % steps == 0:
             epoch.sums.zero_()
@@ -132,7 +132,7 @@ def train(args, run, ctx, detector, samples, validation, meta, features=None):
         if frozen:
             logits = detector.head(judged)
         else:
-            logits = torch.cat([detector(x.to(ctx.device)) for x in validation.batches(args.batch_size)])
+            logits = torch.cat([detector(x.to(ctx.device)) for x in validation.batches(options.batch_size)])
         target = validation.labels.to(ctx.device)
         return {
             "val_loss": float(F.cross_entropy(logits.float(), target)),
@@ -141,26 +141,26 @@ def train(args, run, ctx, detector, samples, validation, meta, features=None):
 
     training.loop(
         run,
-        args,
+        options,
         ctx,
         {"network": learned, "optimiser": optimiser, "epoch": epoch},
         step,
         on_save,
-        f"{detector.name} seed {args.seed}",
+        f"{detector.name} seed {options.seed}",
     )
-    judge(args.num_steps)
+    judge(options.num_steps)
     checkpoint.save_weights(run.folder / "weights.safetensors", detector.state_dict(), meta)
 
 
 def history(run):
     """[{"epoch", "loss", "accuracy", "lr", "val_loss", "val_accuracy", "seconds"}] of a run's log.jsonl, by
     epoch."""
-    found = {}
+    epochs = {}
     for line in (run.folder / "log.jsonl").read_text().splitlines():
         values = json.loads(line)
-        found.setdefault(values.pop("step"), {}).update(values)
+        epochs.setdefault(values.pop("step"), {}).update(values)
     return [
-        {**values, "epoch": int(values["epoch"])} for _, values in sorted(found.items()) if "epoch" in values
+        {**values, "epoch": int(values["epoch"])} for _, values in sorted(epochs.items()) if "epoch" in values
     ]
 
 

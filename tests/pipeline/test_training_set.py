@@ -20,8 +20,8 @@ stage, opened = shared["stage"], shared["opened"]
 
 def training_set(opened_stage, **others):
     """A TrainingSet of B made of its parts alone, as a filter makes it."""
-    args, ctx, faces, attack = opened_stage.args, opened_stage.ctx, opened_stage.b, opened_stage.attack
-    return TrainingSet(args, ctx, faces, opened_stage.standard, **{"attack": attack, **others})
+    options, ctx, faces, attack = opened_stage.options, opened_stage.ctx, opened_stage.b, opened_stage.attack
+    return TrainingSet(options, ctx, faces, opened_stage.standard, **{"attack": attack, **others})
 
 
 def same(a, b):
@@ -58,10 +58,10 @@ def test_photos_and_fakes_by_hand(stage):
         samples.pixels[::2], faces.load(range(20))
     )
     domains = random_domains(
-        faces.names, faces.labels, opened_stage.args.selected_attrs, opened_stage.args.seed
+        faces.names, faces.labels, opened_stage.options.selected_attrs, opened_stage.options.seed
     )
     assert mine.domains == dict(zip(faces.names, domains, strict=True))
-    assert samples.domains == [d for k in domains for d in (None, opened_stage.args.selected_attrs[k])]
+    assert samples.domains == [d for k in domains for d in (None, opened_stage.options.selected_attrs[k])]
     assert mine.attacked_key is None
 
 
@@ -121,7 +121,7 @@ def test_fakes_are_the_translators(stage):
     real, fake = samples.pixels[0], samples.pixels[1]
     own = opened_stage.b.labels[0]
     target = own.clone()
-    k = opened_stage.args.selected_attrs.index(samples.domains[1])
+    k = opened_stage.options.selected_attrs.index(samples.domains[1])
     target[:3] = 0 if k < 3 else target[:3]
     target[k] = 1 if k < 3 else 1 - own[k]
     made = opened_stage.standard(images.to_float(real)[None], target[None]).clamp(-1, 1)

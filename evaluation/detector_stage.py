@@ -1,0 +1,160 @@
+"""What a detector is trained and tested on: split B as the condition has it, the test sets of split C, and
+the names of both."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from attacks.flags import AttackOptions, attack_from_flags, short_name
+from common import files
+from common.cli import RunOptions, UserError
+from common.distributed import Context
+from faces.celeba import held_out
+from faces.flags import open_faces
+from metrics import detection
+from models.detector.network import CLASSES, takes_imagenet
+from models.detector.samples import FAKE, REAL, Samples, kept_filter, read_kept, sample_id
+from models.flags import gan_name
+from pipeline.training_set import TrainingSet, TrainingSetOptions
+from purify.base import Purifier
+from purify.defences import defence_folder
+from purify.flags import PurifierOptions
+from purify.trained import load_defence
+from report.kinds.detector import FILTERED
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorOptions(RunOptions, TrainingSetOptions, PurifierOptions, AttackOptions):
+    """The values of train_detector.py's flags that its trainings share."""
+
+    condition: str
+    poison_rate: float
+    kept_names: str | None
+    detector: str
+    weights: str | None
+    base: str
+    epochs: int
+    lr: float
+    lr_schedule: str
+    data_augmentation: str
+    adv_gan_weights: str | None
+    gan_training_data: str | None
+    defense_noise: str | None
+    test_noise_var: float
+    batch_size: int
+    limit: int | None
+    resume: str | None
+
+
+class Stage:
+    """Split B as the condition has it, and the test sets of split C; all images from the shared caches."""
+
+    def __init__(self, options: DetectorOptions, ctx: Context) -> None:
+        self.ctx = ctx
+        purifier, weights, standard, translator = load_defence(options, ctx)
+        self.purifier, self.standard, self.translator = purifier, standard, translator
+        # what the defaults of the purifier came to
+        self.options = options = dataclasses.replace(
+            options, defense_weights=weights, ddpm_start_num=purifier.params.get("start")
+        )
+        self.b, self.c = open_faces(options, "b"), open_faces(options, "c")
+        shared = sorted(set(self.b.names) & set(self.c.names))
+        if shared:
+            raise UserError(
+                f"{self.c.folder}: {len(shared)} of its photos are also in {self.b.folder} ({shared[0]},"
+                " ...); a test set shares no photo with the training set: split again"
+            )
+        detection.check_test_size(len(self.c))
+        self.attack = attack_from_flags(options, self.standard)
+        self.scraped = TrainingSet(options, ctx, self.b, self.translator, self.attack, self.purifier)
+        self.judged = TrainingSet(options, ctx, self.c, self.standard, self.attack, self.purifier)
+        # a rate that comes to no photo is told before any work
+        self.scraped.disrupted(options.poison_rate)
+        self.kept = read_kept(options.kept_names, self.b.names) if options.kept_names else None
+        # another list under the same name is another training
+        self.kept_sha256 = files.sha256(options.kept_names) if options.kept_names else None
+        self.kept_filter = kept_filter(options.kept_names) if options.kept_names else None
+        self.parts = self._parts()
+
+    def _parts(self) -> list[set[str]]:
+        """(training, validation): sets of sample ids, whole photos apart.  Raises UserError where one of them
+        lacks a class."""
+        parts = []
+        for names in held_out(self.b.names, self.options.seed):
+            ids = {sample_id(n, label) for n in names for label in (REAL, FAKE)}
+            parts.append(ids if self.kept is None else ids & self.kept)
+            count = {c: sum(i.startswith(c + "/") for i in parts[-1]) for c in CLASSES}
+            if not all(count.values()):
+                what = "training set" if len(parts) == 1 else "validation part of it"
+                raise UserError(
+                    f"{self.b.folder}: the {what} holds {count['real']} real photos and {count['fake']}"
+                    " fakes, expected both; "
+                    + (
+                        f"{self.options.kept_names} keeps too little"
+                        if self.kept is not None
+                        else "give more photos, or a higher --limit"
+                    )
+                )
+        return parts
+
+    @property
+    def attacked_key(self) -> str | None:
+        return self.judged.attacked_key
+
+    def training(self) -> list[Samples]:
+        """(training, validation): Samples of B.  Photos of which a filter has dropped both samples are not
+        made."""
+        only = (
+            None
+            if self.kept is None
+            else {
+                name
+                for name in self.b.names
+                if any(sample_id(name, label) in self.kept for label in (REAL, FAKE))
+            }
+        )
+        whole = self.scraped.samples(self.options.poison_rate, self.options.condition == "purified", only)
+        return [whole.subset([i for i, one in enumerate(whole.ids) if one in part]) for part in self.parts]
+
+    def tests(self) -> dict[str, Samples]:
+        """{"clean", "disrupted", "purified"}: Samples of C; the last two where there is an attack, and a
+        purifier."""
+        sets = {"clean": self.judged.samples()}
+        disrupted = float(self.options.attack_type != "none")
+        if disrupted:
+            sets["disrupted"] = self.judged.samples(1.0)
+        if self.purifier.name != "none":
+            sets["purified"] = self.judged.samples(disrupted, purified=True)
+        return sets
+
+
+def condition_name(options: DetectorOptions, purifier: Purifier) -> str:
+    """clean, disrupted or filtered; of purified photos the purifier's folder name, with +filtered where
+    samples were dropped before."""
+    if options.condition != "purified":
+        return options.condition
+    return defence_folder(options.defense_model_type, purifier) + (FILTERED if options.kept_names else "")
+
+
+def run_folder(options: DetectorOptions, stage: Stage, seed: int) -> Path:
+    """.../<detector>/<condition>/<attack>-eps<eps>[-rate<r>]/seed<s>, the base told where it is not the usual
+    one."""
+    usual = {
+        "frozen": "",
+        "finetuned": "-finetuned",
+        "scratch": "-scratch" if takes_imagenet(options.detector) else "",
+    }
+    name, rate = condition_name(options, stage.purifier), options.poison_rate
+    attack = short_name(stage.attack, options) + (
+        f"-rate{rate:g}" if options.condition != "clean" and rate != 1 else ""
+    )
+    return (
+        Path(options.result_dir)
+        / "detector"
+        / options.dataset
+        / gan_name(options)
+        / (options.detector + usual[options.base])
+        / name
+        / attack
+        / f"seed{seed}"
+    )
