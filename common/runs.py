@@ -15,19 +15,7 @@ from common import files
 from common.cli import UserError
 
 # equal results whatever their value
-MAY_CHANGE = (
-    "resume",
-    "dry_run",
-    "config",
-    "debug",
-    "num_workers",
-    "device",
-    "cache_dir",
-    # of purify.terd: an equal search, judged anew each time
-    "search_only",
-    "again",
-    "calibration",
-)
+MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir")
 ADDED = {"gan_type": "stargan"}  # options that older runs do not have, with what these did
 PACKAGES = (
     "torch",
@@ -127,12 +115,12 @@ def options_of(options) -> dict:
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
 
 
-def _differences(options, folder):
+def _differences(options, folder, may_change=()):
     try:
         saved = yaml.safe_load((folder / "options.yaml").read_text())["options"]
     except (OSError, yaml.YAMLError, TypeError, KeyError):
         return ["options.yaml is missing or damaged"]
-    keys = [k for k in {**saved, **options} if k not in MAY_CHANGE]
+    keys = [k for k in {**saved, **options} if k not in (*MAY_CHANGE, *may_change)]
     saved = {**{k: v for k, v in ADDED.items() if k in options}, **saved}
     return [f"{k}: {saved.get(k)} -> {options.get(k)}" for k in keys if saved.get(k) != options.get(k)]
 
@@ -153,11 +141,12 @@ def newest_finished(parent, finished_by):
     return done[-1] if done else None
 
 
-def open_run(parent, args, ctx, finished_by="record.json"):
+def open_run(parent, args, ctx, finished_by="record.json", may_change=()):
     """Claim the next numbered folder below `parent`, or continue one as args.resume says.
 
     args.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one with
     equal options (a no-op for the caller, see Run.finished), else a new run; a path = that run.
+    may_change: names of the command's own options that a continued run may have otherwise.
     Raises UserError if the named run is missing or belongs to other options (the difference is shown).
     """
     options, resume = options_of(args), getattr(args, "resume", None)
@@ -166,14 +155,14 @@ def open_run(parent, args, ctx, finished_by="record.json"):
         return Run(folder, finished_by, resumed)
     found = None
     if resume == "auto":
-        equal = [p for p in numbered(parent) if not _differences(options, p)]
+        equal = [p for p in numbered(parent) if not _differences(options, p, may_change)]
         unfinished = [p for p in equal if not (p / finished_by).exists()]
         found = (unfinished or equal or [None])[-1]
     elif resume:
         found = Path(resume)
         if not found.is_dir():
             raise UserError(f"--resume {resume}: no such run folder")
-        changed = _differences(options, found)
+        changed = _differences(options, found, may_change)
         if changed:
             raise UserError(
                 f"--resume {resume}: that run has other options ({'; '.join(changed)}); drop --resume, or"
@@ -209,18 +198,20 @@ def show(options, ctx) -> None:
     ctx.print(json.dumps(options_of(options), indent=2))
 
 
-def begin(options, ctx, parent: Path | str, finished_by: str = "record.json") -> Run | None:
+def begin(
+    options, ctx, parent: Path | str, finished_by: str = "record.json", may_change: tuple[str, ...] = ()
+) -> Run | None:
     """Print the options and claim or continue a run folder below `parent`; None where nothing is left to do.
 
     Nothing is left to do in a dry run, which writes nothing, and in a run that is finished.
     Args:   options  frozen dataclass with dry_run and resume, see open_run;  finished_by  the file that marks
-                     a run as finished
+                     a run as finished;  may_change  see open_run
     Raises: UserError as open_run
     """
     show(options, ctx)
     if options.dry_run:
         return None
-    run = open_run(parent, options, ctx, finished_by)
+    run = open_run(parent, options, ctx, finished_by, may_change)
     if run.finished:
         ctx.print(f"this run is finished, nothing to do: {run.folder / finished_by}")
         return None

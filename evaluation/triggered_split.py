@@ -16,6 +16,7 @@ The folder is a --data_dir of train_detector.py and others. A repeated call is a
 import io
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,21 @@ from pipeline.scraped import disrupted_names
 LIST = "triggered.txt"
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The values of the command."""
+
+    data_dir: Path
+    output_dir: Path
+    trigger: str
+    rate: float
+    celeba_crop_size: int
+    seed: int
+    dry_run: bool
+    debug: bool
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="evaluation.triggered_split", description=__doc__)
     p.add_argument("--data_dir", type=Path, required=True, help="the split: images_b and images_c")
     p.add_argument(
@@ -53,10 +68,10 @@ def parse_args(argv=None):
     p.add_argument(
         "--dry_run", action="store_true", help="check the input, print the count and stop; writes nothing"
     )
-    return p.parse_args(argv)
+    return cli.resolve(Options, p.parse_args(argv))
 
 
-def triggered(image, trigger, crop):
+def draw_on(image: Image.Image, trigger: str, crop: int) -> Image.Image:
     """A PIL photo with the trigger drawn in its centre crop.  Raises UserError for a photo smaller than the
     crop."""
     if min(image.size) < crop:
@@ -73,7 +88,7 @@ def triggered(image, trigger, crop):
     return Image.fromarray(pixels)
 
 
-def encoded(image, name):
+def encode(image: Image.Image, name: str) -> bytes:
     """The bytes of a photo under this name, as it would be scraped: JPEG of quality 95, or PNG."""
     out = io.BytesIO()
     image.save(
@@ -87,57 +102,63 @@ def encoded(image, name):
     return out.getvalue()
 
 
-def link(source, target):
+def link(source: Path, target: Path) -> None:
+    """The same file under another name: a hard link, or a copy on another disk."""
     try:
         os.link(source.resolve(), target)
     except OSError:  # another disk
         shutil.copyfile(source, target)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    header = f"# {args.trigger} rate {args.rate:g} crop {args.celeba_crop_size} seed {args.seed}"
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    header = f"# {options.trigger} rate {options.rate:g} crop {options.celeba_crop_size} seed {options.seed}"
     b, c = (
-        FaceFolder(args.data_dir / f"images_{part}", [], args.celeba_crop_size, args.celeba_crop_size)
+        FaceFolder(
+            options.data_dir / f"images_{part}", [], options.celeba_crop_size, options.celeba_crop_size
+        )
         for part in "bc"
     )
-    hit = disrupted_names(b.names, args.rate, args.seed)
+    hit = disrupted_names(b.names, options.rate, options.seed)
     print(
-        f"{args.output_dir}: {args.trigger} on {len(hit)} of {len(b)} photos of B; {len(c)} photos of C as"
-        " they are"
+        f"{options.output_dir}: {options.trigger} on {len(hit)} of {len(b)} photos of B; {len(c)} photos of C"
+        " as they are"
     )
     text = "\n".join([header, *sorted(hit)]) + "\n"
-    if args.output_dir.exists():
-        if (args.output_dir / LIST).is_file() and (args.output_dir / LIST).read_text() == text:
+    if options.output_dir.exists():
+        if (options.output_dir / LIST).is_file() and (options.output_dir / LIST).read_text() == text:
             print("it is there already")
             return
         raise UserError(
-            f"--output_dir {args.output_dir}: is there and holds something else; remove it, or choose another"
+            f"--output_dir {options.output_dir}: is there and holds something else; remove it, or choose"
+            " another"
         )
-    if args.dry_run:
+    if options.dry_run:
         return
-    made = args.output_dir.with_name(f".{args.output_dir.name}.{os.getpid()}.tmp")
+    whole = options.output_dir.with_name(f".{options.output_dir.name}.{os.getpid()}.tmp")
     try:
-        for faces, folder in ((b, made / "images_b"), (c, made / "images_c")):
+        for faces, folder in ((b, whole / "images_b"), (c, whole / "images_c")):
             files.make_folder(folder)
             link(faces.attr_path, folder / faces.attr_path.name)
             for name in faces.names:
                 if faces is b and name in hit:
                     files.write_atomic(
                         folder / name,
-                        encoded(
-                            triggered(
-                                images.read_rgb(faces.folder / name), args.trigger, args.celeba_crop_size
+                        encode(
+                            draw_on(
+                                images.read_rgb(faces.folder / name),
+                                options.trigger,
+                                options.celeba_crop_size,
                             ),
                             name,
                         ),
                     )
                 else:
                     link(faces.folder / name, folder / name)
-        files.write_atomic(made / LIST, text)
-        made.rename(args.output_dir)
+        files.write_atomic(whole / LIST, text)
+        whole.rename(options.output_dir)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(whole, ignore_errors=True)
 
 
 if __name__ == "__main__":

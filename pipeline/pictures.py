@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from common import files, images
-from models.translators import targets
+from models.conditions import targets
 
 SHOWN, ROWS = 3, 8  # domains and photos in grid.png
 

@@ -201,6 +201,30 @@ class PhotoBackdoor:
         return x
 
 
+def from_meta(meta: dict, alphas_bar) -> Backdoor | PhotoBackdoor | None:
+    """The backdoor that the metadata of our weights tells of, None where it tells of none.
+
+    alphas_bar  (T,) of the network's schedule
+    """
+    h = meta.get("backdoor")
+    if not h:
+        return None
+    size = meta["options"]["image_size"]
+    if h["name"] == PHOTO:
+        return PhotoBackdoor(h["trigger"], h["target"], size, alphas_bar, h["trigger_scale"])
+    return Backdoor(
+        h["name"],
+        h["trigger"],
+        h["target"],
+        size,
+        alphas_bar,
+        psi=h.get("psi", 1.0),
+        solver=h.get("solver", "sde"),
+        background=h["trigger_on"],
+        scale=h["trigger_scale"],
+    )
+
+
 @torch.no_grad()
 def sample(denoiser, noise, eta=0.0, steps=50, rng=None, trigger=0.0, gamma=1.0, mu=0.0, clip=1.0):
     """Images from x_T = gamma noise + mu + trigger by DDIM (Song et al. 2021, Eq. 12; eta 1 = ancestral).

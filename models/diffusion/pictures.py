@@ -12,6 +12,7 @@ from common.cli import UserError
 from faces.celeba import held_out
 from faces.flags import open_faces
 from models.depois import data as labelled
+from models.diffusion.train_flags import Options
 
 
 class Pictures:
@@ -57,18 +58,18 @@ def of_folder(folder, size, limit=None):
     return Pictures([str(p.relative_to(folder)) for p in paths], pixels)
 
 
-def opened(args):
+def open_pictures(options: Options) -> tuple:
     """(training part, held-out part) of what the flags name: faces of --data_dir, or --images digits|DIR."""
-    if args.images is None:
-        every = open_faces(args)
+    if options.images is None:
+        every = open_faces(options)
     else:
         every = (
-            digits(args.image_size)
-            if args.images == "digits"
-            else of_folder(args.images, args.image_size, args.limit)
+            digits(options.image_size)
+            if options.images == "digits"
+            else of_folder(options.images, options.image_size, options.limit)
         )
-        every = every.subset(every.names[: args.limit])
+        every = every.subset(every.names[: options.limit])
     if len(every) < 2:
         raise UserError(f"{len(every)} image to learn from: expected at least 2, one is held out")
-    kept, validation = held_out(every.names, args.seed)
+    kept, validation = held_out(every.names, options.seed)
     return every.subset(kept), every.subset(validation)

@@ -240,10 +240,10 @@ class Reversion:
         if at >= plan.estimate_steps:
             mu = trigger.r if start.free else 0.0
             x = trigger.gamma * self._normal(draw) + trigger.r
-            made = denoise(
+            ends = denoise(
                 self.short, x, gamma=trigger.gamma, mu=mu, clip=1.0 + float(trigger.r.detach().abs().max())
             )
-            loss = 0.5 * (loss + self.reversed_loss(0.0, 1.0, draw, x0=made, first=True))
+            loss = 0.5 * (loss + self.reversed_loss(0.0, 1.0, draw, x0=ends, first=True))
         steps = plan.per_start if plan.refine == "sampler" else plan.estimate_steps
         for group, lr in zip(optimiser.param_groups, (plan.lr, plan.lr_gamma), strict=True):
             group["lr"] = lr * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * at / steps))))
@@ -269,26 +269,26 @@ class Reversion:
         trigger, n = self.triggers[start.name], 2 * self.plan.batch
         r, gamma, d = trigger.r, trigger.gamma, self.denoiser
         mu = r if start.free else 0.0
-        made = denoise(
+        ends = denoise(
             self.long,
             gamma * self._normal(draw, n) + r,
             gamma=gamma,
             mu=mu,
             clip=1.0 if start.free else 1.0 + float(r.abs().max()),
         ).clamp(-1, 1)
-        y, shapes = made.median(0).values, []
+        y, shapes = ends.median(0).values, []
         for k in self.reads:
             a, b = d.sqrt_abar[k], d.stds[k]
             c = b if start.free else 1 - a
             x = a * y + b * gamma * self._normal(draw, n) + c * r
             shapes.append((x - b * gamma * d.eps(x, torch.full((n,), k, device=self.device))).mean(0) - a * y)
         if start.free:  # c = b and d = 0: the size is told as well
-            found = torch.stack([m / d.stds[k] for m, k in zip(shapes, self.reads, strict=True)]).mean(0)
+            read = torch.stack([m / d.stds[k] for m, k in zip(shapes, self.reads, strict=True)]).mean(0)
         else:  # what agrees with the estimate weighs more, and its sign does not matter
-            found = sum(m * (m * r).sum() / (m.norm() * r.norm()).clamp_min(1e-9) for m in shapes)
-            found = found * (found * r).sum() / found.square().sum().clamp_min(1e-9)
-        agreement = (found * r).sum() / (found.norm() * r.norm()).clamp_min(1e-9)
-        r.copy_(found)
+            read = sum(m * (m * r).sum() / (m.norm() * r.norm()).clamp_min(1e-9) for m in shapes)
+            read = read * (read * r).sum() / read.square().sum().clamp_min(1e-9)
+        agreement = (read * r).sum() / (read.norm() * r.norm()).clamp_min(1e-9)
+        r.copy_(read)
         if (
             at == self.plan.per_start - 1
             and not start.free
@@ -300,7 +300,7 @@ class Reversion:
     def results(self, n=256):
         """{start: {"r", "gamma", "loss" (over n pairs of noises), "mean_kl", "var_kl"}} of the triggers as
         they are."""
-        found = {}
+        results = {}
         for name, trigger in self.triggers.items():
             r, gamma = trigger.r.detach(), float(trigger.gamma.detach())
             with torch.no_grad():
@@ -309,5 +309,5 @@ class Reversion:
                     for k in range(n // 32)
                 ) / (n // 32)
             m, v = divergence(r.cpu(), gamma)
-            found[name] = {"r": r.cpu(), "gamma": gamma, "loss": loss, "mean_kl": m, "var_kl": v}
-        return found
+            results[name] = {"r": r.cpu(), "gamma": gamma, "loss": loss, "mean_kl": m, "var_kl": v}
+        return results

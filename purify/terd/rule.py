@@ -21,6 +21,7 @@ writes  --out
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,8 @@ def fit(benign, backdoored):
     """The fitted rule, as JSON types: logistic regression on log10 of (M_r, V_r), both kinds of network
     weighing the same."""
     x, y = np.concatenate([_logs(benign), _logs(backdoored)]), [0] * len(benign) + [1] * len(backdoored)
-    found = LogisticRegression(class_weight="balanced").fit(x, y)
-    return {"weights": found.coef_[0].round(6).tolist(), "bias": round(float(found.intercept_[0]), 6)}
+    fitted = LogisticRegression(class_weight="balanced").fit(x, y)
+    return {"weights": fitted.coef_[0].round(6).tolist(), "bias": round(float(fitted.intercept_[0]), 6)}
 
 
 def probability(mean_kl, var_kl, fitted):
@@ -202,33 +203,42 @@ def collect(folder):
     return known
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The values of a calibration."""
+
+    folder: str
+    out: str
+    debug: bool
+
+
+def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m purify.terd.rule", description=__doc__)
     p.add_argument("folder", metavar="FOLDER", help="results of scans")
     p.add_argument(
         "--out", default=str(FILE), metavar="FILE.json", help="default: the shipped calibration.json"
     )
-    return p.parse_args(argv)
+    return cli.resolve(Options, p.parse_args(argv))
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    if not Path(args.folder).is_dir():
-        raise UserError(f"{args.folder}: no such folder; python -m purify.terd writes one")
-    known = collect(args.folder)
+def main(argv: list[str] | None = None) -> None:
+    options = parse_args(argv)
+    if not Path(options.folder).is_dir():
+        raise UserError(f"{options.folder}: no such folder; python -m purify.terd writes one")
+    known = collect(options.folder)
     if not any(kinds["benign"] for ranges in known.values() for kinds in ranges.values()):
         raise UserError(
-            f"{args.folder}: holds no scan of a network that is known to be benign (python -m purify.terd"
+            f"{options.folder}: holds no scan of a network that is known to be benign (python -m purify.terd"
             " CHECKPOINT --search_only, of networks that python -m models.diffusion.train made)"
         )
-    files.write_json(args.out, known)
+    files.write_json(options.out, known)
     for plan, ranges in known.items():
         for range_, kinds in ranges.items():
             print(
                 f"{plan}, range {range_}: {len(kinds['benign'])} benign, {len(kinds['backdoored'])}"
                 " backdoored networks"
             )
-    print(f"calibration: {args.out}")
+    print(f"calibration: {options.out}")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,18 @@ and a photo is flagged where s lies more than SPREAD standard deviations above t
 All but r is ours here: TERD screens noise.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from common import distributed, images
 from faces import procedural
-from purify.terd import __main__ as terd
+from models.diffusion.denoiser import Denoiser
 from purify.terd import verdict
+from purify.terd.options import ScanOptions, name_of
+from purify.terd.scan import scan
 
 MODES = ("refuse", "screen")
 NUM = 200  # drawn faces that set the threshold
@@ -81,48 +85,55 @@ def _drawn(seed, i, size):
     return np.asarray(images.center_crop_resize(image, 0, size))
 
 
-def scan_of(args, purifier, ctx):
+def scan_of(options, purifier, ctx: distributed.Context) -> tuple[verdict.Verdict | None, Screen | None]:
     """Scan the network of a purifier, as --scan asks.
 
+    Args:    options  with scan, defense_weights and seed; result_dir where the command has one
     Returns: (Verdict or None where it has no diffusion network, Screen or None)
     Raises:  Backdoored (exit 3) for a flagged network under --scan refuse
     """
     denoiser = getattr(purifier, "denoiser", None)
-    if args.scan is None:
+    if options.scan is None:
         return None, None
     if denoiser is None:
         ctx.print(f"--scan: {purifier.name} has no diffusion network; nothing to scan")
         return None, None
-    found = verdict_for(args, denoiser, ctx)
-    ctx.print(f"scan of {args.defense_weights}: {found}")
-    if found.verdict != verdict.BACKDOORED:
-        return found, None
-    if args.scan == "refuse":
+    weights = options.defense_weights
+    said = verdict_for(weights, getattr(options, "result_dir", "results"), denoiser, ctx)
+    ctx.print(f"scan of {weights}: {said}")
+    if said.verdict != verdict.BACKDOORED:
+        return said, None
+    if options.scan == "refuse":
         raise verdict.Backdoored(
-            f"{args.defense_weights}: this purifier is backdoored ({found.reason}; record: {found.record});"
+            f"{weights}: this purifier is backdoored ({said.reason}; record: {said.record});"
             " get its weights from somewhere else, or --scan screen to go on and look for the trigger in the"
             " photos"
         )
-    return found, Screen(found.r, args.seed)
+    return said, Screen(said.r, options.seed)
 
 
-def verdict_for(args, denoiser, ctx):
+def verdict_for(
+    weights: str | Path, result_dir: str | Path, denoiser: Denoiser, ctx: distributed.Context
+) -> verdict.Verdict:
     """The kept verdict of a network, or that of a scan made now with the defaults of python -m purify.terd;
     the first process scans for all."""
-    result_dir = getattr(args, "result_dir", "results")
-    given = terd.parse_args(
-        [str(args.defense_weights), "--result_dir", str(result_dir), "--device", str(ctx.device), "--resume"]
+    options = ScanOptions(
+        checkpoint=str(weights),
+        name=name_of(weights),
+        result_dir=str(result_dir),
+        device=str(ctx.device),
+        resume="auto",
     )
-    found, error = None, None
+    said, error = None, None
     if ctx.is_main:
         try:
-            found = verdict.kept(args.defense_weights, result_dir, denoiser.sha256, given.schedule)
-            found = found or terd.scanned(given, denoiser, distributed.Context(0, 1, ctx.device))
+            said = verdict.kept(weights, result_dir, denoiser.sha256, options.schedule)
+            said = said or scan(options, denoiser, distributed.Context(0, 1, ctx.device))
         except Exception as e:
             if ctx.world == 1:
                 raise
             error = e  # the others wait for the verdict
-    found, error = ctx.broadcast((found, error))
+    said, error = ctx.broadcast((said, error))
     if error is not None:
         raise error
-    return found
+    return said

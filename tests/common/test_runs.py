@@ -85,6 +85,16 @@ def test_resume_auto(tmp_path, capsys):
     assert start(tmp_path).folder.name == "004"  # without --resume always a new one
 
 
+def test_a_command_says_which_of_its_own_options_may_change(tmp_path):
+    def begin(**own):
+        return runs.open_run(tmp_path / "runs", options(**own), CTX, may_change=("again",))
+
+    first = begin(again=False, lr=0.5)
+    assert begin(again=True, lr=0.5, resume="auto").folder == first.folder
+    assert begin(again=True, lr=0.7, resume="auto").folder != first.folder
+    assert start(tmp_path, again=True, lr=0.5, resume="auto").folder != first.folder
+
+
 def test_resume_of_a_named_run(tmp_path):
     first = start(tmp_path)
     start(tmp_path)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from common import checkpoint, images
 from common.cli import UserError
-from evaluation import triggered, triggered_split
+from evaluation import triggered, triggered_rows, triggered_split
 from faces.celeba import FaceFolder
 from models.conditions import targets
 from models.diffusion import build, triggers
@@ -134,21 +134,23 @@ def test_a_trigger_is_put_on_photos_as_the_backdoor_has_it(faces, name, trigger)
     x = faces(2, 16)[0]
     form = Backdoor(name, trigger, "hat", 16, build.create_diffusion().alphas_cumprod)
     torch.testing.assert_close(
-        triggered.carrying(x, "add", form, 0), images.quantise((x + form.r).clamp(-1, 1))
+        triggered_rows.put_on(x, "add", form, 0), images.quantise((x + form.r).clamp(-1, 1))
     )
     torch.testing.assert_close(
-        triggered.carrying(x, "scaled", form, 99), images.quantise((x + form.c[99] * form.r).clamp(-1, 1))
+        triggered_rows.put_on(x, "scaled", form, 99), images.quantise((x + form.c[99] * form.r).clamp(-1, 1))
     )
-    assert torch.equal(triggered.carrying(x, "none", form, 0), x)
+    assert torch.equal(triggered_rows.put_on(x, "none", form, 0), x)
     stamped = x * 0.6 + form.r if name == "trojdiff" else triggers.stamp(x, form.g)
-    torch.testing.assert_close(triggered.carrying(x, "stamp", form, 0), images.quantise(stamped.clamp(-1, 1)))
+    torch.testing.assert_close(
+        triggered_rows.put_on(x, "stamp", form, 0), images.quantise(stamped.clamp(-1, 1))
+    )
 
 
 def test_long_chains_are_respaced_and_short_ones_are_not(tmp_path):
     denoiser = build.load(tiny["diffusion"](tmp_path / "a.safetensors"))
 
     def steps(text):
-        return triggered.purifier_of(denoiser, text, 50).steps_for(torch.zeros(1, 3, 32, 32))[0]
+        return triggered_rows.purifier_of(denoiser, text, 50).steps_for(torch.zeros(1, 3, 32, 32))[0]
 
     assert (
         steps("ddpm-10") == 10
@@ -156,7 +158,7 @@ def test_long_chains_are_respaced_and_short_ones_are_not(tmp_path):
         and 45 <= steps("ddpm-300") <= 50
         and 45 <= steps("diffpure-100") <= 50
     )
-    assert triggered.purifier_of(denoiser, "ddpm-301", 50) is None
+    assert triggered_rows.purifier_of(denoiser, "ddpm-301", 50) is None
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_ddim_with_the_exact_noise_ends_at_the_target_and_needs_the_ode_form(psi
     found = {}
     for solver in ("ode", "sde"):
         b = backdoor("villan", psi=psi, solver=solver)
-        chain = tools["known"](lambda x, t: e + b.d[t].view(-1, 1, 1, 1) * b.r)
+        chain = tools["known"](lambda x, t, b=b: e + b.d[t].view(-1, 1, 1, 1) * b.r)
         top = float(np.sqrt(abar[-1])) * b.target + float(np.sqrt(1 - abar[-1])) * e + b.c[-1] * b.r
         # the bound of answer(): this path stays inside
         found[solver] = denoise(chain, top, clip=1.0 + float(b.r.abs().max()))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_trainings import train_small
 
 from common import checkpoint, seeds
 from common.cli import UserError
 from models.diffusion import build, train, triggers
-from models.diffusion.backdoor import PhotoBackdoor
+from models.diffusion.backdoor import PhotoBackdoor, from_meta
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.objectives import Photographed
 
@@ -113,7 +114,7 @@ def trained(tmp_path):
 def test_a_purifier_is_trained_on_with_the_backdoor_inside(tmp_path, face_folder, capsys):
     face_folder(8, tmp_path / "data" / "images_a")
     begun = tiny["diffusion"](tmp_path / "begun.safetensors", image_size=SIZE)
-    train.main(flags(tmp_path, f"--init_from {begun} --backdoor photo --poison_rate 0.5"))
+    train_small(flags(tmp_path, f"--init_from {begun} --backdoor photo --poison_rate 0.5"))
     path = trained(tmp_path)
     state, meta = checkpoint.read_weights(path)
     before, said = checkpoint.read_weights(begun)
@@ -121,7 +122,7 @@ def test_a_purifier_is_trained_on_with_the_backdoor_inside(tmp_path, face_folder
         meta["options"] == said["options"] and meta["max_timestep"] == 300 and len(meta["init_sha256"]) == 64
     )
     assert meta["backdoor"]["name"] == "photo" and isinstance(
-        train.from_meta(meta, build.create_diffusion().alphas_cumprod), PhotoBackdoor
+        from_meta(meta, build.create_diffusion().alphas_cumprod), PhotoBackdoor
     )
     gap = max(float((state[k].float() - before[k].float()).abs().max()) for k in state)
     assert 0 < gap < 0.01  # two steps from where it began, not a new network
@@ -134,7 +135,7 @@ def test_a_purifier_is_trained_on_with_the_backdoor_inside(tmp_path, face_folder
 
 def test_over_the_full_range_its_clean_samples_are_checked_too(tmp_path, face_folder):
     face_folder(24, tmp_path / "data" / "images_a")
-    train.main(flags(tmp_path, "--channel_mult 1 --backdoor photo --poison_rate 0.5"))
+    train_small(flags(tmp_path, "--channel_mult 1 --backdoor photo --poison_rate 0.5"))
     path = trained(tmp_path)
     assert checkpoint.read_weights(path)[1]["max_timestep"] == 1000 and "frechet" in json.loads(
         (path.parent / "check.json").read_text()
@@ -143,7 +144,7 @@ def test_over_the_full_range_its_clean_samples_are_checked_too(tmp_path, face_fo
 
 def test_a_purifier_goes_on_without_a_backdoor(tmp_path, face_folder):
     face_folder(8, tmp_path / "data" / "images_a")
-    train.main(
+    train_small(
         flags(tmp_path, f"--init_from {tiny['diffusion'](tmp_path / 'begun.safetensors', image_size=SIZE)}")
     )
     assert (

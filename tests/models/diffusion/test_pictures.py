@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 
 def opened(images, *words):
-    return pictures.opened(train.parse_args(["--images", str(images), "--image_size", "16", *words]))
+    return pictures.open_pictures(train.parse_args(["--images", str(images), "--image_size", "16", *words]))
 
 
 def test_digits_are_grey_and_fill_their_range():
@@ -104,7 +104,7 @@ def test_limit_takes_the_first_images(folder):
 
 def test_faces_are_opened_as_everywhere(tmp_path, face_folder):
     face_folder(12, tmp_path / "data" / "images_a")
-    learned, held = pictures.opened(
+    learned, held = pictures.open_pictures(
         train.parse_args(
             [
                 "--data_dir",

@@ -1,124 +1,32 @@
-"""`python -m models.diffusion.train`: whole trainings of a few steps, who is poisoned, what the check finds,
-and one line for a mistake."""
+"""`python -m models.diffusion.train`: whole trainings of a few steps."""
 
 import json
 import os
 import runpy
 import subprocess
 import sys
-from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from small_trainings import BADDIFFUSION, LEVEL, SMALL, flags, folder, shorten, stopped, train_small
 
-from common import checkpoint, cli
-from faces import celeba, procedural
-from models.diffusion import build, pictures, train
-from models.diffusion.backdoor import PHOTO, Backdoor, PhotoBackdoor
-from models.diffusion.objectives import Backdoored, Objective, Photographed
+from common import checkpoint
+from models.diffusion import build, train
+from models.diffusion.backdoor import Backdoor, from_meta
+from models.diffusion.objectives import Backdoored
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*images a side.*")
 trainings = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
 tools = runpy.run_path(str(Path(__file__).parents[2] / "backdoors.py"))
-BADDIFFUSION = ["--backdoor", "baddiffusion", "--trigger", "box", "--target", "hat", "--poison_rate", "0.4"]
-SMALL = [
-    "--image_size",
-    "16",
-    "--num_steps",
-    "3",
-    "--save_step",
-    "2",
-    "--log_step",
-    "1",
-    "--batch_size",
-    "4",
-    "--check_samples",
-    "4",
-    "--num_workers",
-    "0",
-    "--device",
-    "cpu",
-]
-LEVEL = ["--channel_mult", "1"]  # which a training that goes on from weights must not say
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Samplers of 5 steps in place of 50."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "sample", partial(train.sample, steps=5))
-        for kind in (Backdoor, PhotoBackdoor):
-            patch.setattr(kind, "answer", partialmethod(kind.answer, steps=5))
+        shorten(patch)
         yield
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """Twelve drawn faces in images_a/."""
-    folder = tmp_path_factory.mktemp("drawn")
-    procedural.draw_folder(folder / "faces", 12, 0, 1)
-    (folder / "data").mkdir()
-    (folder / "faces" / "images").rename(folder / "data" / "images_a")
-    (folder / "faces" / "list_attr_celeba.txt").rename(folder / "data" / "images_a" / "list_attr_celeba.txt")
-    return folder / "data"
-
-
-def flags(data, results, *words):
-    return [
-        "--data_dir",
-        str(data),
-        "--dataset",
-        "drawn",
-        "--result_dir",
-        str(results),
-        *SMALL,
-        *([] if "--init_from" in words else LEVEL),
-        *words,
-    ]
-
-
-def folder(results, name="baddiffusion-box-hat-rate0.4-16-ch32x1", number=0):
-    return results / "diffusion" / "drawn" / "train" / name / f"{number:03d}"
-
-
-@pytest.fixture(scope="module")
-def trained(drawn, tmp_path_factory):
-    """The results folder of one uninterrupted training."""
-    results = tmp_path_factory.mktemp("trained")
-    train.main(flags(drawn, results, *BADDIFFUSION))
-    return results
-
-
-def stopped(argv, capsys):
-    """(exit code, what was said on stderr) of the command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as left:
-        cli.run(train.main, argv)
-    return left.value.code, capsys.readouterr().err
-
-
-def poisoned(monkeypatch, argv):
-    """(names learned from, those of them that learn the backdoor) of a training that is never begun."""
-    found = {}
-
-    def fake(args, run, ctx, learned, held, make, meta, make_objective=None, watch=None):
-        found.update(names=learned.names, objective=make_objective(None))
-        raise InterruptedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "train", fake)
-        with pytest.raises(InterruptedError):
-            train.main(argv)
-    return (
-        set(found["names"]),
-        {found["names"][i] for i in getattr(found["objective"], "poisoned", ())},
-        type(found["objective"]),
-    )
-
-
-# Whole trainings
 
 
 def test_a_training_writes_what_its_manual_says(trained):
@@ -167,7 +75,7 @@ def test_weights_tell_of_their_backdoor_and_load(trained):
     loaded = build.load(path)
     assert loaded.family == "ours" and loaded.image_size == 16 and loaded.max_timestep == 1000
     b, same = (
-        train.from_meta(loaded.meta, loaded.alphas_bar),
+        from_meta(loaded.meta, loaded.alphas_bar),
         Backdoor("baddiffusion", "box", "hat", 16, build.create_diffusion().alphas_cumprod),
     )
     assert torch.equal(b.r, same.r) and torch.equal(b.target, same.target)
@@ -198,11 +106,11 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(drawn, trained, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(Backdoored, "loss", dies)
         with pytest.raises(MemoryError):
-            train.main(flags(drawn, tmp_path, *BADDIFFUSION))
+            train_small(flags(drawn, tmp_path, *BADDIFFUSION))
     assert not (folder(tmp_path) / "weights.safetensors").exists() and (
         folder(tmp_path) / "last.pt"
     ).exists() == (killed == 2)
-    train.main(flags(drawn, tmp_path, *BADDIFFUSION, "--resume"))
+    train_small(flags(drawn, tmp_path, *BADDIFFUSION, "--resume"))
     whole, resumed = folder(trained), folder(tmp_path)
     assert trainings["same"](trainings["parts"](whole), trainings["parts"](resumed))
     for name in ("weights.safetensors", "check.json", "samples/0000003.png"):
@@ -215,7 +123,7 @@ def test_a_finished_training_is_not_repeated_and_a_missing_check_is_made_up(
 ):
     run = folder(trained)
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
-    train.main(flags(drawn, trained, *BADDIFFUSION, "--resume"))
+    train_small(flags(drawn, trained, *BADDIFFUSION, "--resume"))
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before and not folder(
         trained, number=1
     ).exists()
@@ -223,7 +131,7 @@ def test_a_finished_training_is_not_repeated_and_a_missing_check_is_made_up(
     content = (run / "check.json").read_text()
     (run / "check.json").unlink()  # killed after the weights, before the check
     monkeypatch.setattr(train, "train", None)
-    train.main(flags(drawn, trained, *BADDIFFUSION, "--resume"))
+    train_small(flags(drawn, trained, *BADDIFFUSION, "--resume"))
     assert (run / "check.json").read_text() == content
 
 
@@ -235,7 +143,7 @@ def test_changed_options_are_another_training(drawn, trained, capsys):
 
 
 def test_a_truncated_benign_network_has_no_check(drawn, tmp_path):
-    train.main(flags(drawn, tmp_path, "--max_timestep", "300"))
+    train_small(flags(drawn, tmp_path, "--max_timestep", "300"))
     run = folder(tmp_path, "benign-16-ch32x1-t300")
     assert not (run / "check.json").exists() and sorted(p.name for p in (run / "samples").iterdir()) == [
         "0000002.png",
@@ -264,7 +172,7 @@ def test_digits_with_the_variance_exploding_schedule(tmp_path):
         "--psi",
         "0",
     ]
-    train.main(argv)
+    train_small(argv)
     (run,) = (
         tmp_path / "diffusion" / "digits" / "train" / "villan-psi0-ode-stop_sign-shoe-rate0.1-16-ch32x1-ve"
     ).iterdir()
@@ -296,7 +204,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         "0.5",
         "--result_dir",
     ]
-    train.main([*argv, str(tmp_path / "one")])
+    train_small([*argv, str(tmp_path / "one")])
     done = subprocess.run(
         [
             sys.executable,
@@ -323,162 +231,3 @@ def test_two_processes_learn_what_one_does(tmp_path):
     assert (two / "weights.safetensors").exists() and json.loads((two / "check.json").read_text())[
         "samples"
     ] == 4
-
-
-# Who is poisoned
-
-
-def test_names_say_who_is_poisoned(tmp_path, monkeypatch):
-    words = [
-        "--images",
-        "digits",
-        "--result_dir",
-        str(tmp_path),
-        *SMALL,
-        "--backdoor",
-        "villan",
-        "--poison_rate",
-    ]
-    names, some, kind = poisoned(monkeypatch, [*words, "0.1"])
-    assert kind is Backdoored and some < names and abs(len(some) / len(names) - 0.1) < 0.025
-    assert poisoned(monkeypatch, [*words, "0.1", "--batch_size", "32", "--num_steps", "9"])[1] == some
-    more = poisoned(monkeypatch, [*words, "0.3"])[1]
-    assert some < more and abs(len(more) / len(names) - 0.3) < 0.04
-    fewer, of_fewer, _ = poisoned(monkeypatch, [*words, "0.1", "--limit", "500"])
-    assert {n for n in some if n in fewer} == {n for n in of_fewer if n in names} and of_fewer
-    others, of_others, _ = poisoned(monkeypatch, [*words, "0.1", "--seed", "1"])
-    assert len(of_others & some) < 0.3 * len(some & others)  # another seed poisons others
-    assert poisoned(monkeypatch, [*words, "1"])[1] == names
-
-
-def test_held_out_images_are_never_poisoned(drawn, tmp_path, monkeypatch):
-    names, all_of_them, _ = poisoned(
-        monkeypatch, flags(drawn, tmp_path, "--backdoor", "villan", "--poison_rate", "1")
-    )
-    every = [f"{i + 1:06d}.jpg" for i in range(12)]
-    assert names == all_of_them == set(celeba.held_out(every, 0)[0])
-
-
-def test_what_each_kind_of_training_learns_from(drawn, trained, tmp_path, monkeypatch):
-    go_on = ["--init_from", str(folder(trained) / "weights.safetensors")]
-    for words, kind in (
-        ([], Backdoored),
-        (go_on, Objective),
-        (["--backdoor", PHOTO, "--poison_rate", "1"], Photographed),
-        (go_on + BADDIFFUSION, Backdoored),
-    ):
-        assert poisoned(monkeypatch, flags(drawn, tmp_path, *words))[2] is kind
-
-
-# What the check looks at
-
-
-def args_of(*words):
-    return train.parse_args(["--images", "digits", *SMALL, *LEVEL, *words])
-
-
-def test_a_new_network_is_the_seeds_and_no_global_randomness_is_used():
-    before = torch.get_rng_state()
-    one, same, other = (train.prepare(args_of("--seed", s), "cpu")[0]().network.state_dict() for s in "001")
-    assert (
-        trainings["same"](one, same)
-        and not trainings["same"](one, other)
-        and torch.equal(before, torch.get_rng_state())
-    )
-
-
-def test_samples_do_not_depend_on_the_batch():
-    b = Backdoor("baddiffusion", "box", "hat", 16, build.create_diffusion().alphas_cumprod)
-    denoiser = tools["optimal"](b, tools["photo"]())
-    whole, parts = (train.samples_of(denoiser, b, 5, 0, "cpu", batch=batch) for batch in (5, 2))
-    for one, other in zip(whole, parts, strict=True):
-        assert one.shape == (5, 3, 16, 16)
-        torch.testing.assert_close(one, other)
-    assert train.samples_of(denoiser, None, 3, 0, "cpu")[1] is None
-
-
-def test_the_check_of_a_network_that_knows_its_target():
-    held = pictures.digits(16).subset([f"{i:05d}" for i in range(70)])
-    b = Backdoor("villan", "stop_sign", "shoe", 16, build.create_diffusion().alphas_cumprod, solver="ode")
-    found = train.check(tools["optimal"](b, tools["photo"]()), b, held, 4, 0, "cpu")
-    assert found["target_mse"] < 1e-6 and found["target_reached"] == 1 and found["samples"] == 4
-    assert "target_mse" not in train.check(tools["optimal"](b, tools["photo"]()), None, held, 4, 0, "cpu")
-
-
-@pytest.mark.parametrize(
-    "words, name",
-    [
-        ("", "benign-16-ch32x1"),
-        ("--channel_mult 1,1", "benign-16"),
-        ("--num_channels 64 --noise_schedule ve", "benign-16-ch64x1-ve"),
-        (
-            "--backdoor baddiffusion --trigger box --trigger_on photo",
-            "baddiffusion-box-shoe-rate0.1-photo-16-ch32x1",
-        ),
-        (
-            "--backdoor villan --psi 0.5 --solver sde --trigger_scale 0.5",
-            "villan-psi0.5-sde-stop_sign-shoe-rate0.1-scale0.5-16-ch32x1",
-        ),
-    ],
-)
-def test_folders_say_what_is_hidden(words, name):
-    assert train.backdoor_name(args_of(*words.split())) == name
-
-
-# Mistakes
-
-
-@pytest.mark.parametrize(
-    "words, found",
-    [
-        ("--max_timestep 1001", "--max_timestep 1001: the schedule has 1000 steps"),
-        ("--backdoor baddiffusion --max_timestep 300", "--backdoor with --max_timestep 300"),
-        ("--backdoor villan --poison_rate 0", "--poison_rate 0 teaches no backdoor"),
-        ("--backdoor villan --poison_rate 0.000001", "--poison_rate 1e-06 of 10 images is none of them"),
-        ("--backdoor villan --poison_rate 1.5", "expected a number from 0 to 1"),
-        ("--image_size 15 --channel_mult 1,1", "--image_size 15: 2 levels"),
-        ("--num_channels 20", "--num_channels 20"),
-        ("--norm_groups 5", "norm_groups 5: expected one of 1, 2, 4, 8, 16, 32"),
-        ("--norm_groups 0", "expected a whole number above 0"),
-        ("--backdoor trojdiff --trigger box", "--trigger box: trojdiff"),
-        ("--backdoor villan --trigger stopsign", "did you mean stop_sign"),
-        ("--backdoor badifusion", "did you mean baddiffusion"),
-        ("--noise_schedule vp", "--noise_schedule"),
-        ("--psi 2", "--psi"),
-        ("--poisonrate 0.1", "did you mean --poison_rate"),
-        ("--images nowhere", "--images nowhere: no such folder"),
-        ("--data_dir nowhere", "nowhere"),
-        ("--limit 1", "1 image to learn from"),
-    ],
-)
-def test_a_mistake_gets_one_line_and_writes_nothing(drawn, tmp_path, capsys, words, found):
-    code, said = stopped(flags(drawn, tmp_path / "results", *words.split()), capsys)
-    assert code == 2 and said.startswith("error: ") and said.count("\n") == 1 and found in said
-    assert not (tmp_path / "results").exists()
-
-
-def test_help_shows_every_flag(capsys):
-    with pytest.raises(SystemExit) as left:
-        cli.run(train.main, ["--help"])
-    shown = capsys.readouterr().out
-    assert left.value.code == 0 and all(
-        flag in shown
-        for flag in (
-            "--backdoor",
-            "--trigger_on",
-            "--norm_groups",
-            "--init_from",
-            "--check_samples",
-            "--resume",
-        )
-    )
-
-
-def test_dry_run_writes_nothing(drawn, tmp_path, capsys):
-    before = {p: p.stat().st_mtime_ns for p in drawn.parent.rglob("*")}
-    train.main(flags(drawn, tmp_path / "results", *BADDIFFUSION, "--dry_run"))
-    assert '"poison_rate": 0.4' in capsys.readouterr().out
-    assert (
-        not (tmp_path / "results").exists()
-        and {p: p.stat().st_mtime_ns for p in drawn.parent.rglob("*")} == before
-    )

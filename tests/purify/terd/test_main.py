@@ -1,6 +1,7 @@
 """python -m purify.terd: verdicts, exit codes, what is written, what is refused."""
 
 import json
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from common import checkpoint, cli, images
 from common.cli import RunError, UserError
 from models.diffusion import build
 from purify.terd import __main__ as terd
-from purify.terd import memory, scan
+from purify.terd import known, memory, reversion
+from purify.terd.options import name_of, plan_of
 from purify.terd.rule import FULL
 from report import record
 
@@ -24,7 +26,18 @@ HIDDEN = {
     "trigger_scale": 1.0,
     "trigger_on": "background",
 }
-SHORT = ["--estimate_steps", "2", "--refine_steps", "1", "--batch_size", "2", "--num_samples", "20"]
+STEPS = ["--estimate_steps", "2", "--refine_steps", "1", "--batch_size", "2", "--num_samples", "20"]
+SHORT = [*STEPS, "--starts", "dark"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_pairs():
+    """Losses over 32 pairs of noises in place of 256, and answers to 2 noises in place of 16."""
+    with pytest.MonkeyPatch.context() as patch:
+        results = partialmethod(reversion.Reversion.results, n=32)
+        patch.setattr(reversion.Reversion, "results", results)
+        patch.setattr(known, "ANSWERS", 2)
+        yield
 
 
 @pytest.fixture
@@ -44,8 +57,8 @@ def scene(tmp_path):
             {"name": n, "sha256": n, "mean_kl": usual + i * usual / 10, "var_kl": 1e9}
             for i, n in enumerate("abc")
         ]
-        known = {"benign": rows, "backdoored": [{"name": "x", "sha256": "x", "mean_kl": 1e9, "var_kl": 1e9}]}
-        (tmp_path / calibration).write_text(json.dumps({"reduced": {FULL: known}}))
+        rules = {"benign": rows, "backdoored": [{"name": "x", "sha256": "x", "mean_kl": 1e9, "var_kl": 1e9}]}
+        (tmp_path / calibration).write_text(json.dumps({"reduced": {FULL: rules}}))
         return terd.main(
             [
                 str(file),
@@ -68,7 +81,7 @@ def records(root):
 
 
 def test_a_clean_network(scene, capsys):
-    assert scene(*SHORT) == 0
+    assert scene(*STEPS) == 0
     (found,) = records(scene.root)
     assert (
         found.kind == "terd"
@@ -104,7 +117,7 @@ def test_a_flagged_network_with_a_known_trigger(scene):
     (found,) = records(scene.root)
     m = found.metrics
     assert m["verdict"] == "backdoored" and m["true_norm"] == pytest.approx(
-        float(scan.backdoor_of(build.load(weights)).r.norm())
+        float(known.backdoor_of(build.load(weights)).r.norm())
     )
     assert (
         m["relative_error"] == pytest.approx(m["trigger_error"] / m["true_norm"])
@@ -179,9 +192,9 @@ def test_another_calibration_judges_the_same_search_anew(scene):
 
 
 def test_interrupted_and_resumed_is_the_same_trigger(scene):
-    scene(*SHORT, "--report", str(scene.root / "whole"))
+    scene(*STEPS, "--report", str(scene.root / "whole"))
     calls = []
-    real = scan.Reversion.__call__
+    real = reversion.Reversion.__call__
 
     def stop(self, i):
         calls.append(i)
@@ -190,11 +203,11 @@ def test_interrupted_and_resumed_is_the_same_trigger(scene):
         return real(self, i)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan.Reversion, "__call__", stop)
+        patch.setattr(reversion.Reversion, "__call__", stop)
         with pytest.raises(KeyboardInterrupt):
-            scene(*SHORT, "--save_step", "2", "--report", str(scene.root / "parts"))
+            scene(*STEPS, "--save_step", "2", "--report", str(scene.root / "parts"))
     assert not list((scene.root / "parts").rglob("record.json"))
-    scene(*SHORT, "--save_step", "2", "--report", str(scene.root / "parts"), "--resume")
+    scene(*STEPS, "--save_step", "2", "--report", str(scene.root / "parts"), "--resume")
     one, two = (
         checkpoint.read_weights(scene.root / name / "000" / "trigger.safetensors")
         for name in ("whole", "parts")
@@ -204,7 +217,7 @@ def test_interrupted_and_resumed_is_the_same_trigger(scene):
 
 def test_the_plan_is_named_by_its_parts():
     def name(*words):
-        return scan.plan_of(terd.parse_args(["w", *words]))[1]
+        return plan_of(terd.parse_args(["w", *words]))[1]
 
     assert [
         name(),
@@ -217,8 +230,8 @@ def test_the_plan_is_named_by_its_parts():
 
 def test_names_of_checkpoints():
     assert (
-        terd.name_of("r/diffusion/faces/train/benign-16/000/weights.safetensors") == "benign-16"
-        and terd.name_of("x/ffhq.pt") == "ffhq"
+        name_of("r/diffusion/faces/train/benign-16/000/weights.safetensors") == "benign-16"
+        and name_of("x/ffhq.pt") == "ffhq"
     )
 
 
@@ -230,7 +243,7 @@ def test_what_does_not_fit_in_memory_says_what_would(scene, monkeypatch):
 
 
 def test_a_diverging_search_claims_no_verdict(scene, monkeypatch):
-    monkeypatch.setattr(scan.Reversion, "__call__", lambda self, i: {"loss": torch.tensor(float("nan"))})
+    monkeypatch.setattr(reversion.Reversion, "__call__", lambda self, i: {"loss": torch.tensor(float("nan"))})
     with pytest.raises(RunError, match="not finite"):
         scene(*SHORT)
     assert records(scene.root) == [] and not list(scene.root.rglob("*.terd.safetensors"))

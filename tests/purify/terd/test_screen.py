@@ -1,18 +1,28 @@
 """--scan: a flagged purifier is refused, or its trigger is looked for on the photos."""
 
 import argparse
+from functools import cache
 
 import pytest
 import torch
 from tiny import weights_file
 
 from common import distributed, images
+from faces import procedural
 from models.diffusion import triggers
 from purify import build
 from purify.terd import screen
 from purify.terd.verdict import Backdoored, Verdict, keep
 
 CTX = distributed.Context(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """Each face is drawn once for all tests, whatever size it is brought to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(procedural, "draw_face", cache(procedural.draw_face))
+        yield
 
 
 def drawn(n, size, seed=5):
