@@ -50,7 +50,7 @@ from purify.defences import DEFENCES, defence_folder
 from purify.flags import add_purifier_flags
 from purify.trained import default_translator, load_defence
 from report import record
-from report.kinds.detector import FILTERED
+from report.kinds.detector_rows import FILTERED
 
 CONDITIONS = ("clean", "disrupted", "purified", "filtered")
 
