@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 from attacks.flags import attack_config
-from common import distributed, files, runs
+from common import distributed, figures, files, runs
 from evaluation import detector_pictures
 from metrics import detection
 from models.detector.network import CLASSES
 from models.detector.train import history
 from models.flags import gan_name
 from purify.trained import trained_noise
-from report import figures, record
+from report import record
 
 # of the bootstrap: for the clean test set; for each domain and the other test sets
 RESAMPLES, FEWER = 1000, 200

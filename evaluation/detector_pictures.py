@@ -1,7 +1,7 @@
 """Pictures of a detector: how its training went, its ROC on several test sets, and what it says about single
 photos.
 
-Every function returns a matplotlib Figure, or None where there is nothing to draw; report.figures.png makes a
+Every function returns a matplotlib Figure, or None where there is nothing to draw; common.figures.png makes a
 file of it.
 """
 
@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
 from common import images as image_forms
+from common.figures import light_grid, new_figure
 from metrics.detection import THRESHOLD, equal_error_rate, roc
-from report.figures import light_grid, new_figure
 
 BLUE, ORANGE, GREY = "#1f6fc4", "#e8850c", "#777777"
 # bluish green and vermilion, of unlike lightness: told apart by colour-blind eyes

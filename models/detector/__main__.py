@@ -59,8 +59,8 @@ def crop(path, args, side):
 
 
 def save_pictures(output, paths, p, args, side):
+    from common import figures
     from evaluation import detector_pictures
-    from report import figures
 
     order = np.argsort(-p, kind="stable")
     for name, chosen in (("most_fake", order[:SHOWN]), ("most_real", order[::-1][:SHOWN])):

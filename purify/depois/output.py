@@ -10,10 +10,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from common import distributed, files, images, runs
+from common import distributed, figures, files, images, runs
 from metrics import finding
 from models.depois.classifier import accuracy, fit
-from report import figures, record
+from report import record
 
 SHOWN = 8  # samples in each row of the picture
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from common import images
 from common.cli import UserError
+from common.figures import png
 from evaluation.detector_pictures import (
     LINES,
     RIGHT,
@@ -21,7 +22,6 @@ from evaluation.detector_pictures import (
     training_curves,
     verdict,
 )
-from report.figures import png
 
 
 def history(epochs, rates=(0.001, 0.0001)):

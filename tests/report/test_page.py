@@ -203,7 +203,7 @@ def test_finders_of_poisoned_samples_have_a_section_with_both_tables_and_a_plot(
         "1000 samples of 2 classes examined; 600 trusted",
         "knn-labels †1",
         "†1 150 trusted samples (the others: 600)",
-        "<td class=\"missed\">not found</td>",
+        '<td class="missed">not found</td>',
         "rowspan=3>noise</td>",
         "rowspan=2>bypass critic</td>",
         "1 of finders of poisoned samples",
@@ -214,7 +214,7 @@ def test_finders_of_poisoned_samples_have_a_section_with_both_tables_and_a_plot(
     # once in each table
     assert (
         page.count("<b>0.950</b>") == 2
-        and page.count("<td class=\"missed\">0.520") == 2
+        and page.count('<td class="missed">0.520') == 2
         and "<b>0.990</b>" not in page
     )
     assert (
@@ -242,9 +242,9 @@ def test_scans_have_a_section_with_every_table_a_plot_and_the_triggers(tmp_path)
         "<h4>Models</h4>",
         "<h4>Parts of the scan</h4>",
         "rowspan=2>benign</td>",
-        "<td class=\"missed\">backdoored (false alarm)</td>",
-        "<td class=\"missed\">clean (missed)</td>",
-        "<td class=\"missed\">0.60 (not recovered)</td>",
+        '<td class="missed">backdoored (false alarm)</td>',
+        '<td class="missed">clean (missed)</td>',
+        '<td class="missed">0.60 (not recovered)</td>',
         "stop sign to shoe, psi 1, ode †1",
         "†1 judged by another rule, fitted",
         "<th>|r_hat - r|</th>",
@@ -254,7 +254,7 @@ def test_scans_have_a_section_with_every_table_a_plot_and_the_triggers(tmp_path)
     ):
         assert text in page
     assert (
-        page.count("<td class=\"missed\">") == 3
+        page.count('<td class="missed">') == 3
         and len(re.findall("data:image/png", page)) == 1
         and len(re.findall("data:image/jpeg", page)) == 5
     )

@@ -201,7 +201,14 @@ def test_an_invalid_record_is_not_written(tmp_path):
 
 
 def test_every_kind_has_a_schema():
-    assert [kind.name for kind in kinds.load_all()] == ["defense", "detector", "dadfi", "depois", "terd", "benchmark"]
+    assert [kind.name for kind in kinds.load_all()] == [
+        "defense",
+        "detector",
+        "dadfi",
+        "depois",
+        "terd",
+        "benchmark",
+    ]
 
 
 def test_read_all_lists_what_it_cannot_read(tmp_path):
@@ -220,9 +227,7 @@ def test_read_all_lists_what_it_cannot_read(tmp_path):
     records, problems, unknown = record.read_all(tmp_path)
     assert [(path, found.name) for path, found in records] == [(good, "jpeg-q75")]
     assert len(problems) == 6
-    for name, problem in zip(
-        ("binary", "cut", "deep", "empty", "list", "nan"), problems, strict=True
-    ):
+    for name, problem in zip(("binary", "cut", "deep", "empty", "list", "nan"), problems, strict=True):
         assert f"/{name}/record.json" in problem and "\n" not in problem
     assert unknown == [(tmp_path / "novel" / "record.json", "novel")]
     with pytest.raises(UserError, match="unknown kind 'novel'"):
