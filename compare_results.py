@@ -2,40 +2,39 @@
 
 reads   <results>/**/record.json (and the pictures beside each), of one results folder or several
 writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.html
-        with records of detectors: <out>/comparison_detectors.csv
-        detectors_{accuracy,rate}-<dataset>-<gan>-<detector>[-<base>].png with records of disruptions against
-        several translators: <out>/comparison_disruptions.csv
-        disruptions_l2-<dataset>-<translators>-<size>.png with records of finders of poisoned samples:
-        <out>/comparison_filters.csv  filters_auc-<dataset>-<size>-rate<poison rate>.png with records of scans
-                                      of diffusion weights: <out>/comparison_scans.csv
-                                      scans_kl-<dataset>-<size>.png
+        and of each further kind of record that is there (report/kinds/) a CSV file and plots of its own:
+        comparison_detectors.csv  comparison_disruptions.csv  comparison_filters.csv  comparison_scans.csv
 
   python compare_results.py results/
-  python compare_results.py results/ --readme README.md    \\
-      # rewrite what stands between its markers (report/docs.py lists them)
+  python compare_results.py results/ --readme README.md docs/results    \\
+      # rewrite what stands between the markers of these files, or of those in a folder (report/docs.py)
   python compare_results.py demo_out/results --readme README.md --keep_missing     \\
       # only those whose records are here
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import attacks
 from common import cli, files
-from report import docs, figures, rows
-from report import page as report
-from report import text as tables
-from report.kinds import (
-    dadfi,
-    dadfi_figures,
-    depois,
-    depois_figures,
-    detector,
-    detector_figures,
-    terd,
-    terd_figures,
-)
+from purify import defences
+from report import docs, kinds, page
+from report.comparison import compare, markdown
+from report.looks import Looks
 
 
-def parse_args(argv=None):
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    results: list[str]
+    out: str | None
+    readme: list[str] | None
+    keep_missing: bool
+    debug: bool
+
+
+def parse_args(argv: Sequence[str] | None = None) -> Options:
     p = cli.ArgumentParser(description=__doc__)
     p.add_argument("results", nargs="+", help="folders of runs, searched with all their subfolders")
     p.add_argument(
@@ -47,8 +46,9 @@ def parse_args(argv=None):
     p.add_argument(
         "--readme",
         metavar="FILE",
+        nargs="+",
         default=None,
-        help="also rewrite the tables between the markers of this Markdown file",
+        help="also rewrite the tables between the markers of these Markdown files, or of those in a folder",
     )
     p.add_argument(
         "--keep_missing",
@@ -58,13 +58,25 @@ def parse_args(argv=None):
             " an error)"
         ),
     )
-    args = p.parse_args(argv)
-    if args.keep_missing and not args.readme:
+    parsed = p.parse_args(argv)
+    if parsed.keep_missing and not parsed.readme:
         p.error("--keep_missing is about the parts of a Markdown file; give --readme FILE with it")
-    return args
+    return cli.resolve(Options, parsed)
 
 
-def write_pictures(out, drawn, suffixes):
+def declared_looks() -> Looks:
+    """What attacks, purifiers and detectors declare of how they are shown."""
+    from models.detector import network
+
+    return Looks(
+        defences=defences.looks(),
+        attacks=attacks.looks() if hasattr(attacks, "looks") else {},
+        detectors=network.looks() if hasattr(network, "looks") else {},
+        without_translator=attacks.WITHOUT_TRANSLATOR,
+    )
+
+
+def write_pictures(out: Path, drawn: dict[int, dict[str, bytes]], suffixes: Sequence[str]) -> None:
     """<plot>-<suffix>.png of pictures {index of the table: {plot name: PNG bytes}}, `suffixes` one per
     table."""
     for i, pictures in drawn.items():
@@ -73,43 +85,39 @@ def write_pictures(out, drawn, suffixes):
             files.write_atomic(out / f"{name}-{suffix}.png", data)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    comparison, kept = rows.compare(*args.results), []
+def rewrite(paths: Sequence[str], comparison, keep_missing: bool) -> tuple[dict[Path, str], list[str]]:
+    """{Markdown file: its new text}, and a line for each file with the markers that kept theirs."""
+    texts, lines = {}, []
+    for path in docs.markdown_files(paths):
+        kept: list[str] = []
+        texts[path] = docs.text_of(path, comparison, kept if keep_missing else None)
+        if kept:
+            lines.append(f"kept as they are in {path}, no records here: {', '.join(kept)}")
+    return texts, lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse_args(argv)
+    comparison = compare(*options.results, looks=declared_looks())
     # before anything is written
-    rewritten = (
-        docs.text_of(args.readme, comparison, kept if args.keep_missing else None) if args.readme else None
-    )
-    out = files.make_folder(args.out or args.results[0])
-    text = tables.markdown(comparison)
-    pictures = {i: figures.draw(table) for i, table in enumerate(comparison.tables)}
-    of_detectors = {i: detector_figures.draw(table) for i, table in enumerate(comparison.detectors)}
-    of_disruptions = {i: dadfi_figures.draw(table) for i, table in enumerate(comparison.disruptions)}
-    of_filters = {i: depois_figures.draw(table) for i, table in enumerate(comparison.filters)}
-    of_scans = {i: terd_figures.draw(table) for i, table in enumerate(comparison.scans)}
-    write_pictures(out, pictures, [f"{table.dataset}-{table.gan}" for table in comparison.tables])
-    write_pictures(out, of_detectors, detector.file_names(comparison.detectors))
-    write_pictures(out, of_disruptions, [table.file_name for table in comparison.disruptions])
-    write_pictures(out, of_filters, [table.file_name for table in comparison.filters])
-    write_pictures(out, of_scans, [table.file_name for table in comparison.scans])
-    if rewritten is not None:
-        files.write_atomic(args.readme, rewritten)
-    page = report.html(comparison, pictures, of_detectors, of_disruptions, of_filters, of_scans)
-    written = {"report.html": page, "comparison.md": text, "comparison.csv": tables.csv_text(comparison)}
-    if comparison.detectors:
-        written["comparison_detectors.csv"] = tables.detectors_csv_text(comparison)
-    if comparison.disruptions:
-        written["comparison_disruptions.csv"] = dadfi.csv_text(comparison.disruptions)
-    if comparison.filters:
-        written["comparison_filters.csv"] = depois.csv_text(comparison.filters)
-    if comparison.scans:
-        written["comparison_scans.csv"] = terd.csv_text(comparison.scans)
+    rewritten, kept = rewrite(options.readme or [], comparison, options.keep_missing)
+    out = files.make_folder(options.out or options.results[0])
+    text, drawn, tables_of_kinds = markdown(comparison), {}, {}
+    for kind in kinds.load_all():
+        tables = comparison.tables.get(kind.name, [])
+        drawn[kind.name] = {i: kind.draw(table) for i, table in enumerate(tables)}
+        write_pictures(out, drawn[kind.name], kind.names(tables))
+        if kind.csv and (tables or kind.csv.always):
+            tables_of_kinds[kind.csv.file] = kind.csv.text(tables)
+    for path, content in rewritten.items():
+        files.write_atomic(path, content)
+    written = {"report.html": page.html(comparison, drawn), "comparison.md": text, **tables_of_kinds}
     for name, content in written.items():
         files.write_atomic(out / name, content)
     print(text)
     print("written: " + ", ".join(str(out / name) for name in written))
-    if kept:
-        print(f"kept as they are in {args.readme}, no records here: {', '.join(kept)}")
+    for line in kept:
+        print(line)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from purify.base import Purifier
 from purify.defences import defence_folder
 from purify.flags import PurifierOptions
 from purify.trained import load_defence
-from report.kinds.detector import FILTERED
+from report.kinds.detector_rows import FILTERED
 
 
 @dataclass(frozen=True, kw_only=True)

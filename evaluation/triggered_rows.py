@@ -5,10 +5,10 @@ import torch
 from common import images, progress, seeds
 from faces.celeba import FaceFolder
 from metrics.images import DISTURBED, summarise
+from models.conditions import targets
 from models.diffusion import triggers
 from models.diffusion.backdoor import BACKDOORS, Backdoor
 from models.diffusion.denoiser import Denoiser
-from models.conditions import targets
 from models.translators import Translator
 from purify.base import Purifier
 from purify.one_step import OneStepPlain

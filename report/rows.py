@@ -1,33 +1,19 @@
-"""From records to tables: one per dataset and translator, a row per attack and defence, and marks on rows
-that must not be compared.
+"""What rows of any kind of record share: cells, rows, tables, attacks in words, and marks on rows that must
+not be compared.
 
-Reads records only. Runs of one configuration that differ in the seed become one row; a repeated run replaces
-the older one.
+Runs of one configuration that differ in the seed become one row; a repeated run replaces the older one.
 """
 
-import re
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean, stdev
 
-from attacks import WITHOUT_TRANSLATOR
-from common.cli import UserError
-from report import record
+from report.looks import Looks
+from report.record import Record
 
-DEFENCES = (
-    "none",
-    "jpeg",
-    "blur",
-    "defensive-model-1",
-    "defensive-model-2",
-    "ddpm",
-    "diffpure",
-    "one-step-plain",
-    "one-step",
-    # the order of rows; the longest matching name decides
-    "adv-train",
-    "both",
-)
+Run = tuple[Path, Record]
 
 
 @dataclass(frozen=True)
@@ -101,6 +87,7 @@ class Table:
     rows: list
     main: tuple
     notes: list = field(default_factory=list)  # footnote i + 1 belongs to mark i + 1
+    looks: Looks = field(default_factory=Looks)
 
     @property
     def name(self):
@@ -120,18 +107,6 @@ class Table:
                 row.marks = [self.notes.index(note) + 1]
 
 
-@dataclass
-class Comparison:
-    tables: list  # of kind defense
-    detectors: list  # [report.kinds.detector.DetectorTable]
-    disruptions: list  # [report.kinds.dadfi.DisruptionTable]
-    filters: list  # [report.kinds.depois.FilterTable]
-    scans: list  # [report.kinds.terd.ScanTable]
-    others: list  # [(path, Record)] of kinds that have no table here
-    problems: list  # one line per record.json that could not be read
-    replaced: list  # paths of older runs that a repeated run replaced
-
-
 def _value(found, key):
     value = getattr(found, key.split(".")[0])
     for part in key.split(".")[1:]:
@@ -139,7 +114,7 @@ def _value(found, key):
     return value
 
 
-def attack_of(config):
+def attack_of(config: dict, looks: Looks) -> tuple:
     """What decides the attack, as ((key, value), ...): rows with equal keys met the same attack."""
     c = {k: v for k, v in config.items() if v not in (None, "none") or k == "attack"}
     extra = sorted(
@@ -158,7 +133,7 @@ def attack_of(config):
         "eps",
     ]
     keys = named + [k for k in extra if k not in named]
-    if c.get("attack") in WITHOUT_TRANSLATOR:
+    if c.get("attack") in looks.without_translator:
         keys = [
             k
             for k in keys
@@ -172,12 +147,12 @@ def attack_of(config):
     return tuple((k, c[k]) for k in keys if k in c)
 
 
-def protocol_of(attack):
+def protocol_of(attack: tuple) -> tuple:
     """The attack without its radius: what one curve over eps has in common."""
     return tuple(part for part in attack if part[0] != "eps")
 
 
-def attack_text(attack, eps=True):
+def attack_text(attack: tuple, eps: bool = True) -> str:
     """`pgd, eps 0.05, target gray, label original, 10 steps of 0.01` in words that stand in a table."""
     a = dict(attack)
     if a["attack"] == "none":
@@ -198,36 +173,17 @@ def attack_text(attack, eps=True):
     return ", ".join(words)
 
 
-def trained_on(config):
+def trained_on(config: dict) -> str:
     """What a learned defence was trained on, as an ending of its label; "" where that is no disruption."""
     noise = str(config.get("defense_noise") or "none")
     return "" if noise.startswith("none") else f" [trained on {noise}]"
 
 
-def defence_label(path, found):
-    """The folder name with parameters where the run lies in the usual tree, else the record's name; with what
-    else sets it apart."""
-    parents = path.parents
-    usual = len(parents) > 5 and parents[4].name == found.dataset
-    label = (usual and parents[5].name) or found.name
-    return (
-        label
-        + trained_on(found.config)
-        + (" (attacked itself)" if found.config.get("attack_on") == "self" else "")
-    )
-
-
-def natural(label):
-    """Sort key: the fixed order of defences, then numbers by value (t3 before t10)."""
-    family = max((d for d in DEFENCES if label.startswith(d)), key=len, default=None)
-    parts = re.split(r"(\d+(?:\.\d+)?)", label)
-    return (
-        DEFENCES.index(family) if family else len(DEFENCES),
-        [float(p) if i % 2 else p for i, p in enumerate(parts)],
-    )
-
-
-def one_per_seed(runs, replaced, made_by=lambda found: found.provenance.get("defense_sha256")):
+def one_per_seed(
+    runs: Sequence[Run],
+    replaced: list[Path],
+    made_by: Callable[[Record], object] = lambda found: found.provenance.get("defense_sha256"),
+) -> list[tuple[list[Run], str]]:
     """Split the runs of one configuration into rows with one run per seed; the newest of equal runs (seed and
     `made_by`) stays."""
     newest = {}
@@ -245,50 +201,7 @@ def one_per_seed(runs, replaced, made_by=lambda found: found.provenance.get("def
     return [(mine, f" @{str(sha)[:6]}") for sha, mine in by_weights.items()]
 
 
-def _rows(runs, replaced):
-    groups = defaultdict(list)
-    for path, found in runs:
-        c = found.config
-        groups[
-            (
-                attack_of(c),
-                defence_label(path, found),
-                found.split,
-                c["num_images"],
-                c["num_pairs"],
-                c["image_size"],
-                c["gan_training_data"],
-                found.provenance.get("gan_sha256"),
-                (found.features or {}).get("sha256"),
-            )
-        ].append((path, found))
-    return [
-        Row(key[0], key[1] + suffix, mine)
-        for key, group in groups.items()
-        for mine, suffix in one_per_seed(group, replaced)
-    ]
-
-
-def _main_attack(rows):
-    def weight(attack):
-        mine = [r for r in rows if r.attack == attack]
-        a = dict(attack)
-        default = (
-            (a["attack"] == "pgd")
-            + (a.get("attack_target") == "gray")
-            + (a.get("attack_label") == "original")
-        )
-        return (
-            len({r.defence for r in mine}),
-            max(r.get("config.num_images") or 0 for r in mine),
-            -abs((a.get("eps") or 0) - 0.05),
-            default,
-        )
-
-    return max(dict.fromkeys(r.attack for r in rows), key=weight)
-
-
-def _most(values):
+def most(values: Sequence) -> object:
     """The most frequent value, the first of them on a tie."""
     return Counter(values).most_common(1)[0][0] if values else None
 
@@ -304,116 +217,19 @@ FEATURES = (
     ("features.name", "features.sha256"),
     lambda v, w: f"its distance uses the features {_short(v)} (the others: {_short(w)})",
 )
-COMPARED = (
-    (
-        ("config.num_images", "config.num_pairs"),
-        lambda v, w: f"{v[0]} photos in {v[1]} pairs (the others: {w[0]} in {w[1]})",
-    ),
-    IMAGE_SIZE,
-    FEATURES,
-    TRANSLATOR,
-    SPLIT,
-)
 
 
 def _short(features):
     return "none" if features[0] is None else f"{features[0]} {str(features[1])[:8]}"
 
 
-def differences(row, standard, compared):
+def differences(row: Row, standard: Sequence[Row], compared: Sequence[tuple]) -> list[str]:
     """In what a row differs from most of the rows `standard` (on a tie from the first): texts of `compared`,
     in its order."""
     reasons = []
     for keys, say in compared:
-        usual = _most([tuple(r.get(k) for k in keys) for r in standard])
+        usual = most([tuple(r.get(k) for k in keys) for r in standard])
         mine = tuple(row.get(k) for k in keys)
         if mine != usual:
             reasons.append(say(mine, usual))
     return reasons
-
-
-def _why_not(row, table):
-    """Why a row must not be compared with the main block, or with the other rows of its own: the text of a
-    footnote, or ""."""
-    # on a tie the larger run is the standard
-    main = sorted(table.block(table.main), key=lambda r: -(r.get("config.num_images") or 0))
-    reasons = differences(row, main, COMPARED)
-    if (gap := row.cell("metrics.clean_fake_to_standard.l2").value) is not None:
-        reasons.append(f"its fakes of undisturbed photos lie l2 {gap:.4f} from the standard translator's")
-    block = sorted(table.block(row.attack), key=lambda r: r.get("config.attack_on") == "self")
-    keys = {found.seed: found.provenance.get("attacked_key") for _, found in row.runs}
-    seed = _most([s for r in block for s in r.seeds])
-    usual = _most([f.provenance.get("attacked_key") for r in block for _, f in r.runs if f.seed == seed])
-    if seed not in keys:
-        reasons.append(f"seed {', '.join(map(str, keys))} (the others: {seed}), so other attacked images")
-    elif keys[seed] != usual:
-        self_made = "attacked white-box on itself, so " if row.get("config.attack_on") == "self" else ""
-        reasons.append(
-            f"{self_made}other attacked images, key {str(keys[seed])[:8]} (the others under this attack:"
-            f" {str(usual)[:8]})"
-        )
-    return "; ".join(reasons)
-
-
-def table_of(dataset, gan, runs, replaced):
-    """The Table of some runs [(path, Record)]: rows sorted and marked; paths of runs that a repetition
-    replaced are appended to `replaced`."""
-    rows = _rows(runs, replaced)
-    table = Table(dataset, gan, rows, _main_attack(rows))
-    protocol = protocol_of(table.main)
-    reasons = {id(row): note for row in rows if (note := _why_not(row, table))}
-    rows.sort(
-        key=lambda r: (
-            r.attack != table.main,
-            "attack_through" in dict(r.attack),
-            protocol_of(r.attack) != protocol,
-            attack_text(r.attack, eps=False),
-            dict(r.attack).get("eps") or 0,
-            id(r) in reasons,
-            natural(r.defence),
-        )
-    )
-    table.mark(reasons)
-    return table
-
-
-def compare(*folders):
-    """Read every record below the folders.  Returns a Comparison; raises UserError if a folder has none or
-    none can be read."""
-    from report.kinds import dadfi as disruptions
-    from report.kinds import depois as filters
-    from report.kinds import detector as detectors
-    from report.kinds import terd as scans
-
-    records, problems = {}, []
-    for folder in folders:
-        found, unread = record.read_all(folder)
-        # a folder inside another counts once
-        records |= {path.resolve(): (path, read) for path, read in found}
-        problems += [p for p in unread if p not in problems]
-    if not records:
-        raise UserError(
-            f"{', '.join(map(str, folders))}: none of its {len(problems)} records can be read; the first:"
-            f" {problems[0]}"
-        )
-    by_kind = defaultdict(list)
-    for path, found in records.values():
-        by_kind[found.kind].append((path, found))
-    replaced, datasets = [], defaultdict(list)
-    for path, found in by_kind.pop("defense", []):
-        datasets[(found.dataset or "?", found.config["gan"] or "?")].append((path, found))
-    tables = [table_of(*key, runs, replaced) for key, runs in sorted(datasets.items())]
-    judged = detectors.tables_of(by_kind.pop("detector", []), tables, replaced)
-    disrupted = disruptions.tables_of(by_kind.pop("dadfi", []), replaced)
-    filtered = filters.tables_of(by_kind.pop("depois", []), replaced)
-    scanned = scans.tables_of(by_kind.pop("terd", []), replaced)
-    return Comparison(
-        tables,
-        judged,
-        disrupted,
-        filtered,
-        scanned,
-        [pair for runs in by_kind.values() for pair in runs],
-        problems,
-        replaced,
-    )

@@ -9,6 +9,7 @@ import pytest
 
 import compare_results
 from common.cli import UserError
+from report.kind import Kind
 
 synthetic = runpy.run_path(str(Path(__file__).parent / "report" / "synthetic.py"))
 defense, detector, disruption, filtering, scan, save = (
@@ -47,7 +48,7 @@ def test_writes_into_the_results_folder_and_prints_the_table(results, capsys):
 
 
 def test_out_goes_elsewhere_and_a_repetition_changes_nothing(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_results.figures, "draw", lambda table: {"l2_by_eps": b"picture"})
+    monkeypatch.setattr(Kind, "draw", lambda kind, table: {"l2_by_eps": b"picture"})
     compare_results.main([str(results), "--out", str(tmp_path / "a" / "b")])
     texts = ["comparison.csv", "comparison.md", "l2_by_eps-drawn-stargan.png", "report.html"]
     assert files_of(tmp_path / "a" / "b") == texts and files_of(results) == []
@@ -57,7 +58,7 @@ def test_out_goes_elsewhere_and_a_repetition_changes_nothing(results, tmp_path, 
 
 
 def test_readme_tables_are_rewritten_between_their_markers(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_results.figures, "draw", lambda table: {})
+    monkeypatch.setattr(Kind, "draw", lambda kind, table: {})
     readme = tmp_path / "README.md"
     readme.write_text(
         "before\n<!-- table:drawn -->\nstale table\n<!-- /table -->\nbetween\n\n<!-- table:drawn --><!--"
@@ -183,7 +184,7 @@ def test_scans_of_diffusion_weights_have_files_of_their_own(tmp_path, capsys):
 
 
 def test_parts_of_a_readme_without_records_are_kept_and_named(results, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare_results.figures, "draw", lambda table: {})
+    monkeypatch.setattr(Kind, "draw", lambda kind, table: {})
     readme = tmp_path / "README.md"
     readme.write_text(
         "<!-- table:drawn -->\n<!-- /table -->\n<!-- detectors:CelebA rate=1 -->\nkept table\n<!-- /table"
@@ -211,7 +212,7 @@ def test_missing_and_empty_folders(tmp_path):
 
 
 def test_names_of_files_stay_inside_the_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_results.figures, "draw", lambda table: {"l2_by_eps": b"picture"})
+    monkeypatch.setattr(Kind, "draw", lambda kind, table: {"l2_by_eps": b"picture"})
     found = defense(dataset="my faces")
     found.config["gan"] = "../../x"
     save(tmp_path / "results", found)

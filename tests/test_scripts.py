@@ -25,7 +25,7 @@ SCRIPTS = sorted(p for p in (*ROOT.glob("*.sh"), *ROOT.glob("experiments/*.sh"),
 RUNNABLE = [p for p in SCRIPTS if p.name not in ("environment.sh", "run.sh")]
 RATES = ["0.1", "0.25", "0.5", "0.75", "0.9", "1"]  # of the scripts that train detectors
 RECORDER = """#!/bin/sh
-line=$(printf '%s\\037' "$@"); printf '%s\\n' "$line" >> "$RECORD"      # one write: two scripts may record at once
+line=$(printf '%s\\037' "$@"); printf '%s\\n' "$line" >> "$RECORD"  # in one write: two may record at once
 case " $* " in *" --dry_run "*) exit "${DRY_RUN_CODE:-0}" ;; esac
 """
 TRAINERS = (

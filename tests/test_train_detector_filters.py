@@ -10,7 +10,8 @@ import train_detector as script
 from common.cli import UserError
 from faces.celeba import held_out
 from models.detector.samples import join
-from report import rows
+from report.comparison import compare
+from report.looks import Looks
 
 shared = runpy.run_path(str(Path(__file__).with_name("detectors.py")))
 few_resamples, stage = shared["few_resamples"], shared["stage"]
@@ -101,7 +102,7 @@ def test_both_has_a_folder_a_record_and_a_row_of_its_own(stage, tmp_path):
         config["filtered"] == ["filtered", "none", "kept.txt", "de-pois"]
         and found["jpeg-q75+filtered"]["name"] == "jpeg-q75+filtered"
     )
-    (table,) = rows.compare(results).detectors
+    (table,) = compare(results, looks=Looks()).tables["detector"]
     assert [row.label for row in table.rows] == [
         "clean",
         "disrupted",

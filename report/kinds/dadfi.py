@@ -1,65 +1,66 @@
-"""From records of disruptions against several translators (kind dadfi) to tables: one per dataset, set of
-translators and image size, a row per attack.
+"""Kind dadfi: disruptions against several translators at once, a table per dataset, set of translators and
+image size."""
 
-Reads records only. Seeds become one row, as in compare.py. A row is held against PGD made on each translator
-itself and against random signs.
-"""
+from collections.abc import Iterable, Sequence
 
-import csv
-import io
-from collections import defaultdict
-from dataclasses import dataclass, field
-
-from report import rows as compare
-from report.rows import Cell, Row, Table
+from report.comparison import Comparison
+from report.kind import Csv, Kind, Marker, Pictures, Plot
+from report.kinds.dadfi_rows import DisruptionTable, table_of, tables_of
+from report.markers import LEGEND as WORDS
+from report.markers import OPTIONS, joined, runs_left, with_legends
+from report.rows import Cell
+from report.schema import COST, COUNT, DICT, FAKES, LIST, NUMBER, PHOTOS, PROVENANCE, TEXT, Each, means
 from report.text import (
     DASH,
     Column,
+    Grid,
     alike,
-    bold,
     csv_figures,
     csv_headings,
     figure,
     footnotes,
     mark,
-    markdown_table,
     number,
+    seeds,
+    why_marked,
 )
 
-OWN, ALL = "own", "all"
-# of DADFI; others are told as they are
-VARIANTS = {
-    "without-finetuning": "without fine-tuning",
-    "distance0": "with the paper's losses alone",
-    "y0": "without L_y",
+# a disruption against several translators; per_group: fakes of the protected photos, rmse = mean over
+# pairs of the root of l2
+SCHEMA = {
+    "config": {
+        "translators": LIST,
+        "attack": TEXT,
+        "eps": NUMBER,
+        "attack_steps": COUNT,
+        "attack_step_size": NUMBER,
+        "attack_target": TEXT,
+        "attack_label": TEXT,
+        "crafted_on": TEXT,
+        "attack_weights": TEXT,
+        "trained_on_victims": LIST,
+        "finetuning": TEXT,
+        "variant": TEXT,
+        "num_images": COUNT,
+        "image_size": COUNT,
+    },
+    "metrics": {"input": PHOTOS, "worst": {"l2": NUMBER, "translator": TEXT}},
+    "per_group": {"translator": Each({**FAKES, **means("rmse"), "num_pairs": COUNT})},
+    "cost": {**COST, "attack_s_per_image": NUMBER, "peak_memory_mb": NUMBER},
+    "provenance": {**PROVENANCE, "gan_sha256": DICT, "attacked_key": TEXT},
 }
-NAMES = {"none": "undisturbed", "random-sign": "random sign"}
-# what a label does not say
-PROTOCOL = {"attack_target": "gray", "attack_label": "original", "attack_blur": "none"}
-STEPS = (10, 0.01)
-EPS = (("config.eps",), lambda v, w: f"eps {v[0]} (the others: {w[0]})")
-VICTIMS = (
-    ("victims",),
-    lambda v, w: f"other weights of {', '.join(name for name, sha in v[0] if (name, sha) not in w[0])}",
-)
-COMPARED = (
-    (("config.num_images",), lambda v, w: f"{v[0]} photos (the others: {w[0]})"),
-    EPS,
-    VICTIMS,
-    compare.FEATURES,
-    compare.SPLIT,
-)
+
 PHOTO_COLUMNS = (
     Column("photo PSNR", "metrics.input.psnr", "decibel"),
-    Column("photo SSIM", "metrics.input.ssim", "ssim"),
-    Column("photo linf", "metrics.input.linf", "small"),
-    Column("s/photo", "cost.attack_s_per_image", "seconds"),
+    Column("photo SSIM", "metrics.input.ssim", "ssim", detail=True),
+    Column("photo linf", "metrics.input.linf", "small", detail=True),
+    Column("s/photo", "cost.attack_s_per_image", "seconds", detail=True),
 )
 VICTIM_COLUMNS = (  # of one translator; keys of its part of the record
     Column("rmse", "rmse", "small", spread=True),
-    Column("l2_mask", "l2_mask", "small"),
+    Column("l2_mask", "l2_mask", "small", detail=True),
     Column("prop_dist", "prop_dist", "share"),
-    Column("sr_mask", "sr_mask", "share"),
+    Column("sr_mask", "sr_mask", "share", detail=True),
     Column("distance", "distance", "distance"),
     Column("of own PGD", "share", "share"),
     Column("of PGD on all", "joint", "share"),
@@ -102,227 +103,8 @@ LEGEND = (
 )
 
 
-@dataclass
-class DisruptionRow(Row):
-    """One attack.  `derived` holds, for each translator, share.<name> of own PGD's l2, joint.<name> of that
-    of PGD on all at once, and multiple.<name> of random signs' l2, each a Cell."""
-
-    derived: dict = field(default_factory=dict)
-
-    @property
-    def label(self):
-        return self.defence
-
-    @property
-    def kind(self):
-        return self.get("config.attack")
-
-    @property
-    def own(self):
-        return self.get("config.crafted_on") == OWN
-
-    def get(self, key):
-        return (
-            tuple(sorted((super().get("provenance.gan_sha256") or {}).items()))
-            if key == "victims"
-            else super().get(key)
-        )
-
-    def cell(self, key):
-        return self.derived[key] if key in self.derived else super().cell(key)
-
-    def of(self, translator, key):
-        """The Cell of one translator's figure; `distance` is its fid on the standard Inception weights, else
-        its frechet."""
-        if key in ("share", "joint", "multiple"):
-            return self.cell(f"{key}.{translator}")
-        key = key if key != "distance" else "fid" if self.has_fid else "frechet"
-        return self.cell(f"per_group.translator.{translator}.{key}")
-
-    @property
-    def has_fid(self):
-        return any(
-            (m or {}).get("fid") is not None for m in (self.get("per_group.translator") or {}).values()
-        )
-
-    @property
-    def distance(self):
-        """(name, key), as of other rows; the key is that of the first translator."""
-        name, key = self.get("features.name"), "fid" if self.has_fid else "frechet"
-        first = next(iter(self.get("per_group.translator") or {}), "")
-        return (key if self.has_fid or not name else f"{key} ({name})"), f"per_group.translator.{first}.{key}"
-
-    def worst(self, translators):
-        """(translator, Cell of its l2) that breaks least; None where one was not measured."""
-        found = [(name, self.of(name, "l2")) for name in translators]
-        return (
-            None
-            if any(cell.value is None for _, cell in found)
-            else min(found, key=lambda pair: pair[1].value)
-        )
-
-
-@dataclass
-class DisruptionTable(Table):
-    """The attacks that one set of translators met at one image size."""
-
-    translators: tuple = ()
-    image_size: int | None = None
-
-    @property
-    def name(self):
-        return f"{self.dataset}, {self.gan}, {self.image_size} pixels"
-
-    @property
-    def file_name(self):
-        return "-".join([self.dataset, *self.translators, str(self.image_size)])
-
-    @property
-    def best(self):
-        """id of the unmarked row with the largest worst l2 among those that make one image for all; None
-        where there are no two."""
-        rows = [
-            r
-            for r in self.rows
-            if not r.marks and not r.own and r.kind != "none" and r.worst(self.translators)
-        ]
-        return id(max(rows, key=lambda r: r.worst(self.translators)[1].value)) if len(rows) > 1 else None
-
-
-def label_of(config):
-    """`DADFI, trained on stargan+stgan`, `pgd, own victim, target clean`, `random sign`: the attack in words,
-    without its radius and the usual protocol."""
-    c, attack = config, config.get("attack")
-    if attack == "dadfi":
-        variant = c.get("variant")
-        words = [
-            "DADFI" + (f" {VARIANTS.get(variant, variant)}" if variant else ""),
-            "trained on " + "+".join(c.get("trained_on_victims") or ["?"]),
-        ]
-    elif c.get("crafted_on"):
-        words = [
-            (
-                f"{attack}, own victim"
-                if c["crafted_on"] == OWN
-                else f"{attack} on {'all at once' if c['crafted_on'] == ALL else c['crafted_on']}"
-            )
-        ]
-        words += [
-            f"{k.removeprefix('attack_')} {c[k]}"
-            for k, usual in PROTOCOL.items()
-            if c.get(k) not in (None, usual)
-        ]
-        steps = (c.get("attack_steps"), c.get("attack_step_size"))
-        words += (
-            [f"{steps[0]} steps of {steps[1]:g}"]
-            if attack != "fgsm" and None not in steps and steps != STEPS
-            else []
-        )
-    else:
-        words = [NAMES.get(attack, str(attack))] + ([c["perturbation"]] if c.get("perturbation") else [])
-    return ", ".join(words)
-
-
-def _place(row):
-    """Order of rows: controls, one image for all made on one translator or on many, the upper bounds."""
-    order = ("none", "random-sign", "gaussian", "universal")
-    rank = (
-        order.index(row.kind) if row.kind in order else len(order) + (2 if row.own else row.kind == "dadfi")
-    )
-    return (
-        rank,
-        not row.get("config.variant"),
-        len(row.get("config.trained_on_victims") or []),
-        row.label,
-        row.get("config.eps") or 0,
-    )
-
-
-def _comparable(a, b):
-    return all(a.get(key) == b.get(key) for key in ("config.num_images", "config.eps", "victims", "split"))
-
-
-def _hold_against(row, rows, translators):
-    own = [r for r in rows if r.kind == "pgd" and r.own and _comparable(r, row)]
-    signs = [r for r in rows if r.kind == "random-sign" and _comparable(r, row)]
-    joint = [r for r in rows if r.get("config.crafted_on") == ALL and _comparable(r, row)]
-    for key, references in (("share", own), ("joint", joint), ("multiple", signs)):
-        for name in translators:
-            mine, theirs = (
-                row.of(name, "l2").value,
-                max((v for r in references if (v := r.of(name, "l2").value)), default=None),
-            )
-            row.derived[f"{key}.{name}"] = Cell(mine / theirs if mine is not None and theirs else None)
-
-
-def _why_not(row, standard):
-    """Why a row must not be compared with most others: the text of a footnote, or "". The undisturbed photo
-    has no eps."""
-    return "; ".join(
-        compare.differences(
-            row, standard, [part for part in COMPARED if row.kind != "none" or part is not EPS]
-        )
-    )
-
-
-def table_of(dataset, translators, image_size, runs, replaced):
-    """The DisruptionTable of some runs [(path, Record)]; replaced: see compare.table_of."""
-    groups = defaultdict(list)
-    for path, found in runs:
-        # trainings with other seeds become one row
-        attack = compare.attack_of({k: v for k, v in found.config.items() if k != "attack_weights"})
-        row = DisruptionRow(attack, label_of(found.config), [(path, found)])
-        groups[(attack, row.label, *(row.get(key) for keys, _ in COMPARED for key in keys))].append(
-            (path, found)
-        )
-
-    def made_by(found):
-        return found.config["attack_weights"] or found.provenance["attacked_key"]
-
-    rows = [
-        DisruptionRow(key[0], key[1] + suffix, mine)
-        for key, group in groups.items()
-        for mine, suffix in compare.one_per_seed(group, replaced, made_by)
-    ]
-    for row in rows:
-        _hold_against(row, rows, translators)
-    standard = (
-        sorted((r for r in rows if r.kind != "none"), key=lambda r: -(r.get("config.num_images") or 0))
-        or rows
-    )
-    reasons = {id(row): note for row in rows if (note := _why_not(row, standard))}
-    rows.sort(key=lambda r: (reasons.get(id(r), ""), _place(r)))
-    table = DisruptionTable(
-        dataset,
-        " + ".join(translators),
-        rows,
-        rows[0].attack,
-        translators=tuple(translators),
-        image_size=image_size,
-    )
-    table.mark(reasons)
-    return table
-
-
-def tables_of(runs, replaced):
-    """[DisruptionTable] of runs [(path, Record)] of kind dadfi."""
-    groups = defaultdict(list)
-    for path, found in runs:
-        groups[
-            (
-                found.dataset or "?",
-                tuple(sorted(found.config["translators"] or [])),
-                found.config["image_size"],
-            )
-        ].append((path, found))
-    return [
-        table_of(*key, group, replaced)
-        for key, group in sorted(groups.items(), key=lambda item: (item[0][:2], item[0][2] or 0))
-    ]
-
-
-def attacks_grid(table):
-    """(headings, rows of cell texts): a row per attack with each translator's l2, the worst, and what became
+def attacks_grid(table: DisruptionTable) -> Grid:
+    """A row per attack with each translator's l2, the worst, and what became
     of the photos."""
     headings = [
         "attack",
@@ -346,14 +128,22 @@ def attacks_grid(table):
                 f"{number(worst[1].value)} ({worst[0]})" if worst else DASH,
                 *(figure(row, c, table) for c in PHOTO_COLUMNS),
                 number(row.get("config.num_images"), "count"),
-                ", ".join(map(str, row.seeds)),
+                seeds(row),
             ]
         )
-    return headings, cells
+    best, worst = table.best, headings.index("worst l2")
+    return Grid(
+        headings,
+        cells,
+        1,
+        [bool(row.marks) for row in table.rows],
+        best={(i, worst) for i, row in enumerate(table.rows) if id(row) == best},
+        detail={worst + 1 + i for i, c in enumerate(PHOTO_COLUMNS) if c.detail},
+    )
 
 
-def translators_grid(table):
-    """(headings, rows of cell texts): a row per attack and translator with its further figures."""
+def translators_grid(table: DisruptionTable) -> Grid:
+    """A row per attack and translator with its further figures."""
     distances = list(
         dict.fromkeys(row.distance[0] for row in table.rows if row.cell(row.distance[1]).value is not None)
     )
@@ -362,11 +152,18 @@ def translators_grid(table):
         "translator",
         *(" or ".join(distances) or "frechet" if c.key == "distance" else c.heading for c in VICTIM_COLUMNS),
     ]
-    return headings, [
-        [row.label + mark(row), name, *(_figure(row.of(name, c.key), c) for c in VICTIM_COLUMNS)]
-        for row in table.rows
-        for name in table.translators
-    ]
+    pairs = [(row, name) for row in table.rows for name in table.translators]
+    return Grid(
+        headings,
+        [
+            [row.label + mark(row), name, *(_figure(row.of(name, c.key), c) for c in VICTIM_COLUMNS)]
+            for row, name in pairs
+        ],
+        2,
+        [bool(row.marks) for row, _ in pairs],
+        groups=[row.label + mark(row) for row, _ in pairs],
+        detail={2 + i for i, c in enumerate(VICTIM_COLUMNS) if c.detail},
+    )
 
 
 def _figure(cell, column):
@@ -380,51 +177,40 @@ def _figure(cell, column):
     )
 
 
-def markdown(table):
+def grids(table: DisruptionTable) -> list[Grid]:
+    return [attacks_grid(table), translators_grid(table)]
+
+
+def markdown(table: DisruptionTable) -> str:
     """Both tables of one set of translators with their footnotes."""
-    headings, cells = attacks_grid(table)
-    for row, texts in zip(table.rows, cells, strict=True):
-        if id(row) == table.best:
-            texts[headings.index("worst l2")] = bold(texts[headings.index("worst l2")])
-    more, figures = translators_grid(table)
-    for before, texts in zip([None, *(c[0] for c in figures)], figures, strict=False):
-        texts[0] = "" if texts[0] == before else texts[0]  # an attack is named once
-    return "\n".join(
-        [
-            *markdown_table(headings, cells, left=1),
-            "",
-            *markdown_table(more, figures, left=2),
-            *footnotes(table),
-        ]
-    )
+    attacks, translators = grids(table)
+    return "\n".join([*attacks.markdown(), "", *translators.markdown(), *footnotes(table)])
 
 
-def csv_text(tables):
+CSV_HEADINGS = [
+    "dataset",
+    "translators",
+    "image_size",
+    "attack",
+    "attack_type",
+    "eps",
+    "crafted_on",
+    "trained_on",
+    "finetuning",
+    "photos",
+    "seeds",
+    "not_comparable",
+    "features",
+    "worst_l2",
+    "worst_translator",
+    *csv_headings(CSV_ROW_KEYS),
+    "translator",
+    *csv_headings(CSV_KEYS),
+]
+
+
+def csv_lines(tables: Sequence[DisruptionTable]) -> Iterable[list]:
     """A line per attack and translator of all tables, each figure with its interval or deviation."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        [
-            "dataset",
-            "translators",
-            "image_size",
-            "attack",
-            "attack_type",
-            "eps",
-            "crafted_on",
-            "trained_on",
-            "finetuning",
-            "photos",
-            "seeds",
-            "not_comparable",
-            "features",
-            "worst_l2",
-            "worst_translator",
-            *csv_headings(CSV_ROW_KEYS),
-            "translator",
-            *csv_headings(CSV_KEYS),
-        ]
-    )
     for table in tables:
         for row in table.rows:
             worst, cell = row.worst(table.translators) or (None, Cell(None))
@@ -440,18 +226,75 @@ def csv_text(tables):
                 row.get("config.finetuning"),
                 row.get("config.num_images"),
                 " ".join(map(str, row.seeds)),
-                "; ".join(table.notes[i - 1] for i in row.marks),
+                why_marked(row, table),
                 row.get("features.name"),
                 cell.value,
                 worst,
             ]
             for name in table.translators:
-                writer.writerow(
-                    [
-                        *whole,
-                        *csv_figures(map(row.cell, CSV_ROW_KEYS)),
-                        name,
-                        *csv_figures(row.of(name, key) for key in CSV_KEYS),
-                    ]
-                )
-    return out.getvalue()
+                yield [
+                    *whole,
+                    *csv_figures(map(row.cell, CSV_ROW_KEYS)),
+                    name,
+                    *csv_figures(row.of(name, key) for key in CSV_KEYS),
+                ]
+
+
+def pictures(table: DisruptionTable) -> list[Pictures]:
+    """The grid beside the first record of each row, folded away."""
+    files = [
+        (row.dirs[0] / "grid.png", f"grid of {row.label}", f"{row.label} | {row.dirs[0]}")
+        for row in table.rows
+    ]
+    return [
+        Pictures(
+            files,
+            "grids: photo, protected photo, its change ten times enlarged, each translator's fake of both",
+        )
+    ]
+
+
+MARKER_OPTIONS = {
+    "photos": OPTIONS["photos"],
+    "victims": lambda path, found, names: sorted(found.config["translators"]) == sorted(names.split("+")),
+    "radius": lambda path, found, eps: found.config["eps"] == eps or found.config["attack"] == "none",
+    "under": OPTIONS["under"],
+    **WORDS,
+}
+
+
+def disruptions_part(comparison: Comparison, dataset: str, options: dict) -> str:
+    """What a disruptions marker asks for."""
+    left = runs_left(comparison.tables["dadfi"], dataset, options, MARKER_OPTIONS)
+    tables = [table_of(dataset, t.translators, t.image_size, runs, comparison.looks, []) for t, runs in left]
+    return with_legends(options, joined(tables, markdown), LEGEND)
+
+
+KIND = Kind(
+    name="dadfi",
+    schema=SCHEMA,
+    tables=tables_of,
+    title="Disruptions against several translators",
+    counted="disruptions",
+    markdown=markdown,
+    grids=grids,
+    legends=(LEGEND,),
+    csv=Csv("comparison_disruptions.csv", CSV_HEADINGS, csv_lines),
+    plots={
+        "disruptions_l2": Plot(
+            "report.kinds.dadfi_figures:l2_by_translator",
+            "Fakes of protected photos by translator and attack. Lines: 95% interval over photos, or one"
+            " deviation over seeds.",
+        )
+    },
+    names=lambda tables: [table.file_name for table in tables],
+    pictures=pictures,
+    markers={
+        "disruptions": Marker(
+            disruptions_part,
+            MARKER_OPTIONS,
+            "attacks against several translators at once, a row per attack; one table per set of translators."
+            " victims=stargan+stgan: those of exactly these (radius keeps the undisturbed photos too)",
+        )
+    },
+)

@@ -1,13 +1,13 @@
 """Picture of a table of disruptions: l2 of the fakes by translator and attack.
 
-The function takes a DisruptionTable of report.kinds.dadfi and returns a matplotlib Figure, or None where
+The function takes a DisruptionTable of report.kinds.dadfi_rows and returns a matplotlib Figure, or None where
 there is nothing to draw. Rows marked † are left out.
 """
 
 from matplotlib.patches import Patch
 
-from common.figures import light_grid, log_scale, new_figure, panel_title, png, shades
-from report import figures as plots
+from common.figures import light_grid, log_scale, new_figure, panel_title, shades
+from report.spread import L2, spread_of
 from report.text import number
 
 HUES = {
@@ -50,7 +50,7 @@ def l2_by_translator(table):
     ]
     left = min(cell.value for *_, cell in found) / 3
     for y, row, cell in found:
-        low, high = plots.spread_of(cell)
+        low, high = spread_of(cell)
         axes.barh(y, cell.value - left, left=left, color=look[row.label], height=0.85)
         axes.errorbar(cell.value, y, xerr=[[low], [high]], color="#111111", elinewidth=1, capsize=2)
         axes.annotate(
@@ -63,12 +63,12 @@ def l2_by_translator(table):
         )
         values.append(cell.value)
     log_scale(axes.xaxis, values)
-    axes.set_xlim(left, max(cell.value + plots.spread_of(cell)[1] for *_, cell in found) * 2.5)
+    axes.set_xlim(left, max(cell.value + spread_of(cell)[1] for *_, cell in found) * 2.5)
     axes.set_yticks(
         [g * places + (len(rows) - 1) / 2 for g in range(len(table.translators))], table.translators
     )
     axes.set_ylim(places * len(table.translators) - 1.4, -0.6)
-    axes.set_xlabel(f"{plots.L2} (log scale)")
+    axes.set_xlabel(f"{L2} (log scale)")
     panel_title(axes, table.name, 70)
     light_grid(axes)
     axes.grid(False, axis="y")
@@ -80,18 +80,3 @@ def l2_by_translator(table):
         frameon=False,
     )
     return figure
-
-
-PLOTS = {"disruptions_l2": l2_by_translator}
-CAPTIONS = {
-    "disruptions_l2": (
-        "Fakes of protected photos by translator and attack. Lines: 95% interval over photos, or one"
-        " deviation over seeds."
-    )
-}
-
-
-def draw(table):
-    """{plot name: PNG bytes} of all that can be drawn for a table."""
-    figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -1,99 +1,72 @@
-"""From records of methods that find poisoned samples (kind depois) to tables: one per dataset, image size and
-poison rate, a row per poison and method.
+"""Kind depois: methods that find poisoned samples among those examined, a table per dataset, image size and
+poison rate. Two views of it: AUROC of each method on each poison, and every figure of every row."""
 
-Reads records only. Seeds become one row, as in compare.py. Two views of a table: AUROC of each method on each
-poison, and every figure of every row.
-"""
-
-import csv
-import io
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
-from report import rows as compare
-from report.kinds.depois_names import identity, labels_of, parameters
-from report.rows import Row, Table
+from report.comparison import Comparison
+from report.kind import Csv, Kind, Marker, Pictures, Plot
+from report.kinds.depois_names import names_of
+from report.kinds.depois_rows import AUC, FOUND_FROM, MISSED, FilterTable, order, table_of, tables_of
+from report.markers import LEGEND as WORDS
+from report.markers import OPTIONS, NoRecords, joined, parts_of, runs_left, with_legends
+from report.schema import COST, COUNT, DICT, NUMBER, PROVENANCE, TEXT, Each, scores
 from report.text import (
     Column,
-    alike,
-    bold,
+    Grid,
     csv_figures,
     csv_headings,
+    deviation,
     figure,
     footnotes,
     mark,
-    markdown_table,
     number,
+    seeds,
+    why_marked,
 )
 
-# the order of blocks; others follow
-POISONS = (
-    "label-flip",
-    "noise",
-    "blend",
-    "gradient",
-    "gan",
-    "bypass",
-    "bypass-replica",
-    "disruption",
-    "none",
-)
-METHODS = (
-    "de-pois",
-    "de-pois without synthetic data",
-    "de-pois without authenticator",
-    "de-pois as published",
-    # the order of rows; others follow
-    "isolation-forest",
-    "isolation-forest-pixels",
-    "one-class-svm",
-    "knn-labels",
-    "loss",
-)
-AUC = "metrics.auc"
-# an AUROC that stays below it, deviation included, is too near to chance: not found
-FOUND_FROM = 0.6
-MISSED = "not found"
-SETTING = (
-    (("trusted",), lambda v, w: f"{v[0]} trusted samples (the others: {w[0]})"),
-    (("config.num_samples",), lambda v, w: f"{v[0]} samples examined (the others: {w[0]})"),
-    (("config.num_classes",), lambda v, w: f"{v[0]} classes (the others: {w[0]})"),
-    compare.TRANSLATOR,
-    compare.SPLIT,
-)
-BOUNDARY = (
-    ("config.boundary", "config.nominal_fpr"),
-    lambda v, w: (
-        f"boundary {v[0]} at {number(v[1], 'short')} (the others: {w[0]} at {number(w[1], 'short')}), which"
-        " AUROC and TPR do not depend on"
-    ),
-)
-JUDGE = (
-    ("config.judge_steps",),
-    lambda v, w: (
-        f"small classifiers trained for {v[0]} steps (the others: {w[0]}), which nothing else depends on"
-    ),
-)
-TRAINING = (
-    ("config.schedule", "config.gan_steps", "config.mimic_steps"),
-    # of methods that have a critic
-    lambda v, w: (
-        f"critic trained by schedule {v[0]}, steps {v[1]} + {v[2]} (the others: {w[0]}, {w[1]} + {w[2]})"
-    ),
-)
+# a finder of poisoned samples
+FOUND = scores("accuracy", "precision", "recall", "f1", "auc", "tpr_at_1", "tpr_at_5", "fpr")
+# one method that finds poisoned samples among those examined; poisoned = 1. per_group: each class alone
+SCHEMA = {
+    "config": {
+        "method": TEXT,
+        "method_params": DICT,
+        "poison": TEXT,
+        "poison_params": DICT,
+        "poison_rate": NUMBER,
+        "boundary": TEXT,
+        "nominal_fpr": NUMBER,
+        "num_trusted": COUNT,
+        "num_held": COUNT,
+        "num_samples": COUNT,
+        "num_poisoned": COUNT,
+        "num_classes": COUNT,
+        "image_size": COUNT,
+    },
+    "metrics": {
+        **FOUND,
+        "threshold": NUMBER,
+        "classifier": {"clean": NUMBER, "poisoned": NUMBER, "kept": NUMBER},
+    },
+    "per_group": {"class": Each({**FOUND, "num_samples": COUNT, "num_poisoned": COUNT})},
+    "cost": {**COST, "train_s": NUMBER, "score_s_per_image": NUMBER, "peak_memory_mb": NUMBER},
+    "provenance": {**PROVENANCE, "mimic_sha256": TEXT},
+}
+
 COLUMNS = (
     Column("accuracy", "metrics.accuracy", "ssim", spread=True),
-    Column("precision", "metrics.precision", "ssim"),
+    Column("precision", "metrics.precision", "ssim", detail=True),
     Column("recall", "metrics.recall", "ssim"),
-    Column("F1", "metrics.f1", "ssim", spread=True),
+    Column("F1", "metrics.f1", "ssim", spread=True, detail=True),
     Column("AUROC", AUC, "ssim", spread=True),
     Column("verdict", "verdict", "verdict"),
     Column("TPR at 1 % FPR", "metrics.tpr_at_1", "ssim"),
-    Column("TPR at 5 % FPR", "metrics.tpr_at_5", "ssim"),
+    Column("TPR at 5 % FPR", "metrics.tpr_at_5", "ssim", detail=True),
     Column("FPR (nominal)", "metrics.fpr", "nominal"),
-    Column("classifier clean", "metrics.classifier.clean", "ssim"),
-    Column("classifier poisoned", "metrics.classifier.poisoned", "ssim"),
+    Column("classifier clean", "metrics.classifier.clean", "ssim", detail=True),
+    Column("classifier poisoned", "metrics.classifier.poisoned", "ssim", detail=True),
     Column("classifier kept", "metrics.classifier.kept", "ssim", spread=True),
 )
 CSV_CONFIG = (
@@ -136,206 +109,38 @@ LEGENDS = {
         " out."
     ),
 }
-LEGEND = "\n\n".join(LEGENDS.values())
 
 
-@dataclass
-class FilterRow(Row):
-    """One method on one poison; `attack` is the poison's identity, `defence` the method."""
-
-    poison: str = ""  # as the table calls it
-    # of another setting or training, so that not even its AUROC may be compared
-    apart: bool = False
-
-    @property
-    def label(self):
-        return self.defence
-
-    def get(self, key):
-        """A value by its dotted path; `trusted`: samples trusted in all, as the part of them that is held
-        back differs by a few from seed to seed."""
-        return (
-            sum(self.get(f"config.{part}") or 0 for part in ("num_trusted", "num_held"))
-            if key == "trusted"
-            else super().get(key)
-        )
-
-    @property
-    def auc(self):
-        return self.cell(AUC)
-
-    @property
-    def trained(self):
-        return self.get("provenance.mimic_sha256") is not None
-
-    @property
-    def missed(self):
-        """Whether the AUROC stays below FOUND_FROM at its upper end: over seeds mean + deviation, of one seed
-        the end of its interval."""
-        cell = self.auc
-        if cell.value is None:
-            return False
-        upper = (
-            cell.value + cell.std if cell.std is not None else cell.value if cell.high is None else cell.high
-        )
-        return upper < FOUND_FROM
-
-
-@dataclass
-class FilterTable(Table):
-    """The methods that examined one dataset at one image size and poison rate."""
-
-    image_size: int | None = None
-    rate: float | None = None
-    best: set = field(default_factory=set)  # ids of the rows with the best AUROC of their poison
-
-    @property
-    def name(self):
-        return f"{self.dataset}, {self.image_size} pixels, poison rate {number(self.rate, 'short')}"
-
-    @property
-    def file_name(self):
-        return f"{self.dataset}-{self.image_size}-rate{self.rate if self.rate is None else format(self.rate, 'g')}"
-
-    @property
-    def poisons(self):
-        return list(dict.fromkeys(row.poison for row in self.rows))
-
-    @property
-    def setting(self):
-        """What the unmarked rows have in common, and the parameters of the poisons: a sentence each."""
-        row = next((r for r in self.rows if not r.marks), self.rows[0])
-        samples, classes, trusted = (
-            number(row.get(key), "count") for key in ("config.num_samples", "config.num_classes", "trusted")
-        )
-        held = number(row.cell("config.num_held").value, "count")
-        boundary = (
-            f"{row.get('config.boundary')}, nominal FPR {number(row.get('config.nominal_fpr'), 'short')}"
-        )
-        told = {r.poison: parameters(r.get("config.poison_params")) for r in self.rows}
-        poisons = "; ".join(
-            f"{poison} ({words})" for poison, words in told.items() if words and not poison.endswith(words)
-        )
-        return (
-            f"{samples} samples of {classes} classes examined; {trusted} trusted, {held} of them held back"
-            f" for the boundary ({boundary})." + (f" Poisons: {poisons}." if poisons else "")
-        )
-
-
-def _place(name, order):
-    return order.index(name) if name in order else len(order)
-
-
-def _order(row):
-    """Sort key of a row among those of its poison: by method, those of another setting last."""
-    return row.apart, _place(row.get("config.method"), METHODS), compare.natural(row.label)
-
-
-def _best(rows):
-    """ids of the rows with the highest AUROC of their poison, equal figures included; none where no method
-    finds it or only one tried."""
-    best, by_poison = set(), defaultdict(list)
-    for row in rows:
-        if not row.apart and row.auc.value is not None:
-            by_poison[row.poison].append(row)
-    for mine in by_poison.values():
-        if len({row.label for row in mine}) > 1:
-            top = number(max(row.auc.value for row in mine), "ssim")
-            best |= {id(row) for row in mine if number(row.auc.value, "ssim") == top and not row.missed}
-    return best
-
-
-def table_of(dataset, image_size, rate, runs, replaced):
-    """The FilterTable of some runs [(path, Record)]; replaced: see compare.table_of."""
-    groups = defaultdict(list)
-    for path, found in runs:
-        c, row = found.config, FilterRow((), "", [(path, found)])
-        setting = (
-            row.get(key)
-            for keys, _ in (*SETTING, BOUNDARY, JUDGE, *([TRAINING] if row.trained else []))
-            for key in keys
-        )
-        groups[
-            (identity(c["poison"], c["poison_params"]), identity(c["method"], c["method_params"]), *setting)
-        ].append((path, found))
-    poisons, methods = labels_of({key[0] for key in groups}), labels_of({key[1] for key in groups})
-
-    def made_by(found):
-        return found.provenance["mimic_sha256"]
-
-    rows = [
-        FilterRow(key[0], methods[key[1]] + suffix, mine, poison=poisons[key[0]])
-        for key, group in groups.items()
-        for mine, suffix in compare.one_per_seed(group, replaced, made_by)
-    ]
-    standard = sorted(
-        rows, key=lambda r: (-(r.get("config.num_samples") or 0), -(r.get("config.num_trusted") or 0))
-    )
-    reasons = {}
-    for row in rows:
-        found = compare.differences(row, standard, SETTING)
-        found += (
-            compare.differences(row, [r for r in standard if r.trained], (TRAINING,)) if row.trained else []
-        )
-        row.apart = bool(found)
-        reasons[id(row)] = "; ".join(found + compare.differences(row, standard, (BOUNDARY, JUDGE)))
-    rows.sort(
-        key=lambda r: (
-            _place(r.get("config.poison"), POISONS),
-            compare.natural(r.poison),
-            *_order(r),
-            reasons[id(r)],
-        )
-    )
-    table = FilterTable(dataset, "", rows, rows[0].attack, image_size=image_size, rate=rate, best=_best(rows))
-    table.mark(reasons)
-    return table
-
-
-def tables_of(runs, replaced):
-    """[FilterTable] of runs [(path, Record)] of kind depois."""
-    groups = defaultdict(list)
-    for path, found in runs:
-        groups[(found.dataset or "?", found.config["image_size"], found.config["poison_rate"])].append(
-            (path, found)
-        )
-    return [
-        table_of(*key, group, replaced)
-        for key, group in sorted(
-            groups.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2] or 0)
-        )
-    ]
-
-
-def overview_grid(table):
-    """(headings, rows of cell texts, rows of the FilterRow behind each cell): AUROC, a line per method, a
-    column per poison; None where none was measured."""
+def overview_grid(table: FilterTable) -> Grid | None:
+    """AUROC, a line per method, a column per poison; None where none was measured."""
     poisons = [
         p for p in table.poisons if any(row.poison == p and row.auc.value is not None for row in table.rows)
     ]
     if not poisons:
         return None
     lines = defaultdict(dict)
-    for row in sorted(table.rows, key=lambda r: (*_order(r), r.marks)):
+    for row in sorted(table.rows, key=lambda r: (*order(r), r.marks)):
         lines[row.label + mark(row)][row.poison] = row
-    behind = [[None, *(line.get(p) for p in poisons)] for line in lines.values()]
-    cells = [
-        [label, *(_deviation(row) for row in rows[1:])] for label, rows in zip(lines, behind, strict=True)
-    ]
-    return ["method", *poisons], cells, behind
+    behind = [[line.get(p) for p in poisons] for line in lines.values()]
+    places = [(i, 1 + j, row) for i, line in enumerate(behind) for j, row in enumerate(line) if row]
+    cells = [[deviation(row and row.auc, "ssim") for row in line] for line in behind]
+    return Grid(
+        ["method", *poisons],
+        [[label, *line] for label, line in zip(lines, cells, strict=True)],
+        1,
+        [False] * len(lines),
+        best={(i, j) for i, j, row in places if id(row) in table.best},
+        missed={(i, j) for i, j, row in places if row.missed},
+        italic=True,
+    )
 
 
-def _deviation(row):
-    text = number(row and row.auc.value, "ssim")
-    return text + (f" ± {alike(row.auc.std, text)}" if row and row.auc.std is not None else "")
-
-
-def columns_of(table):
+def columns_of(table: FilterTable) -> list[Column]:
     """COLUMNS without those that nothing was measured for, and AUROC, recall and FPR of each class alone
     where the records have them."""
     classes = dict.fromkeys(name for row in table.rows for name in row.get("per_group.class") or {})
     alone = [
-        Column(f"{word} {name}", f"per_group.class.{name}.{key}", "ssim")
+        Column(f"{word} {name}", f"per_group.class.{name}.{key}", "ssim", detail=True)
         for name in classes
         for word, key in (("AUROC", "auc"), ("recall", "recall"), ("FPR", "fpr"))
     ]
@@ -348,21 +153,20 @@ def columns_of(table):
     return [*taught, *alone]
 
 
-def details_grid(table):
-    """(headings, rows of cell texts): every figure, a line per poison and method, in the order of the table's
-    rows."""
+def details_grid(table: FilterTable) -> Grid:
+    """Every figure, a line per poison and method, in the order of the table's rows."""
     columns = columns_of(table)
-    return (
-        ["poison", "method", *(c.heading for c in columns), "seeds"],
-        [
-            [
-                row.poison,
-                row.label + mark(row),
-                *(_figure(row, c) for c in columns),
-                ", ".join(map(str, row.seeds)),
-            ]
-            for row in table.rows
-        ],
+    headings = ["poison", "method", *(c.heading for c in columns), "seeds"]
+    auc, verdict = headings.index("AUROC"), headings.index("verdict")
+    return Grid(
+        headings,
+        [[r.poison, r.label + mark(r), *(_figure(r, c) for c in columns), seeds(r)] for r in table.rows],
+        2,
+        [bool(r.marks) for r in table.rows],
+        best={(i, auc) for i, r in enumerate(table.rows) if id(r) in table.best},
+        missed={(i, j) for i, r in enumerate(table.rows) if r.missed for j in (auc, verdict)},
+        groups=[r.poison for r in table.rows],
+        detail={2 + i for i, c in enumerate(columns) if c.detail},
     )
 
 
@@ -376,68 +180,43 @@ def _figure(row, column):
     return figure(row, column)
 
 
-def _italic(text):
-    return bold(text).replace("**", "*")
+PARTS = {"overview": overview_grid, "details": details_grid}
 
 
-def overview(table):
-    """AUROC as Markdown; "" where none was measured."""
-    if not (grid := overview_grid(table)):
-        return ""
-    headings, cells, behind = grid
-    for texts, rows in zip(cells, behind, strict=True):
-        texts[1:] = [
-            bold(t) if id(r) in table.best else _italic(t) if r and r.missed else t
-            for t, r in zip(texts[1:], rows[1:], strict=False)
-        ]
-    return "\n".join(markdown_table(headings, cells, left=1))
+def grids(table: FilterTable, parts: Sequence[str] = tuple(PARTS)) -> list[Grid]:
+    """The views named in `parts`, without one that has no figure."""
+    return [grid for part in parts if (grid := PARTS[part](table))]
 
 
-def details(table):
-    """Every figure as Markdown."""
-    headings, cells = details_grid(table)
-    auc, before = headings.index("AUROC"), None
-    for row, texts in zip(table.rows, cells, strict=True):
-        texts[auc] = bold(texts[auc]) if id(row) in table.best else texts[auc]
-        # a poison is named once
-        texts[0], before = ("" if row.poison == before else row.poison), row.poison
-    return "\n".join(markdown_table(headings, cells, left=2))
-
-
-PARTS = {"overview": overview, "details": details}
-
-
-def markdown(table, parts=tuple(PARTS)):
+def markdown(table: FilterTable, parts: Sequence[str] = tuple(PARTS)) -> str:
     """The setting, the tables named in `parts` and the footnotes; "" where no such table has a figure."""
-    texts = [text for part in parts if (text := PARTS[part](table))]
+    texts = ["\n".join(grid.markdown()) for grid in grids(table, parts)]
     return "\n".join([table.setting, "", "\n\n".join(texts), *footnotes(table)]) if texts else ""
 
 
-def csv_text(tables):
+CSV_HEADINGS = [
+    "dataset",
+    "image_size",
+    "poison_rate",
+    "poison",
+    "poison_type",
+    "poison_params",
+    "method",
+    "method_type",
+    "method_params",
+    *CSV_CONFIG,
+    "seeds",
+    "not_comparable",
+    "verdict",
+    *csv_headings(CSV_KEYS),
+    "class",
+    *csv_headings(CSV_SCORES),
+]
+
+
+def csv_lines(tables: Sequence[FilterTable]) -> Iterable[list]:
     """A line for each row of all tables, and one for each of its classes: every figure with its interval or
     deviation."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        [
-            "dataset",
-            "image_size",
-            "poison_rate",
-            "poison",
-            "poison_type",
-            "poison_params",
-            "method",
-            "method_type",
-            "method_params",
-            *CSV_CONFIG,
-            "seeds",
-            "not_comparable",
-            "verdict",
-            *csv_headings(CSV_KEYS),
-            "class",
-            *csv_headings(CSV_SCORES),
-        ]
-    )
     for table in tables:
         for row in table.rows:
             poison_params, method_params = (
@@ -456,7 +235,7 @@ def csv_text(tables):
                 method_params,
                 *(row.get(f"config.{key}") for key in CSV_CONFIG),
                 " ".join(map(str, row.seeds)),
-                "; ".join(table.notes[i - 1] for i in row.marks),
+                why_marked(row, table),
                 MISSED if row.missed else "",
                 *csv_figures(map(row.cell, CSV_KEYS)),
             ]
@@ -464,7 +243,71 @@ def csv_text(tables):
                 ("all", "metrics"),
                 *((c, f"per_group.class.{c}") for c in row.get("per_group.class") or {}),
             ):
-                writer.writerow(
-                    [*whole, name, *csv_figures(row.cell(f"{where}.{key}") for key in CSV_SCORES)]
-                )
-    return out.getvalue()
+                yield [*whole, name, *csv_figures(row.cell(f"{where}.{key}") for key in CSV_SCORES)]
+
+
+def pictures(table: FilterTable) -> list[Pictures]:
+    """The picture of the first run of each poison, which lies beside the folders of its methods, folded
+    away."""
+    paths = {
+        row.poison: path
+        for row in reversed(table.rows)
+        if (path := row.dirs[0].parent / "found.png").is_file()
+    }
+    files = [(paths[p], f"samples of {p}", f"{p} | {paths[p]}") for p in table.poisons if p in paths]
+    return [Pictures(files, "pictures: samples dropped and kept, rightly and wrongly")]
+
+
+MARKER_OPTIONS = {
+    "rate": lambda path, found, rate: found.config["poison_rate"] == rate,
+    "poison": lambda path, found, name: (
+        name.replace("+", " ") in names_of(found.config["poison"], found.config["poison_params"])
+    ),
+    "method": lambda path, found, name: found.config["method"] == name.replace("+", " "),
+    "under": OPTIONS["under"],
+    "part": lambda path, found, word: True,
+    **WORDS,
+}
+
+
+def filters_part(comparison: Comparison, dataset: str, options: dict) -> str:
+    """What a filters marker asks for."""
+    parts = parts_of(options, tuple(PARTS))
+    left = runs_left(comparison.tables["depois"], dataset, options, MARKER_OPTIONS)
+    tables = [table_of(dataset, t.image_size, t.rate, runs, []) for t, runs in left]
+    if not (tables := [t for t in tables if markdown(t, parts)]):
+        raise NoRecords("asks for AUROC, and no record has one")
+    text = joined(tables, lambda table: markdown(table, parts))
+    return with_legends(options, text, *(LEGENDS[p] for p in parts))
+
+
+KIND = Kind(
+    name="depois",
+    schema=SCHEMA,
+    tables=tables_of,
+    title="Finding poisoned samples",
+    counted="finders of poisoned samples",
+    markdown=markdown,
+    grids=grids,
+    intro=lambda table: table.setting,
+    legends=tuple(LEGENDS.values()),
+    csv=Csv("comparison_filters.csv", CSV_HEADINGS, csv_lines),
+    plots={
+        "filters_auc": Plot(
+            "report.kinds.depois_figures:auc_by_poison",
+            "AUROC by poison and method, bars from chance. Lines: one deviation over seeds, or the 95%"
+            " interval over samples of one seed. Grey: not found, where the whole line lies in it.",
+        )
+    },
+    names=lambda tables: [table.file_name for table in tables],
+    pictures=pictures,
+    markers={
+        "filters": Marker(
+            filters_part,
+            MARKER_OPTIONS,
+            "methods that find poisoned samples, AUROC by poison and all figures; one table per image size"
+            " and poison rate. poison=noise (or bypass+critic, that of one mode), method=de-pois, rate=0.3,"
+            " part=overview or part=details: one of both tables",
+        )
+    },
+)

@@ -1,16 +1,16 @@
 """Picture of a table of methods that find poisoned samples: AUROC by poison and method.
 
-The function takes a FilterTable of report.kinds.depois and returns a matplotlib Figure, or None where there
-is nothing to draw. Rows that examined or trusted other samples than most are left out.
+The function takes a FilterTable of report.kinds.depois_rows and returns a matplotlib Figure, or None where
+there is nothing to draw. Rows that examined or trusted other samples than most are left out.
 """
 
 import textwrap
 
 from matplotlib.patches import Patch
 
-from common.figures import light_grid, new_figure, panel_title, png, shades
-from report import figures as plots
-from report.kinds.depois import FOUND_FROM, MISSED
+from common.figures import light_grid, new_figure, panel_title, shades
+from report.kinds.depois_rows import FOUND_FROM, MISSED
+from report.spread import spread_of
 from report.text import number
 
 CHANCE = 0.5
@@ -52,13 +52,13 @@ def auc_by_poison(table):
     look, y, centres = styles(labels), 0, []
     figure = new_figure(9.6, 0.185 * (len(found) + 1.2 * len(poisons)) + 1.3 + 0.2 * -(-len(labels) // 2))
     axes = figure.add_subplot()
-    left = min(CHANCE - 0.06, *(cell.value - plots.spread_of(cell)[0] - 0.03 for cell in found.values()))
+    left = min(CHANCE - 0.06, *(cell.value - spread_of(cell)[0] - 0.03 for cell in found.values()))
     axes.axvspan(left, FOUND_FROM, color="#f0f1f3", zorder=0)
     for poison, members in groups.items():
         centres.append(y + (len(members) - 1) / 2)
         for label in members:
             cell = found[poison, label]
-            low, high = plots.spread_of(cell)
+            low, high = spread_of(cell)
             axes.barh(y, cell.value - CHANCE, left=CHANCE, color=look[label], height=0.85)
             axes.errorbar(
                 cell.value,
@@ -84,8 +84,7 @@ def auc_by_poison(table):
     axes.axvline(CHANCE, color="#444444", linestyle=":", linewidth=1.4)
     axes.text(FOUND_FROM, -1.2, f"{MISSED} ", ha="right", va="center", fontsize=8, color="#5b6068")
     axes.set_xlim(
-        left,
-        max(1.0, *(cell.value + plots.spread_of(cell)[1] for cell in found.values())) + 0.07 * (1 - left),
+        left, max(1.0, *(cell.value + spread_of(cell)[1] for cell in found.values())) + 0.07 * (1 - left)
     )
     axes.set_ylim(y - 1.4, -1.9)
     axes.set_yticks(centres, ["\n".join(textwrap.wrap(poison, 22)) for poison in poisons])
@@ -102,18 +101,3 @@ def auc_by_poison(table):
         frameon=False,
     )
     return figure
-
-
-PLOTS = {"filters_auc": auc_by_poison}
-CAPTIONS = {
-    "filters_auc": (
-        "AUROC by poison and method, bars from chance. Lines: one deviation over seeds, or the 95% interval"
-        " over samples of one seed. Grey: not found, where the whole line lies in it."
-    )
-}
-
-
-def draw(table):
-    """{plot name: PNG bytes} of all that can be drawn for a table."""
-    figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -1,19 +1,23 @@
 """Pictures of a table of detectors: accuracy by training photos at one poison rate, and accuracy against the
 poison rate.
 
-Every function takes a DetectorTable of report.kinds.detector and returns a matplotlib Figure, or None where
-there is nothing to draw. Rows marked † are left out. A defence has the same colour and marker in both
-pictures, those of its family in plots.py; after a filter it is darker, its bar hatched, its line dashed and
-its marker the filter's.
+Every function takes a DetectorTable of report.kinds.detector_rows and returns a matplotlib Figure, or None
+where there is nothing to draw. Rows marked † are left out. A defence has the same colour and marker in both
+pictures, those of its family among defences; after a filter it is darker, its bar hatched, its line dashed
+and its marker the filter's.
 """
 
 from dataclasses import replace
 
-from common.figures import light_grid, new_figure, panel_title, png
-from report import figures as plots
-from report.figures import Style
-from report.kinds.detector import ACCURACY
-from report.rows import natural
+from matplotlib.figure import Figure
+
+from common.figures import light_grid, new_figure, panel_title
+from report.kinds import defense_figures
+from report.kinds.defense_figures import Style
+from report.kinds.detector_rows import DetectorTable
+from report.kinds.detector_statistics import ACCURACY
+from report.looks import natural
+from report.spread import spread_of
 from report.text import number
 
 CHANCE = 0.5
@@ -27,9 +31,11 @@ LABEL = "accuracy on clean photos and their fakes"
 
 
 def styles(table):
-    """{training photos: Style}: those of plots.py for defences, fixed ones for the rest; each filter has a
-    marker of its own."""
-    plain = plots.styles(replace(table, rows=[replace(row, defence=row.purifier) for row in table.rows]))
+    """{training photos: Style}: those of tables of defences for defences, fixed ones for the rest; each
+    filter has a marker of its own."""
+    plain = defense_figures.styles(
+        replace(table, rows=[replace(row, defence=row.purifier) for row in table.rows])
+    )
     filters = sorted({_filter_of(row) for row in table.rows if row.kept})
     found = {}
     for row in table.rows:
@@ -58,15 +64,12 @@ def _measured(rows):
 def _limits(cells, room, far=1.0):
     """Ends of an accuracy axis that holds all spreads, and chance unless all lie above `far`; `room` beyond
     the highest is a share of the whole."""
-    low, high = (
-        min(c.value - plots.spread_of(c)[0] for c in cells),
-        max(c.value + plots.spread_of(c)[1] for c in cells),
-    )
+    low, high = (min(c.value - spread_of(c)[0] for c in cells), max(c.value + spread_of(c)[1] for c in cells))
     low, high = low if low > far else min(low, CHANCE), max(high, CHANCE + 0.05)
     return low - 0.04 * (high - low), high + room * (high - low)
 
 
-def accuracy(table):
+def accuracy(table: DetectorTable) -> Figure | None:
     """A bar from chance to the accuracy for the clean row and each row of the table's common poison rate;
     lines at clean and disrupted."""
     rows = _measured(
@@ -78,7 +81,7 @@ def accuracy(table):
     axes = figure.add_subplot()
     for y, row in enumerate(rows):
         cell, s = row.cell(ACCURACY), look[row.defence]
-        low, high = plots.spread_of(cell)
+        low, high = spread_of(cell)
         axes.barh(
             y,
             cell.value - CHANCE,
@@ -117,7 +120,7 @@ def accuracy(table):
     return figure
 
 
-def by_rate(table):
+def by_rate(table: DetectorTable) -> Figure | None:
     """Accuracy against the poison rate, a line per kind of training photos; None where there are no two rates
     above 0."""
     if len(table.rates) < 2:
@@ -129,10 +132,10 @@ def by_rate(table):
         for name, rows in table.by_rate().items()
         if (found := sorted(_measured(rows.values()), key=lambda row: row.rate))
     }
-    shown = sorted(lines, key=lambda name: (name != "disrupted", natural(name)))
+    shown = sorted(lines, key=lambda name: (name != "disrupted", natural(name, table.looks.defences)))
     for i, name in enumerate(shown):
         s, cells = look.get(name, REFERENCES["disrupted"]), [row.cell(ACCURACY) for row in lines[name]]
-        low, high = zip(*map(plots.spread_of, cells), strict=True)
+        low, high = zip(*map(spread_of, cells), strict=True)
         aside = 0.006 * (i - (len(shown) - 1) / 2)  # whiskers side by side
         axes.errorbar(
             [row.rate + aside for row in lines[name]],
@@ -162,22 +165,3 @@ def by_rate(table):
     light_grid(axes)
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     return figure
-
-
-PLOTS = {"detectors_accuracy": accuracy, "detectors_rate": by_rate}
-CAPTIONS = {
-    "detectors_accuracy": (
-        "Accuracy by training photos, bars from chance; hatched: purified after a filter. Whiskers: one"
-        " deviation over seeds, or the 95% interval over photos of one seed."
-    ),
-    "detectors_rate": (
-        "Accuracy against the poison rate; rate 0 of a defence: undisturbed photos, purified. Points of one"
-        " rate stand side by side."
-    ),
-}
-
-
-def draw(table):
-    """{plot name: PNG bytes} of all that can be drawn for a table."""
-    figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -1,13 +1,13 @@
 """Picture of a table of scanned models: mean against variance of the divergence of the trigger found from
 clean noise.
 
-The function takes a ScanTable of report.kinds.terd and returns a matplotlib Figure, or None where there is
-nothing to draw. Models of the table's plan alone.
+The function takes a ScanTable of report.kinds.terd_tables and returns a matplotlib Figure, or None where
+there is nothing to draw. Models of the table's plan alone.
 """
 
 from matplotlib.lines import Line2D
 
-from common.figures import light_grid, log_scale, new_figure, panel_title, png
+from common.figures import light_grid, log_scale, new_figure, panel_title
 from report.kinds.terd_rows import ATTACKS, UNKNOWN, attack_name
 
 MEAN, VARIANCE = "metrics.mean_kl", "metrics.var_kl"
@@ -130,19 +130,3 @@ def _passed(axes, limits, shown):
     axes.plot(xs, ys, color="#444444", linestyle=":", linewidth=1.4)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
-
-
-PLOTS = {"scans_kl": kl}
-CAPTIONS = {
-    "scans_kl": (
-        "Mean and variance of the divergence of the trigger found from clean noise; one point per model."
-        " Circles: benign; crosses: backdoored; pale: harder models, with what makes them so. Grey: what the"
-        " benign rule passes, by the limit of most models."
-    )
-}
-
-
-def draw(table):
-    """{plot name: PNG bytes} of all that can be drawn for a table."""
-    figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny import weights_file
 
 from common import checkpoint, seeds
 from common.cli import ArgumentParser, UserError
@@ -10,6 +9,7 @@ from models.dae.network import NETWORKS, create
 from purify import PURIFIERS, build
 from purify.defences import DEFENCES, trained_by
 from purify.flags import add_purifier_flags, purifier_from_flags
+from tiny import weights_file
 
 
 @pytest.fixture

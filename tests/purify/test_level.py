@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tiny import denoiser
 
 from common import seeds
 from purify.level import amplitude, high_pass, start_of
+from tiny import denoiser
 
 
 def noise(n=4, size=32, key="level"):

@@ -5,11 +5,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import weights_file
 
 from common import images
 from common.cli import UserError
 from purify.__main__ import main
+from tiny import weights_file
 
 # width, height
 SIZES = {"one.png": (20, 14), "two.jpg": (14, 20), "three.bmp": (8, 8), "four.webp": (5, 30)}

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny import denoiser
 
 from common import seeds
 from common.cli import UserError
 from purify.level import amplitude
 from purify.one_step import OneStep, OneStepPlain
+from tiny import denoiser
 
 
 def photos(n=3, size=8):

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny import GaussianNoise, denoiser
 
 from common import seeds
 from common.cli import UserError
 from purify.level import Level
 from purify.reverse_only import DiffPure, ReverseOnly
+from tiny import GaussianNoise, denoiser
 
 NAMES = ["a", "b", "c", "d"]
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny import denoiser
 
 from common import seeds
 from purify import build
@@ -10,6 +9,7 @@ from purify.base import Purifier
 from purify.one_step import OneStepPlain
 from purify.reverse_only import ReverseOnly
 from purify.sizes import describe, fit, positions
+from tiny import denoiser
 
 
 class Same(Purifier):

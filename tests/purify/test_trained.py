@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import weights_file
 
 from common import checkpoint, cli
 from common.cli import UserError
@@ -25,6 +24,7 @@ from purify.trained import (
     trained_noise,
     weights_of,
 )
+from tiny import weights_file
 
 translator = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))["translator"]
 CPU = Context(0, 1, torch.device("cpu"))

@@ -6,7 +6,32 @@ import json
 import numpy as np
 from PIL import Image
 
-from report import record
+from common.declared import Look
+from report import comparison, record
+from report.looks import Looks
+
+COLOURS = {
+    "none": "#333333",
+    "jpeg": "#e8850c",
+    "blur": "#8c5a2b",
+    "defensive-model-1": "#d62f5f",
+    "defensive-model-2": "#d62f5f",
+    "ddpm": "#1f6fc4",
+    "diffpure": "#8451c9",
+    "one-step-plain": "#9aa51c",
+    "one-step": "#14843c",
+    "adv-train": "#0e9aa0",
+    "both": "#5f7f8f",
+}
+LOOKS = Looks(
+    defences={name: Look(name, colour, place) for place, (name, colour) in enumerate(COLOURS.items())},
+    without_translator=("none", "gaussian", "random-sign", "universal", "dadfi"),
+)
+
+
+def compare_runs(*folders):
+    """The comparison of some folders with looks as the project declares them."""
+    return comparison.compare(*folders, looks=LOOKS)
 
 
 def mean(value, key):

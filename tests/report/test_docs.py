@@ -1,25 +1,17 @@
 """What a README's markers are replaced by: rows of some runs, defences against attacks, a benchmark."""
 
-import runpy
-from pathlib import Path
-
 import pytest
 
 from common.cli import UserError
 from report import docs, record
-from report import rows as compare
-
-synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, disruption, filtering, scan, save = (
-    synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save")
-)
+from synthetic import compare_runs, defense, detector, disruption, filtering, save, scan
 
 
 def write(tmp_path, text, *records):
     for found in records:
         save(tmp_path / "results", found)
     (tmp_path / "README.md").write_text(text)
-    return docs.text_of(tmp_path / "README.md", compare.compare(tmp_path / "results"))
+    return docs.text_of(tmp_path / "README.md", compare_runs(tmp_path / "results"))
 
 
 def lines(text):
@@ -134,7 +126,7 @@ def test_runs_are_chosen_by_radius_and_by_folder(tmp_path):
     )
     text = docs.text_of(
         tmp_path / "README.md",
-        compare.compare(tmp_path / "demo", tmp_path / "results", tmp_path / "results" / "more"),
+        compare_runs(tmp_path / "demo", tmp_path / "results", tmp_path / "results" / "more"),
     )
     first, second = text.split("<!-- /table -->")[:2]
     assert (
@@ -353,7 +345,7 @@ def test_disruptions_have_a_table_per_set_of_translators_and_options_leave_some_
     (tmp_path / "README.md").write_text("<!-- disruptions:real -->\nlong ago\n<!-- /table -->")
     kept = []
     assert "long ago" in docs.text_of(
-        tmp_path / "README.md", compare.compare(tmp_path / "results"), kept
+        tmp_path / "README.md", compare_runs(tmp_path / "results"), kept
     ) and kept == ["<!-- disruptions:real -->"]
 
 
@@ -397,7 +389,7 @@ def test_finders_of_poisoned_samples_have_a_table_per_poison_rate_and_options_le
     (tmp_path / "README.md").write_text("<!-- filters:drawn rate=0.2 -->\nlong ago\n<!-- /table -->")
     kept = []
     assert "long ago" in docs.text_of(
-        tmp_path / "README.md", compare.compare(tmp_path / "results"), kept
+        tmp_path / "README.md", compare_runs(tmp_path / "results"), kept
     ) and kept == ["<!-- filters:drawn rate=0.2 -->"]
 
 
@@ -456,7 +448,7 @@ def test_scans_have_a_table_per_image_size_and_options_leave_some_runs(tmp_path)
     )
     kept = []
     assert "long ago" in docs.text_of(
-        tmp_path / "README.md", compare.compare(tmp_path / "results"), kept
+        tmp_path / "README.md", compare_runs(tmp_path / "results"), kept
     ) and kept == ["<!-- scans:drawn attack=benign part=variants -->"]
 
 
@@ -466,7 +458,7 @@ def test_parts_without_records_are_kept_where_that_is_asked_for(tmp_path):
         "<!-- table:drawn -->\nstale\n<!-- /table -->\n<!-- rates:real -->\nlong ago\n<!-- /table -->\n"
         "<!-- benchmark:drawn -->\nfast\n<!-- /table -->\n"
     )
-    kept, comparison = [], compare.compare(tmp_path / "results")
+    kept, comparison = [], compare_runs(tmp_path / "results")
     text = docs.text_of(tmp_path / "README.md", comparison, kept)
     assert (
         kept == ["<!-- rates:real -->", "<!-- benchmark:drawn -->"]

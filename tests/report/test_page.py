@@ -2,20 +2,19 @@
 
 import io
 import re
-import runpy
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from report import figures, rows
 from report import page as report
-from report.kinds import dadfi_figures, depois_figures, detector_figures, terd_figures
-
-synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, disruption, filtering, scan, save = (
-    synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save")
-)
+from report import rows
+from report.kinds import dadfi as dadfi_kind
+from report.kinds import defense as defense_kind
+from report.kinds import defense_figures as figures
+from report.kinds import depois as depois_kind
+from report.kinds import detector as detector_kind
+from report.kinds import terd as terd_kind
+from synthetic import LOOKS, compare_runs, defense, detector, disruption, filtering, save, scan
 
 
 @pytest.fixture
@@ -29,12 +28,12 @@ def comparison(tmp_path):
     save(tmp_path, detector())
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "record.json").write_text("<script>alert(1)</script>")
-    return rows.compare(tmp_path)
+    return compare_runs(tmp_path)
 
 
 def test_curves_run_over_the_eps_reached_from_the_undisturbed_photo(comparison):
     # an attack through a defence is no part of a curve
-    (by_defence,) = figures.curves(comparison.tables[0]).values()
+    (by_defence,) = figures.curves(comparison.tables["defense"][0]).values()
     assert {d: [(round(eps, 4), cell.value) for eps, cell in points] for d, points in by_defence.items()} == {
         # its 0 at eps 0 has no place on a log axis
         "none": [(0.0235, 0.1), (0.0471, 0.4)],
@@ -44,8 +43,8 @@ def test_curves_run_over_the_eps_reached_from_the_undisturbed_photo(comparison):
 
 
 def test_every_plot_is_drawn_and_can_be_opened(comparison):
-    pictures = figures.draw(comparison.tables[0])
-    assert list(pictures) == list(figures.PLOTS)
+    pictures = defense_kind.KIND.draw(comparison.tables["defense"][0])
+    assert list(pictures) == list(defense_kind.KIND.plots)
     for data in pictures.values():
         image = Image.open(io.BytesIO(data))
         assert image.format == "PNG" and min(image.size) > 150
@@ -53,14 +52,14 @@ def test_every_plot_is_drawn_and_can_be_opened(comparison):
 
 
 def test_bars_stand_at_the_values_of_the_main_eps(comparison):
-    figure = figures.l2_by_defence(comparison.tables[0])
+    figure = figures.l2_by_defence(comparison.tables["defense"][0])
     (axes,) = [a for a in figure.axes if a.get_visible()]
     assert [round(bar.get_width(), 6) for bar in axes.patches] == [0.4, 0.008, 0.0008]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["none", "jpeg-q75", "one-step"]
 
 
 def test_defences_of_equal_cost_stand_side_by_side(comparison):
-    (axes,) = figures.cost_against_fake(comparison.tables[0]).axes
+    (axes,) = figures.cost_against_fake(comparison.tables["defense"][0]).axes
     xs = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in figures.MARKERS]
     assert sorted(round(x, 3) for x in xs) == [-0.05, 0.05, 1]
 
@@ -77,7 +76,7 @@ def test_colours_and_markers_tell_defences_apart():
         "one-step-plain-t10",
         "something-new",
     ]
-    table = rows.Table("d", "g", [rows.Row((), label, []) for label in labels], ())
+    table = rows.Table("d", "g", [rows.Row((), label, []) for label in labels], (), looks=LOOKS)
     look = figures.styles(table)
     assert len({(s.color, s.marker) for s in look.values()}) == len(labels)
     assert look["one-step-plain-t10"].color != look["one-step"].color
@@ -87,13 +86,13 @@ def test_a_table_without_figures_draws_nothing(tmp_path):
     found = defense("jpeg-q75")
     found.metrics.update(disrupted=None, purified=None, clean_purified=None, input=None)
     save(tmp_path, found)
-    empty = rows.compare(tmp_path)
-    assert figures.draw(empty.tables[0]) == {}
-    assert "jpeg-q75" in report.html(empty, {0: {}}, {}, {}, {}, {})
+    empty = compare_runs(tmp_path)
+    assert defense_kind.KIND.draw(empty.tables["defense"][0]) == {}
+    assert "jpeg-q75" in report.html(empty, {})
 
 
 def test_the_page_is_self_contained(comparison):
-    page = report.html(comparison, {0: figures.draw(comparison.tables[0])}, {}, {}, {}, {})
+    page = report.html(comparison, {"defense": {0: defense_kind.KIND.draw(comparison.tables["defense"][0])}})
     assert (
         not re.search(r"https?://", page)
         and "<script" not in page
@@ -105,11 +104,12 @@ def test_the_page_is_self_contained(comparison):
     assert len(sources) == 4 + 4 and all(
         s.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for s in sources
     )
-    assert not re.search(r"\s(href|srcset|on\w+)\s*=", page)
+    assert not re.search(r"\s(srcset|on\w+)\s*=", page)
+    assert all(target.startswith("#") for target in re.findall(r'\shref\s*=\s*"([^"]*)', page))
 
 
 def test_the_page_shows_rows_detectors_marks_and_problems(comparison):
-    page = report.html(comparison, {0: {}}, {}, {}, {}, {})
+    page = report.html(comparison, {})
     for text in (
         "drawn, stargan",
         "one-step",
@@ -135,11 +135,11 @@ def test_detectors_have_a_section_with_tables_plots_and_the_pictures_of_their_fi
         save(tmp_path, detector(name, accuracy, rate, seed=1))
         Image.new("RGB", (1200, 600), "red").save(folder / "roc.png")
     save(tmp_path, detector("jpeg-q75", 0.6, photos=8))
-    found = rows.compare(tmp_path)
-    page = report.html(found, {}, {0: detector_figures.draw(found.detectors[0])}, {}, {}, {})
+    found = compare_runs(tmp_path)
+    page = report.html(found, {"detector": {0: detector_kind.KIND.draw(found.tables["detector"][0])}})
     for text in (
-        "<h2>Detectors</h2>",
-        "<h3>drawn, stargan, meso4 (scratch): pgd",
+        ">Detectors</h2>",
+        ">drawn, stargan, meso4 (scratch): pgd",
         "<b>0.75</b>",
         "at 0: clean",
         "†1 8 photos",
@@ -163,11 +163,11 @@ def test_disruptions_have_a_section_with_both_tables_a_plot_and_grids(tmp_path):
         disruption(l2=(0.9, 0.8), images=8),
     ):
         save(tmp_path, found, grid=True)
-    found = rows.compare(tmp_path)
-    page = report.html(found, {}, {}, {0: dadfi_figures.draw(found.disruptions[0])}, {}, {})
+    found = compare_runs(tmp_path)
+    page = report.html(found, {"dadfi": {0: dadfi_kind.KIND.draw(found.tables["dadfi"][0])}})
     for text in (
-        "<h2>Disruptions against several translators</h2>",
-        "<h3>drawn, stargan + stgan, 64 pixels</h3>",
+        ">Disruptions against several translators</h2>",
+        ">drawn, stargan + stgan, 64 pixels</h3>",
         "DADFI, trained on stargan+stgan †1",
         "†1 8 photos",
         "<b>0.1000 (stgan)</b>",
@@ -195,15 +195,15 @@ def test_finders_of_poisoned_samples_have_a_section_with_both_tables_and_a_plot(
         folder = save(tmp_path, found).parent
         # of the run, above the folders of its methods
         Image.new("RGB", (1200, 600), "red").save(folder.parent / "found.png")
-    found = rows.compare(tmp_path)
-    page = report.html(found, {}, {}, {}, {0: depois_figures.draw(found.filters[0])}, {})
+    found = compare_runs(tmp_path)
+    page = report.html(found, {"depois": {0: depois_kind.KIND.draw(found.tables["depois"][0])}})
     for text in (
-        "<h2>Finding poisoned samples</h2>",
-        "<h3>drawn, 28 pixels, poison rate 0.3</h3>",
+        ">Finding poisoned samples</h2>",
+        ">drawn, 28 pixels, poison rate 0.3</h3>",
         "1000 samples of 2 classes examined; 600 trusted",
         "knn-labels †1",
         "†1 150 trusted samples (the others: 600)",
-        "<td class=missed>not found</td>",
+        '<td class="missed">not found</td>',
         "rowspan=3>noise</td>",
         "rowspan=2>bypass critic</td>",
         "1 of finders of poisoned samples",
@@ -214,7 +214,7 @@ def test_finders_of_poisoned_samples_have_a_section_with_both_tables_and_a_plot(
     # once in each table
     assert (
         page.count("<b>0.950</b>") == 2
-        and page.count("<td class=missed>0.520") == 2
+        and page.count('<td class="missed">0.520') == 2
         and "<b>0.990</b>" not in page
     )
     assert (
@@ -233,18 +233,18 @@ def test_scans_have_a_section_with_every_table_a_plot_and_the_triggers(tmp_path)
         scan("villan", refine="none"),
     ):
         Image.new("RGB", (1200, 600), "red").save(save(tmp_path, found).with_name("trigger.png"))
-    found = rows.compare(tmp_path)
-    page = report.html(found, {}, {}, {}, {}, {0: terd_figures.draw(found.scans[0])})
+    found = compare_runs(tmp_path)
+    page = report.html(found, {"terd": {0: terd_kind.KIND.draw(found.tables["terd"][0])}})
     for text in (
-        "<h2>Scans of diffusion weights</h2>",
-        "<h3>drawn, 16 pixels</h3>",
+        ">Scans of diffusion weights</h2>",
+        ">drawn, 16 pixels</h3>",
         "Scanned by the reduced schedule",
-        "<p>Models</p>",
-        "<p>Parts of the scan</p>",
+        "<h4>Models</h4>",
+        "<h4>Parts of the scan</h4>",
         "rowspan=2>benign</td>",
-        "<td class=missed>backdoored (false alarm)</td>",
-        "<td class=missed>clean (missed)</td>",
-        "<td class=missed>0.60 (not recovered)</td>",
+        '<td class="missed">backdoored (false alarm)</td>',
+        '<td class="missed">clean (missed)</td>',
+        '<td class="missed">0.60 (not recovered)</td>',
         "stop sign to shoe, psi 1, ode †1",
         "†1 judged by another rule, fitted",
         "<th>|r_hat - r|</th>",
@@ -254,7 +254,7 @@ def test_scans_have_a_section_with_every_table_a_plot_and_the_triggers(tmp_path)
     ):
         assert text in page
     assert (
-        page.count("<td class=missed>") == 3
+        page.count('<td class="missed">') == 3
         and len(re.findall("data:image/png", page)) == 1
         and len(re.findall("data:image/jpeg", page)) == 5
     )

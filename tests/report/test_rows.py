@@ -2,23 +2,21 @@
 
 import csv
 import io
-import runpy
-from pathlib import Path
 
 import pytest
 
 from common.cli import UserError
 from report import rows as compare
-from report import text as tables
-
-synthetic = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))
-defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
+from report.comparison import markdown
+from report.kinds import defense as defense_kind
+from report.text import number
+from synthetic import LOOKS, compare_runs, defense, detector, save
 
 
 def table_of(folder, *records):
     for found in records:
         save(folder, found)
-    (table,) = compare.compare(folder).tables
+    (table,) = compare_runs(folder).tables["defense"]
     return table
 
 
@@ -52,7 +50,7 @@ def test_tables_are_per_dataset_and_translator(tmp_path):
         found = defense(dataset=dataset)
         found.config["gan"] = kind
         save(tmp_path, found)
-    assert [t.name for t in compare.compare(tmp_path).tables] == [
+    assert [t.name for t in compare_runs(tmp_path).tables["defense"]] == [
         "CelebA, stargan",
         "drawn, stargan",
         "drawn, stgan",
@@ -78,7 +76,7 @@ def test_a_row_that_must_not_be_compared_is_marked_with_its_reason(tmp_path, cha
     rows = by_defence(table)
     assert rows["ddpm-t10"].marks == [1] and reason in notes_of(table, rows["ddpm-t10"])
     assert not rows["none"].marks and not rows["jpeg-q75"].marks
-    assert "ddpm-t10 †1" in tables.table_markdown(table) and f"†1 {table.notes[0]}" in tables.table_markdown(
+    assert "ddpm-t10 †1" in defense_kind.markdown(table) and f"†1 {table.notes[0]}" in defense_kind.markdown(
         table
     )
 
@@ -120,21 +118,21 @@ def test_seeds_of_one_configuration_become_one_row(tmp_path):
     cell = row.cell("metrics.purified.l2")
     assert row.seeds == [0, 1, 2] and not row.marks
     assert cell.value == pytest.approx(0.02) and cell.std == pytest.approx(0.01) and cell.low is None
-    assert "0.0200 ± 0.0100" in tables.table_markdown(table)
+    assert "0.0200 ± 0.0100" in defense_kind.markdown(table)
 
 
 def test_a_single_seed_shows_its_interval(tmp_path):
     table = table_of(tmp_path, defense("jpeg-q75", l2=0.02))
-    assert "0.0200 [0.0180, 0.0220]" in tables.table_markdown(table)
+    assert "0.0200 [0.0180, 0.0220]" in defense_kind.markdown(table)
 
 
 def test_a_repeated_run_replaces_the_older_one(tmp_path):
     save(tmp_path, defense(l2=0.01, finished="2024-05-02T00:00:00"))
     old = save(tmp_path, defense(l2=0.09, finished="2024-05-01T00:00:00"))
-    found = compare.compare(tmp_path)
-    (row,) = found.tables[0].rows
+    found = compare_runs(tmp_path)
+    (row,) = found.tables["defense"][0].rows
     assert row.cell("metrics.purified.l2").value == 0.01 and found.replaced == [old]
-    assert str(old) in tables.markdown(found)
+    assert str(old) in markdown(found)
 
 
 def test_other_weights_under_one_seed_are_rows_of_their_own(tmp_path):
@@ -142,26 +140,29 @@ def test_other_weights_under_one_seed_are_rows_of_their_own(tmp_path):
         found = defense("one-step", finished=sha[:1])
         found.provenance["defense_sha256"] = sha
         save(tmp_path, found)
-    assert [r.defence for r in compare.compare(tmp_path).tables[0].rows] == [
+    assert [r.defence for r in compare_runs(tmp_path).tables["defense"][0].rows] == [
         "one-step @111111",
         "one-step @222222",
     ]
 
 
 def test_the_attack_is_written_out():
-    attack = compare.attack_of(defense(attack_through="one-step", gradient="full", eot=4).config)
+    attack = compare.attack_of(defense(attack_through="one-step", gradient="full", eot=4).config, LOOKS)
     assert (
         compare.attack_text(attack)
         == "pgd, eps 0.05, target gray, label original, 10 steps of 0.01, through one-step, eot 4, gradient"
         " full"
     )
-    assert compare.attack_text(compare.attack_of(defense(attack="gaussian").config)) == "gaussian, eps 0.05"
-    assert compare.attack_text(compare.attack_of(defense(attack="none").config)) == "undisturbed"
+    assert (
+        compare.attack_text(compare.attack_of(defense(attack="gaussian").config, LOOKS))
+        == "gaussian, eps 0.05"
+    )
+    assert compare.attack_text(compare.attack_of(defense(attack="none").config, LOOKS)) == "undisturbed"
     one_pass = defense(attack="dadfi", attack_weights="0123456789abcdef").config
-    assert compare.attack_text(compare.attack_of(one_pass)) == "dadfi, eps 0.05, weights 01234567"
-    plain = compare.attack_of(defense().config)
-    assert plain == compare.attack_of(defense(gradient="bpda", eot=1, attack_blur="none").config)
-    assert plain != compare.attack_of(defense(attack_blur="eot").config)
+    assert compare.attack_text(compare.attack_of(one_pass, LOOKS)) == "dadfi, eps 0.05, weights 01234567"
+    plain = compare.attack_of(defense().config, LOOKS)
+    assert plain == compare.attack_of(defense(gradient="bpda", eot=1, attack_blur="none").config, LOOKS)
+    assert plain != compare.attack_of(defense(attack_blur="eot").config, LOOKS)
 
 
 def test_the_best_row_is_bold_among_comparable_rows_only(tmp_path):
@@ -171,7 +172,7 @@ def test_the_best_row_is_bold_among_comparable_rows_only(tmp_path):
         defense("jpeg-q75", l2=0.02),
         defense("ddpm-t10", l2=0.001, images=8),
     )
-    text = tables.table_markdown(table)
+    text = defense_kind.markdown(table)
     assert "**0.0200**" in text and "**0.0010**" not in text
 
 
@@ -193,7 +194,7 @@ def test_the_best_row_is_bold_among_comparable_rows_only(tmp_path):
     ],
 )
 def test_figures_as_text(value, style, text):
-    assert tables.number(value, style) == text
+    assert number(value, style) == text
 
 
 def test_what_was_not_measured_is_a_dash(tmp_path):
@@ -202,33 +203,35 @@ def test_what_was_not_measured_is_a_dash(tmp_path):
     found.metrics["input"] = None
     found.cost["nfe"] = None
     table = table_of(tmp_path, found)
-    line = tables.table_markdown(table).splitlines()[2]
+    line = defense_kind.markdown(table).splitlines()[2]
     assert line.count("–") == 6
 
 
 def test_the_distance_names_its_features(tmp_path):
     table = table_of(tmp_path, defense("none"), defense("jpeg-q75"))
-    assert "frechet (attribute-classifier)" in tables.table_markdown(table)
+    assert "frechet (attribute-classifier)" in defense_kind.markdown(table)
     inception = defense("ddpm-t10", frechet=None, features="9" * 64)
     inception.features["name"] = "inception-2015-12-05-2048"
     inception.metrics["purified"]["fid"] = 12.5
     mixed = table_of(tmp_path, inception)
-    text = tables.table_markdown(mixed)
+    text = defense_kind.markdown(mixed)
     assert "frechet (attribute-classifier) or fid" in text and "12.50 fid" in text and "1.50 frechet" in text
 
 
 def test_seconds_name_their_device_where_a_table_has_several(tmp_path):
     alike, other = table_of(tmp_path / "a", defense("none"), defense("jpeg-q75")), defense("one-step")
-    assert "(cpu)" not in tables.table_markdown(alike)
+    assert "(cpu)" not in defense_kind.markdown(alike)
     other.cost["device"] = "cuda:0"
-    mixed = tables.table_markdown(table_of(tmp_path / "b", defense("none"), other))
+    mixed = defense_kind.markdown(table_of(tmp_path / "b", defense("none"), other))
     assert mixed.count("0.01 (cpu)") == 1 and mixed.count("0.01 (cuda:0)") == 1
 
 
 def test_csv_holds_every_row_and_figure(tmp_path):
     for found in (defense("none", l2=0.4), defense("jpeg-q75", l2=0.02), defense("ddpm-t10", images=8)):
         save(tmp_path, found)
-    rows = list(csv.DictReader(io.StringIO(tables.csv_text(compare.compare(tmp_path)))))
+    rows = list(
+        csv.DictReader(io.StringIO(defense_kind.KIND.csv.text(compare_runs(tmp_path).tables["defense"])))
+    )
     assert [r["defence"] for r in rows] == ["none", "jpeg-q75", "ddpm-t10"]
     assert float(rows[1]["purified.l2"]) == 0.02 and float(rows[1]["purified.l2_low"]) == pytest.approx(0.018)
     assert rows[0]["not_comparable"] == "" and "8 photos" in rows[2]["not_comparable"]
@@ -253,10 +256,10 @@ def test_detectors_have_a_table_and_other_kinds_are_listed(tmp_path):
         other.provenance,
     )
     save(tmp_path, bench)
-    found = compare.compare(tmp_path)
-    text = tables.markdown(found)
-    (table,) = found.detectors
-    assert not found.tables and [row.label for row in table.rows] == ["clean", "disrupted"]
+    found = compare_runs(tmp_path)
+    text = markdown(found)
+    (table,) = found.tables["detector"]
+    assert not found.tables["defense"] and [row.label for row in table.rows] == ["clean", "disrupted"]
     assert "## Detectors" in text and "0.810 [0.790, 0.830]" in text and "benchmark: speed" in text
 
 
@@ -265,14 +268,12 @@ def test_unknown_and_damaged_records_are_listed(tmp_path):
     for name, content in (("a", '{"format": 1, "kind": "novel"}'), ("b", "{")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "record.json").write_text(content)
-    found = compare.compare(tmp_path)
-    assert len(found.tables) == 1 and len(found.problems) == 2
-    assert "unknown kind 'novel'" in tables.markdown(found) and "b/record.json: damaged" in tables.markdown(
-        found
-    )
+    found = compare_runs(tmp_path)
+    assert len(found.tables["defense"]) == 1 and len(found.problems) == len(found.unknown) == 1
+    assert "not compared: kind novel" in markdown(found) and "b/record.json: damaged" in markdown(found)
 
 
 def test_nothing_readable_is_one_line(tmp_path):
     (tmp_path / "record.json").write_text("{")
     with pytest.raises(UserError, match="none of its 1 records"):
-        compare.compare(tmp_path)
+        compare_runs(tmp_path)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import weights_file
 
 from common import checkpoint, cli, images
 from common.cli import RunError, UserError
@@ -17,6 +16,7 @@ from purify.terd import known, memory, reversion
 from purify.terd.options import name_of, plan_of
 from purify.terd.rule import FULL
 from report import record
+from tiny import weights_file
 
 HIDDEN = {
     "name": "baddiffusion",

@@ -1,8 +1,7 @@
 """How much memory a gradient takes."""
 
-from tiny import denoiser
-
 from purify.terd import memory
+from tiny import denoiser
 
 
 def test_grows_with_the_batch_and_counts_what_is_held():

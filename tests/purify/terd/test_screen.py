@@ -5,7 +5,6 @@ from functools import cache
 
 import pytest
 import torch
-from tiny import weights_file
 
 from common import distributed, images
 from faces import procedural
@@ -13,6 +12,7 @@ from models.diffusion import triggers
 from purify import build
 from purify.terd import screen
 from purify.terd.verdict import Backdoored, Verdict, keep
+from tiny import weights_file
 
 CTX = distributed.Context(0, 1, torch.device("cpu"))
 

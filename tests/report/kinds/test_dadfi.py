@@ -2,24 +2,21 @@
 
 import csv
 import io
-import runpy
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from report import rows as compare
-from report.kinds import dadfi, dadfi_figures
+from report.kinds import dadfi, dadfi_figures, dadfi_rows
+from report.rows import Cell
+from synthetic import compare_runs, disruption, save
 
-synthetic = runpy.run_path(str(Path(__file__).parents[1] / "synthetic.py"))
-disruption, save = synthetic["disruption"], synthetic["save"]
 BOTH = "trained on stargan+stgan"
 
 
 def tables_of(folder, *records):
     for found in records:
         save(folder, found)
-    return compare.compare(folder).disruptions
+    return compare_runs(folder).tables["dadfi"]
 
 
 def table_of(folder, *records):
@@ -69,7 +66,7 @@ def blocks(text):
     ],
 )
 def test_a_label_says_the_attack_and_what_differs_from_the_usual_protocol(record, label):
-    assert dadfi.label_of(record.config) == label
+    assert dadfi_rows.label_of(record.config) == label
 
 
 def test_rows_go_from_controls_to_the_upper_bound(tmp_path):
@@ -143,9 +140,7 @@ def test_shares_need_equal_photos_eps_and_translators(tmp_path):
         )
         mine = rows[f"DADFI, {BOTH}"]
         # random signs of no effect: no multiple
-        assert mine.of("stargan", "share") == compare.Cell(None) and mine.of(
-            "stargan", "multiple"
-        ) == compare.Cell(None)
+        assert mine.of("stargan", "share") == Cell(None) and mine.of("stargan", "multiple") == Cell(None)
 
 
 def test_rows_that_must_not_be_compared_say_why_and_come_last(tmp_path):
@@ -204,8 +199,8 @@ def test_seeds_are_one_row_other_weights_of_one_seed_are_two_and_a_repetition_re
         disruption(l2=(0.3, 0.3), weights="b" * 64),
     ):
         save(tmp_path / "more", found)
-    comparison = compare.compare(tmp_path / "more")
-    assert [(row.label, row.of("stgan", "l2").value) for row in comparison.disruptions[0].rows] == [
+    comparison = compare_runs(tmp_path / "more")
+    assert [(row.label, row.of("stgan", "l2").value) for row in comparison.tables["dadfi"][0].rows] == [
         (f"DADFI, {BOTH} @aaaaaa", 0.4),
         (f"DADFI, {BOTH} @bbbbbb", 0.3),
     ]
@@ -279,7 +274,7 @@ def test_markdown_has_a_row_per_attack_and_one_per_translator(tmp_path):
 
 
 def test_csv_has_a_line_per_attack_and_translator(tmp_path):
-    text = dadfi.csv_text(
+    text = dadfi.KIND.csv.text(
         tables_of(
             tmp_path,
             disruption("random-sign", (0.01, 0.02)),
@@ -310,7 +305,7 @@ def test_what_was_not_measured_is_a_dash(tmp_path):
     found.per_group["translator"]["stgan"] = None
     table = table_of(tmp_path, found, disruption("pgd"))
     attacks, _ = blocks(dadfi.markdown(table))
-    assert attacks[1][2:4] == ["–", "–"] and dadfi_figures.draw(table)
+    assert attacks[1][2:4] == ["–", "–"] and dadfi.KIND.draw(table)
 
 
 def test_the_picture_has_a_bar_per_attack_and_translator_without_marked_rows(tmp_path):
@@ -329,8 +324,6 @@ def test_the_picture_has_a_bar_per_attack_and_translator_without_marked_rows(tmp
         and axes.get_xscale() == "log"
         and [t.get_text() for t in axes.get_yticklabels()] == ["stargan", "stgan"]
     )
-    (picture,) = dadfi_figures.draw(table).values()
-    assert Image.open(io.BytesIO(picture)).format == "PNG" and list(dadfi_figures.PLOTS) == list(
-        dadfi_figures.CAPTIONS
-    )
-    assert dadfi_figures.draw(table_of(tmp_path / "one", disruption())) == {}
+    (picture,) = dadfi.KIND.draw(table).values()
+    assert Image.open(io.BytesIO(picture)).format == "PNG" and list(dadfi.KIND.plots) == ["disruptions_l2"]
+    assert dadfi.KIND.draw(table_of(tmp_path / "one", disruption())) == {}

@@ -4,22 +4,17 @@ of both tables."""
 import csv
 import io
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 
-from report import rows
-from report.kinds import depois, depois_names
-
-synthetic = runpy.run_path(str(Path(__file__).parents[1] / "synthetic.py"))
-filtering, save = synthetic["filtering"], synthetic["save"]
+from report.kinds import depois, depois_names, depois_rows
+from synthetic import compare_runs, filtering, save
 
 
 def tables_of(folder, *records):
     for found in records:
         save(folder, found)
-    return rows.compare(folder).filters
+    return compare_runs(folder).tables["depois"]
 
 
 def table_of(folder, *records):
@@ -95,11 +90,11 @@ def test_blocks_of_poisons_and_methods_in_them_have_a_fixed_order(tmp_path):
     table = table_of(
         tmp_path,
         *(filtering(poison=name) for name in names),
-        *(filtering(name) for name in ("new", *depois.METHODS[:0:-1])),
+        *(filtering(name) for name in ("new", *depois_rows.METHODS[:0:-1])),
     )
-    assert table.poisons == [*depois.POISONS, "own"]
+    assert table.poisons == [*depois_rows.POISONS, "own"]
     assert [row.label for row in table.rows if row.poison == "noise"] == [
-        *depois.METHODS,
+        *depois_rows.METHODS,
         "new",
     ] and table.notes == []
     assert table.name == "drawn, 28 pixels, poison rate 0.3" and table.file_name == "drawn-28-rate0.3"
@@ -140,8 +135,8 @@ def test_seeds_are_one_row_another_mimic_of_one_seed_is_a_second_and_a_repetitio
         filtering("loss", auc=0.6, finished="2024-05-02T10:00:00"),
     ):
         save(tmp_path / "more", found)
-    comparison = rows.compare(tmp_path / "more")
-    assert [(row.label, row.auc.value) for row in comparison.filters[0].rows] == [
+    comparison = compare_runs(tmp_path / "more")
+    assert [(row.label, row.auc.value) for row in comparison.tables["depois"][0].rows] == [
         ("de-pois @aaaaaa", 0.6),
         ("de-pois @bbbbbb", 0.7),
         ("loss", 0.6),
@@ -193,14 +188,16 @@ def test_other_parameters_of_a_method_are_a_row_of_their_own(tmp_path):
 def test_a_poison_is_not_found_where_even_the_upper_end_is_too_near_to_chance(tmp_path, aucs, half, missed):
     table = table_of(tmp_path, *(filtering(auc=auc, seed=i, half=half) for i, auc in enumerate(aucs)))
     (row,) = table.rows
-    assert row.missed is missed and ("not found" in depois.details(table)) is missed
+    assert (
+        row.missed is missed and ("not found" in "\n".join(depois.details_grid(table).markdown())) is missed
+    )
 
 
 def test_what_has_no_auroc_has_no_verdict_and_no_column(tmp_path):
     found = filtering(poison="none", rate=0)
     found.metrics.update(auc=None, auc_ci=None, recall=None, recall_ci=None)
     table = table_of(tmp_path, found)
-    assert not table.rows[0].missed and table.best == set() and depois.overview(table) == ""
+    assert not table.rows[0].missed and table.best == set() and depois.overview_grid(table) is None
     (details,) = blocks(depois.markdown(table))
     assert details[1][:8] == [
         "none",
@@ -228,7 +225,7 @@ def test_the_overview_has_a_row_per_method_and_a_column_per_poison(tmp_path):
         filtering(poison="bypass", auc=0.95),
         filtering("loss", "bypass", 0.45),
     )
-    (overview,) = blocks(depois.overview(table))
+    (overview,) = blocks("\n".join(depois.overview_grid(table).markdown()))
     assert overview == [
         ["method", "noise", "blend", "gradient", "gan", "bypass"],
         # equal figures are both best, a miss is not,
@@ -392,7 +389,7 @@ def test_other_small_classifiers_are_marked_but_the_auroc_still_counts(tmp_path)
 
 def test_csv_has_a_line_per_row_and_one_for_each_class(tmp_path):
     several = [filtering("loss", auc=auc, seed=i) for i, auc in enumerate((0.5, 0.54))]
-    text = depois.csv_text(tables_of(tmp_path, filtering(params={"sigma": 0.6}), *several))
+    text = depois.KIND.csv.text(tables_of(tmp_path, filtering(params={"sigma": 0.6}), *several))
     lines = {(line["method"], line["class"]): line for line in csv.DictReader(io.StringIO(text))}
     # noise without parameters is another poison
     assert list(lines) == [(method, part) for method in ("loss", "de-pois") for part in ("all", "0", "1")]

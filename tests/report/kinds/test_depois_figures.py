@@ -1,23 +1,18 @@
 """The picture of finders of poisoned samples: bars from chance, rows of another setting left out."""
 
 import io
-import runpy
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from report import rows
-from report.kinds import depois_figures
-
-synthetic = runpy.run_path(str(Path(__file__).parents[1] / "synthetic.py"))
-filtering, save = synthetic["filtering"], synthetic["save"]
+from report.kinds import depois, depois_figures
+from synthetic import compare_runs, filtering, save
 
 
 def table_of(folder, *records):
     for found in records:
         save(folder, found)
-    (table,) = rows.compare(folder).filters
+    (table,) = compare_runs(folder).tables["depois"]
     return table
 
 
@@ -71,8 +66,6 @@ def test_methods_have_colours_of_their_own(table):
 
 
 def test_the_picture_can_be_opened_and_one_method_has_none(table, tmp_path):
-    (picture,) = depois_figures.draw(table).values()
-    assert Image.open(io.BytesIO(picture)).format == "PNG" and list(depois_figures.PLOTS) == list(
-        depois_figures.CAPTIONS
-    )
-    assert depois_figures.draw(table_of(tmp_path / "one", filtering(), filtering(poison="blend"))) == {}
+    (picture,) = depois.KIND.draw(table).values()
+    assert Image.open(io.BytesIO(picture)).format == "PNG" and list(depois.KIND.plots) == ["filters_auc"]
+    assert depois.KIND.draw(table_of(tmp_path / "one", filtering(), filtering(poison="blend"))) == {}

@@ -4,18 +4,17 @@ dashes, text."""
 import csv
 import io
 import math
-import runpy
 from pathlib import Path
 
 import pytest
 from scipy import stats
 
-from report import rows as compare
-from report import text as tables
+from report.comparison import markdown
 from report.kinds import detector as detectors
-
-synthetic = runpy.run_path(str(Path(__file__).parents[1] / "synthetic.py"))
-defense, detector, save = (synthetic[k] for k in ("defense", "detector", "save"))
+from report.kinds import detector_statistics
+from report.kinds.detector_rows import DetectorRow
+from report.rows import Cell
+from synthetic import compare_runs, defense, detector, save
 
 NOISE = "pgd-eps0.11"
 
@@ -23,11 +22,11 @@ NOISE = "pgd-eps0.11"
 def comparison_of(folder, *records):
     for found in records:
         save(folder, found)
-    return compare.compare(folder)
+    return compare_runs(folder)
 
 
 def table_of(folder, *records):
-    (table,) = comparison_of(folder, *records).detectors
+    (table,) = comparison_of(folder, *records).tables["detector"]
     return table
 
 
@@ -40,7 +39,7 @@ def seeds_of(name, *accuracies, **config):
 
 
 def row_of(name, *accuracies, half=0.01):
-    return detectors.DetectorRow(
+    return DetectorRow(
         (), name, [(Path("record.json"), found) for found in seeds_of(name, *accuracies, half=half)]
     )
 
@@ -94,13 +93,13 @@ def test_tables_are_per_dataset_translator_detector_base_and_attack(tmp_path):
         detector(eps=0.1),
         detector(dataset="CelebA"),
     )
-    assert [table.name.split(":")[0] for table in found.detectors] == [
+    assert [table.name.split(":")[0] for table in found.tables["detector"]] == [
         "CelebA, stargan, meso4 (scratch)"
     ] + 2 * ["drawn, stargan, meso4 (scratch)"] + [
         "drawn, stargan, mobilenet_v2 (finetuned)",
         "drawn, stargan, mobilenet_v2 (frozen)",
     ]
-    assert detectors.file_names(found.detectors) == [
+    assert detectors.file_names(found.tables["detector"]) == [
         "CelebA-stargan-meso4",
         *(
             f"drawn-stargan-meso4-pgd, eps {eps}, target gray, label original, 10 steps of 0.01"
@@ -113,7 +112,10 @@ def test_tables_are_per_dataset_translator_detector_base_and_attack(tmp_path):
 
 def test_the_share_by_hand():
     clean, disrupted, mine = row_of("clean", 0.95), row_of("disrupted", 0.75), row_of("one-step", 0.90)
-    loss, share = detectors.difference(clean, disrupted), detectors.share_recovered(mine, disrupted, clean)
+    loss, share = (
+        detector_statistics.difference(clean, disrupted),
+        detector_statistics.share_recovered(mine, disrupted, clean),
+    )
     half = math.hypot(0.01, 0.01)
     assert loss.value == pytest.approx(0.20) and (loss.low, loss.high) == pytest.approx(
         (0.20 - half, 0.20 + half)
@@ -127,10 +129,10 @@ def test_the_share_by_hand():
 
 def test_over_seeds_the_loss_has_welchs_interval():
     clean, disrupted = (0.95, 0.96, 0.94), (0.80, 0.86, 0.77, 0.81)
-    loss = detectors.difference(row_of("clean", *clean), row_of("disrupted", *disrupted))
+    loss = detector_statistics.difference(row_of("clean", *clean), row_of("disrupted", *disrupted))
     expected = stats.ttest_ind(clean, disrupted, equal_var=False).confidence_interval()
     assert (loss.low, loss.high) == pytest.approx((expected.low, expected.high))
-    share = detectors.share_recovered(
+    share = detector_statistics.share_recovered(
         row_of("one-step", 0.90, 0.91, 0.92), row_of("disrupted", *disrupted), row_of("clean", *clean)
     )
     assert (
@@ -144,13 +146,15 @@ def test_over_seeds_the_loss_has_welchs_interval():
     [((0.95, 0.95, 0.95), (0.75, 0.75)), ((0.95,), (0.70, 0.75, 0.80)), ((0.9, 0.95, 1.0), (0.75,))],
 )
 def test_one_seed_on_a_side_or_equal_seeds_on_both_take_the_bootstrap_intervals(clean, disrupted):
-    loss = detectors.difference(row_of("clean", *clean), row_of("disrupted", *disrupted, half=0.02))
+    loss = detector_statistics.difference(row_of("clean", *clean), row_of("disrupted", *disrupted, half=0.02))
     half = math.hypot(0.01, 0.02)
     assert (loss.value, loss.low, loss.high) == pytest.approx((0.2, 0.2 - half, 0.2 + half))
 
 
 def test_seeds_that_agree_on_one_side_keep_welchs_interval():
-    loss = detectors.difference(row_of("clean", 0.1, 0.1, 0.1), row_of("disrupted", 0.04, 0.05, 0.06))
+    loss = detector_statistics.difference(
+        row_of("clean", 0.1, 0.1, 0.1), row_of("disrupted", 0.04, 0.05, 0.06)
+    )
     half = stats.t.ppf(0.975, 2) * 0.01 / math.sqrt(3)
     assert (loss.low, loss.high) == pytest.approx((0.05 - half, 0.05 + half))
 
@@ -174,18 +178,18 @@ def test_a_loss_inside_its_interval_has_no_share(tmp_path):
 def test_without_an_interval_the_loss_is_shown_and_no_share():
     clean = row_of("clean", 0.95)
     clean.first.metrics["accuracy_ci"] = None
-    assert detectors.difference(clean, row_of("disrupted", 0.75)) == compare.Cell(pytest.approx(0.2))
-    assert detectors.share_recovered(
+    assert detector_statistics.difference(clean, row_of("disrupted", 0.75)) == Cell(pytest.approx(0.2))
+    assert detector_statistics.share_recovered(
         row_of("one-step", 0.9), row_of("disrupted", 0.75), clean
-    ) == compare.Cell(None)
+    ) == Cell(None)
 
 
 def test_a_share_whose_range_is_not_one_piece_has_none():
     clean, disrupted = (0.95, 0.95, 0.951), (0.90, 0.91, 0.92)
-    share = detectors.share_recovered(
+    share = detector_statistics.share_recovered(
         row_of("one-step", 0.80, 0.99), row_of("disrupted", *disrupted), row_of("clean", *clean)
     )
-    assert detectors.difference(row_of("clean", *clean), row_of("disrupted", *disrupted)).low > 0
+    assert detector_statistics.difference(row_of("clean", *clean), row_of("disrupted", *disrupted)).low > 0
     assert share.value is not None and share.low is None
 
 
@@ -280,7 +284,7 @@ def test_a_filter_is_one_line_over_the_rates_and_two_of_its_lists_at_one_rate_ar
     assert set(table.by_rate()) == {"disrupted", "filtered (de-pois)", both} and all(
         set(rates) >= {0.5, 1} for rates in table.by_rate().values()
     )
-    assert line_of(tables.rates_markdown(table), both) == {
+    assert line_of(detectors.rates_markdown(table), both) == {
         "training photos": both,
         "0": "–",
         "0.5": "0.850",
@@ -299,7 +303,7 @@ def test_a_filter_is_one_line_over_the_rates_and_two_of_its_lists_at_one_rate_ar
 def test_what_purifying_costs_after_a_filter_comes_from_the_defence(tmp_path):
     one = defense("one-step", l2=0.001, nfe=1, defense_noise=NOISE)
     one.provenance["defense_sha256"] = "1" * 64
-    text = tables.detectors_markdown(
+    text = detectors.trainings_markdown(
         table_of(
             tmp_path,
             one,
@@ -340,9 +344,9 @@ def test_a_row_that_must_not_be_compared_is_marked_and_held_against_its_like_alo
         and [row.marks for row in table.rows[:-1]] == [[], [], []]
     )
     assert odd.cell("lost").value is None and odd.cell("share").value is None
-    assert "one-step †1" in tables.detectors_markdown(table) and f"†1 {reason}" in tables.detectors_markdown(
+    assert "one-step †1" in detectors.trainings_markdown(
         table
-    )
+    ) and f"†1 {reason}" in detectors.trainings_markdown(table)
     table = table_of(
         tmp_path,
         detector("clean", 0.90, **change),
@@ -393,7 +397,7 @@ def test_figures_of_the_photos_come_from_the_defence_of_the_same_weights(tmp_pat
     assert figures["disrupted", 1] == [0.42, 80.0, 0, 0]
     assert figures["clean", 0] == [0, None, 0, 0]
     assert figures["ddpm-t20", 1] == figures["filtered [kept.txt]", 1] == [None] * 4
-    line = line_of(tables.detectors_markdown(table), "ddpm-t20")
+    line = line_of(detectors.trainings_markdown(table), "ddpm-t20")
     assert [line[name] for name in ("l2", "frechet (attribute-classifier)", "nfe", "s/photo")] == [
         "–"
     ] * 4 and line["accuracy"] == "0.950 [0.940, 0.960]"
@@ -404,9 +408,9 @@ def test_figures_of_the_photos_come_from_the_defence_of_the_same_weights(tmp_pat
 
 def test_without_any_defence_record_there_are_dashes(tmp_path):
     found = comparison_of(tmp_path, detector("disrupted"), detector("one-step", rate=0.0))
-    (table,) = found.detectors
-    assert line_of(tables.detectors_markdown(table), "disrupted")["frechet"] == "–"
-    text = tables.markdown(found)
+    (table,) = found.tables["detector"]
+    assert line_of(detectors.trainings_markdown(table), "disrupted")["frechet"] == "–"
+    text = markdown(found)
     assert (
         "no clean training to hold against disrupted, one-step of undisturbed photos" in text
         and "under this attack for disrupted, one-step of" in text
@@ -416,7 +420,7 @@ def test_without_any_defence_record_there_are_dashes(tmp_path):
 def test_seconds_name_their_device_where_a_table_has_several(tmp_path):
     slow, fast = defense("one-step"), defense("ddpm-t20")
     fast.cost["device"] = "cuda:0"
-    text = tables.detectors_markdown(
+    text = detectors.trainings_markdown(
         table_of(
             tmp_path, slow, fast, detector(), detector("one-step"), detector("ddpm-t20"), detector("jpeg-q75")
         )
@@ -436,7 +440,7 @@ def test_three_seeds_are_a_mean_and_a_deviation_and_a_repetition_replaces_the_ol
         *seeds_of("one-step", 0.89, 0.90, 0.91),
         detector("disrupted", 0.1, seed=2, finished="2023-01-01T00:00:00"),
     )
-    text = tables.detectors_markdown(found.detectors[0])
+    text = detectors.trainings_markdown(found.tables["detector"][0])
     assert (
         len(found.replaced) == 1
         and line_of(text, "disrupted")["accuracy"] == "0.750 ± 0.010"
@@ -452,7 +456,7 @@ def test_three_seeds_are_a_mean_and_a_deviation_and_a_repetition_replaces_the_ol
 
 def test_accuracy_by_poison_rate_is_a_table_where_there_are_several(tmp_path):
     once = [detector("clean", 0.95), detector("disrupted", 0.75), detector("one-step", 0.90)]
-    assert tables.rates_markdown(table_of(tmp_path / "a", *once)) == ""
+    assert detectors.rates_markdown(table_of(tmp_path / "a", *once)) == ""
     table = table_of(
         tmp_path / "b",
         *once,
@@ -463,7 +467,7 @@ def test_accuracy_by_poison_rate_is_a_table_where_there_are_several(tmp_path):
     )
     found = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in tables.rates_markdown(table).splitlines()
+        for line in detectors.rates_markdown(table).splitlines()
     ]
     assert found[0] == ["training photos", "0", "0.5", "1"] and found[2:] == [
         # the marked row is left out
@@ -482,7 +486,10 @@ def test_csv_holds_every_figure_of_every_row(tmp_path):
         detector("one-step", 0.90),
         detector("jpeg-q75", photos=8),
     )
-    rows = {r["training_photos"]: r for r in csv.DictReader(io.StringIO(tables.detectors_csv_text(found)))}
+    rows = {
+        r["training_photos"]: r
+        for r in csv.DictReader(io.StringIO(detectors.KIND.csv.text(found.tables["detector"])))
+    }
     mine = rows["one-step"]
     assert (
         list(rows) == ["clean", "disrupted", "one-step", "jpeg-q75"]

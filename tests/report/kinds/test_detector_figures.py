@@ -1,23 +1,19 @@
 """Pictures of detectors hold what the records say."""
 
 import io
-import runpy
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from report import figures, rows
-from report.kinds import detector_figures
-
-synthetic = runpy.run_path(str(Path(__file__).parents[1] / "synthetic.py"))
-detector, save = synthetic["detector"], synthetic["save"]
+from report.kinds import defense_figures, detector_figures
+from report.kinds import detector as detector_kind
+from synthetic import compare_runs, detector, save
 
 
 def table_of(folder, *records):
     for found in records:
         save(folder, found)
-    (table,) = rows.compare(folder).detectors
+    (table,) = compare_runs(folder).tables["detector"]
     return table
 
 
@@ -50,7 +46,7 @@ def test_bars_stand_between_chance_and_the_accuracies_of_the_common_rate(table):
     } == {"clean": 0.95, "disrupted": 0.75, "chance": 0.5}
     assert (
         axes.patches[2].get_facecolor()[:3]
-        == figures.styles(table)["one-step"].color
+        == defense_figures.styles(table)["one-step"].color
         == detector_figures.styles(table)["one-step"].color
     )
     low, high = axes.get_xlim()
@@ -108,7 +104,7 @@ def test_after_a_filter_a_defence_looks_like_itself_but_not_the_same(tmp_path):
             for one in filters
         ),
     )
-    look, plain = detector_figures.styles(table), figures.styles(table)
+    look, plain = detector_figures.styles(table), defense_figures.styles(table)
     assert len({(s.color, s.marker, s.line) for s in look.values()}) == len(look) == 1 + 4 + 2 * 3
     assert {look[name].marker for name in look if "(de-pois)" in name} == {"D"} and {
         look[name].marker for name in look if "(oracle)" in name
@@ -132,8 +128,8 @@ def test_after_a_filter_a_defence_looks_like_itself_but_not_the_same(tmp_path):
 
 
 def test_what_can_be_drawn_is_drawn_and_can_be_opened(table, tmp_path):
-    pictures = detector_figures.draw(table)
-    assert list(pictures) == list(detector_figures.PLOTS) == list(detector_figures.CAPTIONS)
+    pictures = detector_kind.KIND.draw(table)
+    assert list(pictures) == list(detector_kind.KIND.plots)
     for data in pictures.values():
         image = Image.open(io.BytesIO(data))
         assert (
@@ -142,6 +138,6 @@ def test_what_can_be_drawn_is_drawn_and_can_be_opened(table, tmp_path):
             and len(image.convert("RGB").getcolors(1 << 24)) > 10
         )
     assert list(
-        detector_figures.draw(table_of(tmp_path / "once", detector(), detector("disrupted", 0.8)))
+        detector_kind.KIND.draw(table_of(tmp_path / "once", detector(), detector("disrupted", 0.8)))
     ) == ["detectors_accuracy"]
-    assert detector_figures.draw(table_of(tmp_path / "one", detector())) == {}
+    assert detector_kind.KIND.draw(table_of(tmp_path / "one", detector())) == {}

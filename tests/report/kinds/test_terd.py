@@ -3,16 +3,12 @@ rates by attack, marks, and the text of all tables."""
 
 import csv
 import io
-import runpy
-from pathlib import Path
 
 import pytest
 
-from report import rows
-from report.kinds import terd, terd_rows
+from report.kinds import terd, terd_grids, terd_rows
+from synthetic import compare_runs, save, scan
 
-synthetic = runpy.run_path(str(Path(__file__).parents[1] / "synthetic.py"))
-scan, save = synthetic["scan"], synthetic["save"]
 ESTIMATED, REFINED = {"refine": "none"}, {"estimate_steps": 0}
 PUBLISHED = {
     "schedule": "published",
@@ -26,7 +22,7 @@ PUBLISHED = {
 def tables_of(folder, *records):
     for found in records:
         save(folder, found)
-    return rows.compare(folder).scans
+    return compare_runs(folder).tables["terd"]
 
 
 def table_of(folder, *records):
@@ -36,7 +32,7 @@ def table_of(folder, *records):
 
 def lines_of(grid):
     """[{heading: cell text}] of a grid."""
-    return [dict(zip(grid[0], texts, strict=True)) for texts in grid[1]]
+    return [dict(zip(grid.headings, texts, strict=True)) for texts in grid.cells]
 
 
 def blocks(text):
@@ -120,8 +116,8 @@ def test_trainings_are_rows_scans_of_one_model_are_one_and_a_repetition_replaces
         scan("villan", ratio=0.3, seed=1),
         scan("villan", ratio=0.9, finished="2024-04-01T10:00:00"),
     ]
-    comparison = rows.compare(*[save(tmp_path, found) and tmp_path for found in records])
-    (table,) = comparison.scans
+    comparison = compare_runs(*[save(tmp_path, found) and tmp_path for found in records])
+    (table,) = comparison.tables["terd"]
     assert [(row.get("config.trained_seed"), row.seeds) for row in table.rows] == [(0, [0, 1]), (1, [0])]
     assert (
         table.rows[0].cell("metrics.relative_error").value == pytest.approx(0.2)
@@ -165,7 +161,7 @@ def test_a_wrong_verdict_is_told_in_words(tmp_path, hides, flagged, verdict, wro
     [(0.2, "0.20"), (0.499, "0.50"), (0.5, "0.50 (not recovered)"), (1.3, "1.30 (not recovered)")],
 )
 def test_a_trigger_that_is_too_far_from_the_true_one_is_told_in_words(tmp_path, ratio, text):
-    (line,) = lines_of(terd.models_grid(table_of(tmp_path, scan("trojdiff", ratio))))
+    (line,) = lines_of(terd_grids.models_grid(table_of(tmp_path, scan("trojdiff", ratio))))
     assert line["ratio"] == text
 
 
@@ -179,7 +175,7 @@ def test_a_model_is_told_with_all_its_figures_benign_ones_first(tmp_path):
         scan("baddiffusion"),
         scan(trained_seed=1),
     )
-    lines = lines_of(terd.models_grid(table))
+    lines = lines_of(terd_grids.models_grid(table))
     assert [line["attack"] for line in lines] == [
         "benign",
         "BadDiffusion",
@@ -215,11 +211,13 @@ def test_a_model_is_told_with_all_its_figures_benign_ones_first(tmp_path):
         "0.4000",
         "–",
     ]
-    assert (lines[5]["hides"], lines[5]["trained"]) == ("found.pt", "–") and terd.harder_grid(table) is None
+    assert (lines[5]["hides"], lines[5]["trained"]) == ("found.pt", "–") and terd_grids.harder_grid(
+        table
+    ) is None
 
 
 def test_columns_that_nothing_was_measured_for_are_left_out(tmp_path):
-    headings = terd.models_grid(table_of(tmp_path, scan(check=False)))[0]
+    headings = terd_grids.models_grid(table_of(tmp_path, scan(check=False))).headings
     assert headings == [
         "attack",
         "hides",
@@ -247,7 +245,9 @@ def test_models_unlike_the_standard_ones_are_harder_and_say_why(tmp_path):
         scan("unknown", num_parameters=7, max_timestep=500),
         scan("baddiffusion", rate=0.05, scale=0.1, on="photo"),
     )
-    assert [(line["attack"], line["unlike the others"]) for line in lines_of(terd.harder_grid(table))] == [
+    assert [
+        (line["attack"], line["unlike the others"]) for line in lines_of(terd_grids.harder_grid(table))
+    ] == [
         ("benign", "200,000 parameters"),
         ("benign", "truncated at t 300"),
         ("BadDiffusion", "poison rate 0.05"),
@@ -255,10 +255,10 @@ def test_models_unlike_the_standard_ones_are_harder_and_say_why(tmp_path):
         ("BadDiffusion", "trigger scaled by 0.1, poison rate 0.05"),
         ("VillanDiffusion", "ve schedule"),
     ]
-    assert [line["attack"] for line in lines_of(terd.models_grid(table))] == ["benign"] * 3 + [
+    assert [line["attack"] for line in lines_of(terd_grids.models_grid(table))] == ["benign"] * 3 + [
         "BadDiffusion"
     ] * 2 + ["unknown"]
-    assert [line["models"] for line in lines_of(terd.detection_grid(table))] == [
+    assert [line["models"] for line in lines_of(terd_grids.detection_grid(table))] == [
         "3",
         "2",
     ] and "Poison rate 0.2." in table.setting
@@ -291,7 +291,7 @@ def test_rates_are_of_the_models_of_an_attack(tmp_path):
         ),
         *(scan("villan", 0.3, seed=i, flagged=i) for i in range(2)),
     )
-    benign, trojdiff, villan = lines_of(terd.detection_grid(table))
+    benign, trojdiff, villan = lines_of(terd_grids.detection_grid(table))
     assert trojdiff == {
         "attack": "TrojDiff",
         "plan": "both",
@@ -327,21 +327,23 @@ def test_the_plan_that_most_models_were_scanned_by_is_shown_one_by_one_and_other
         scan("villan", 0.8, scale=0.5, **PUBLISHED),
     )
     assert table.plan == "both, reduced" and [
-        line["ratio"] for line in lines_of(terd.models_grid(table))
+        line["ratio"] for line in lines_of(terd_grids.models_grid(table))
     ] == ["0.10", "0.20", "0.30"]
     assert [
-        (line["plan"], line["models"], line["ratio"]) for line in lines_of(terd.detection_grid(table))
+        (line["plan"], line["models"], line["ratio"]) for line in lines_of(terd_grids.detection_grid(table))
     ] == [("both, reduced", "3", "0.20 ± 0.10"), ("both, published", "1 of 3", "0.05")]
     assert [
         (line["attack"], line["plan"], line["models"], line["ratio"], line["model TPR"], line["model TNR"])
-        for line in lines_of(terd.parts_grid(table))
+        for line in lines_of(terd_grids.parts_grid(table))
     ] == [
         ("benign", "estimation only", "1", "–", "–", "1.00 (1/1)"),
         ("VillanDiffusion", "both, reduced", "1 of 3", "0.20", "1.00 (1/1)", "–"),
         # the others were not scanned by a part alone
         ("VillanDiffusion", "estimation only", "1 of 3", "0.60", "0.00 (0/1)", "–"),
     ]
-    assert [(line["unlike the others"], line["ratio"]) for line in lines_of(terd.harder_grid(table))] == [
+    assert [
+        (line["unlike the others"], line["ratio"]) for line in lines_of(terd_grids.harder_grid(table))
+    ] == [
         ("trigger scaled by 0.5", "0.40"),
         ("trigger scaled by 0.5, both, published", "0.80 (not recovered)"),
     ]
@@ -359,10 +361,9 @@ def test_of_two_plans_as_frequent_the_reduced_one_is_shown(tmp_path):
 
 def test_without_a_full_plan_only_the_parts_are_there(tmp_path):
     table = table_of(tmp_path, scan("villan", **ESTIMATED), scan("villan", **REFINED))
-    assert (
-        list(terd.grids(table)) == ["Parts of the scan"]
-        and "60 steps of estimation from each start" in table.setting
-    )
+    assert [grid.title for grid in terd.grids(table)] == [
+        "Parts of the scan"
+    ] and "60 steps of estimation from each start" in table.setting
     assert (
         terd.markdown(table, ["models"]) == ""
         and terd.markdown(table).count("| attack") == 1
@@ -385,7 +386,7 @@ def test_another_rule_or_input_test_is_marked(tmp_path):
             " score and verdict depend on"
         ),
     }
-    assert "both †1" in [line["plan"] for line in lines_of(terd.detection_grid(table))]
+    assert "both †1" in [line["plan"] for line in lines_of(terd_grids.detection_grid(table))]
     text = terd.markdown(table, ["models"])
     assert (
         "†1 input test on 200 noises" in text
@@ -427,16 +428,21 @@ def test_markdown_has_titled_tables_that_name_an_attack_once(tmp_path):
 def test_legends_explain_every_column_once():
     assert (
         len(terd.legends()) == 5
-        and terd.legends(["models"]) == [terd.ROW_LEGEND]
-        and terd.LEGEND == "\n\n".join(terd.legends())
+        and terd.legends(["models"]) == [terd_grids.ROW_LEGEND]
+        and list(terd.KIND.legends) == terd.legends()
     )
-    for columns, legend in ((terd.COLUMNS, terd.ROW_LEGEND), (terd.RATES, terd.RATES_LEGEND)):
+    for columns, legend in (
+        (terd_grids.COLUMNS, terd_grids.ROW_LEGEND),
+        (terd_grids.RATES, terd_grids.RATES_LEGEND),
+    ):
         assert all(f"*{c.heading}*" in legend for c in columns)
-    assert terd.ROW_LEGEND in terd.legends(["variants"]) and terd.PAPER in terd.legends(["detection"])
+    assert terd_grids.ROW_LEGEND in terd.legends(["variants"]) and terd_grids.PAPER in terd.legends(
+        ["detection"]
+    )
 
 
 def test_csv_has_a_line_per_model_and_plan(tmp_path):
-    text = terd.csv_text(
+    text = terd.KIND.csv.text(
         tables_of(
             tmp_path,
             scan("villan", ratio=0.2),

@@ -2,23 +2,18 @@
 passes."""
 
 import io
-import runpy
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from report import rows
-from report.kinds import terd_figures
-
-synthetic = runpy.run_path(str(Path(__file__).parents[1] / "synthetic.py"))
-scan, save = synthetic["scan"], synthetic["save"]
+from report.kinds import terd, terd_figures
+from synthetic import compare_runs, save, scan
 
 
 def table_of(folder, *records):
     for found in records:
         save(folder, found)
-    (table,) = rows.compare(folder).scans
+    (table,) = compare_runs(folder).tables["terd"]
     return table
 
 
@@ -113,8 +108,6 @@ def test_a_divergence_of_zero_stays_on_the_axes(tmp_path):
 
 
 def test_the_picture_can_be_opened_and_one_model_has_none(tmp_path):
-    (picture,) = terd_figures.draw(table_of(tmp_path / "two", scan(), scan("novel"))).values()
-    assert Image.open(io.BytesIO(picture)).format == "PNG" and list(terd_figures.PLOTS) == list(
-        terd_figures.CAPTIONS
-    )
-    assert terd_figures.draw(table_of(tmp_path / "one", scan())) == {}
+    (picture,) = terd.KIND.draw(table_of(tmp_path / "two", scan(), scan("novel"))).values()
+    assert Image.open(io.BytesIO(picture)).format == "PNG" and list(terd.KIND.plots) == ["scans_kl"]
+    assert terd.KIND.draw(table_of(tmp_path / "one", scan())) == {}

@@ -1,4 +1,4 @@
-"""Pictures of a comparison, one set per table: l2 against eps, l2 by defence, photo against fake, cost
+"""Pictures of a table of defences: l2 against eps, l2 by defence, photo against fake, cost
 against fake.
 
 Every function takes a Table of report.rows and returns a matplotlib Figure, or None where there is nothing to
@@ -8,26 +8,16 @@ draw. A defence has the same colour and marker in all pictures of a table; its f
 from dataclasses import dataclass
 
 from matplotlib import colors, ticker
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from common.figures import light_grid, log_scale, new_figure, panel_title, png
-from report.rows import attack_text, natural, protocol_of
+from common.figures import light_grid, log_scale, new_figure, panel_title
+from report.looks import OTHER, look_of, natural
+from report.rows import Table, attack_text, protocol_of
+from report.spread import L2, spread_of
 from report.text import mark, number
 
-HUES = {
-    "none": "#333333",
-    "jpeg": "#e8850c",
-    "blur": "#8c5a2b",
-    "defensive-model": "#d62f5f",
-    "ddpm": "#1f6fc4",
-    "diffpure": "#8451c9",
-    "one-step-plain": "#9aa51c",
-    "one-step": "#14843c",
-    "adv-train": "#0e9aa0",
-    "both": "#5f7f8f",
-}
 MARKERS = "osD^vP*X<>hp"
-L2 = "mean squared error of the fakes"
 MOST_PANELS = 6
 
 
@@ -38,20 +28,21 @@ class Style:
     line: str
 
 
-def styles(table):
-    """{defence: Style}: hue of the family, lighter and with another marker for each further member."""
-    members, found = {}, {}
-    for label in sorted({row.defence for row in table.rows}, key=natural):
-        family = max((f for f in HUES if label.startswith(f)), key=len, default="")
-        place = members[family] = members.get(family, -1) + 1
-        base = colors.to_rgb(HUES.get(family, "#777777"))
+def styles(table: Table) -> dict[str, Style]:
+    """{defence: Style}: the declared colour, lighter and with another marker for each further member of
+    it."""
+    declared, members, style = table.looks.defences, {}, {}
+    for label in sorted({row.defence for row in table.rows}, key=lambda d: natural(d, declared)):
+        look = look_of(label, declared)
+        colour = look.colour if look else OTHER
+        place = members[colour] = members.get(colour, -1) + 1
         light = min(0.22 * place, 0.55)
-        found[label] = Style(
-            tuple(c + (1 - c) * light for c in base),
+        style[label] = Style(
+            tuple(c + (1 - c) * light for c in colors.to_rgb(colour)),
             MARKERS[place % len(MARKERS)],
-            "--" if family == "none" else "-",
+            "--" if label.startswith("none") else "-",
         )
-    return found
+    return style
 
 
 def _legend(figure, look, labels, line=True):
@@ -70,16 +61,7 @@ def _legend(figure, look, labels, line=True):
     figure.legend(handles, list(labels.values()), loc="outside right upper", fontsize=9, frameon=False)
 
 
-def spread_of(cell):
-    """Lengths below and above the value: the 95% interval, or one standard deviation over seeds."""
-    if cell.std is not None:
-        return min(cell.std, cell.value * 0.999), cell.std  # a log axis has no room below zero
-    if cell.low is None:
-        return 0.0, 0.0
-    return max(cell.value - max(cell.low, cell.value * 1e-3), 0.0), max(cell.high - cell.value, 0.0)
-
-
-def curves(table):
+def curves(table: Table) -> dict[tuple, dict[str, list]]:
     """{protocol: {defence: [(reached eps, Cell of l2), ...]}} of the attacks that do not go through a
     defence.
 
@@ -124,7 +106,7 @@ def curves(table):
     return dict(list((several or found).items())[:MOST_PANELS])
 
 
-def l2_by_eps(table):
+def l2_by_eps(table: Table) -> Figure | None:
     """l2 of the purified fakes against the eps that the attack reached, a panel per attack, a line per
     defence."""
     panels = {p: c for p, c in curves(table).items() if any(c.values())}
@@ -135,7 +117,7 @@ def l2_by_eps(table):
     figure = new_figure(5.4 * columns + 2.4, 4.3 * lines)
     for i, (protocol, by_defence) in enumerate(panels.items()):
         axes = figure.add_subplot(lines, columns, i + 1)
-        for defence in sorted(by_defence, key=natural):
+        for defence in sorted(by_defence, key=lambda d: natural(d, table.looks.defences)):
             if not (points := by_defence[defence]):
                 continue
             s = look[defence]
@@ -158,7 +140,8 @@ def l2_by_eps(table):
         axes.set_ylabel(L2)
         light_grid(axes)
     shown = sorted(
-        {d for by_defence in panels.values() for d, points in by_defence.items() if points}, key=natural
+        {d for by_defence in panels.values() for d, points in by_defence.items() if points},
+        key=lambda d: natural(d, table.looks.defences),
     )
     _legend(figure, look, {d: d for d in shown})
     return figure
@@ -170,11 +153,12 @@ def _measured(table, attack):
     rows = [r for r in table.block(attack) if r.cell("metrics.purified.l2").value is not None]
     unmarked = {r.defence for r in rows if not r.marks}
     return sorted(
-        (r for r in rows if not r.marks or r.defence not in unmarked), key=lambda r: natural(r.defence)
+        (r for r in rows if not r.marks or r.defence not in unmarked),
+        key=lambda r: natural(r.defence, table.looks.defences),
     )
 
 
-def l2_by_defence(table):
+def l2_by_defence(table: Table) -> Figure | None:
     """Bars of l2 with intervals at the eps of the main attack, a panel per attack of that eps with two
     defences or more."""
     eps = dict(table.main).get("eps")
@@ -278,41 +262,12 @@ def _scatter(table, x_key, x_label, log_x):
     return figure
 
 
-def photo_against_fake(table):
+def photo_against_fake(table: Table) -> Figure | None:
     """How well the photo comes back against how well the fake comes back, under the main attack; the lower
     left corner is best."""
     return _scatter(table, "metrics.input.purified.l2", "mean squared error of the purified photo", True)
 
 
-def cost_against_fake(table):
+def cost_against_fake(table: Table) -> Figure | None:
     """Network evaluations per photo against l2 of the fakes, under the main attack."""
     return _scatter(table, "cost.nfe", "network evaluations per photo", False)
-
-
-PLOTS = {
-    "l2_by_eps": l2_by_eps,
-    "l2_by_defence": l2_by_defence,
-    "photo_against_fake": photo_against_fake,
-    "cost_against_fake": cost_against_fake,
-}
-WIDE = ("l2_by_eps", "l2_by_defence")  # may hold two panels in a line
-CAPTIONS = {
-    "l2_by_eps": (
-        "Purified fakes against the eps that the attack reached. eps 0: the undisturbed photo, purified."
-    ),
-    "l2_by_defence": (
-        "Purified fakes by defence. Lines: 95% interval over photos, or one deviation over seeds. Pale:"
-        " marked † beside unmarked ones."
-    ),
-    "photo_against_fake": "The purified photo against its fakes: the lower left corner is best.",
-    "cost_against_fake": (
-        "Network evaluations per photo against the error of the fakes. Defences of equal cost stand side by"
-        " side."
-    ),
-}
-
-
-def draw(table):
-    """{plot name: PNG bytes} of all that can be drawn for a table."""
-    figures = {name: plot(table) for name, plot in PLOTS.items()}
-    return {name: png(figure) for name, figure in figures.items() if figure is not None}

@@ -1,0 +1,336 @@
+"""Kind defense: how well a defence undoes an attack, a table per dataset and translator."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from report.comparison import Comparison
+from report.kind import Csv, Kind, Marker, Pictures, Plot
+from report.kinds.defense_rows import table_of, tables_of
+from report.looks import natural
+from report.markers import OPTIONS, NoRecords, joined, runs_left
+from report.rows import Cell, Table, attack_text, protocol_of
+from report.schema import COST, COUNT, DICT, FAKES, NUMBER, PHOTOS, PROVENANCE, TEXT
+from report.text import (
+    DASH,
+    Column,
+    Grid,
+    csv_figures,
+    csv_headings,
+    deviation,
+    figure,
+    footnotes,
+    heading,
+    mark,
+    markdown_table,
+    number,
+    seeds,
+    why_marked,
+)
+
+SCHEMA = {
+    "config": {
+        "gan": TEXT,
+        "defense": TEXT,
+        "defense_params": DICT,
+        "defense_noise": TEXT,
+        "attack": TEXT,
+        "eps": NUMBER,
+        "attack_steps": COUNT,
+        "attack_step_size": NUMBER,
+        "attack_target": TEXT,
+        "attack_label": TEXT,
+        "attack_on": TEXT,
+        "attack_through": TEXT,
+        "num_images": COUNT,
+        "num_pairs": COUNT,
+        "image_size": COUNT,
+        "gan_training_data": TEXT,
+    },
+    "metrics": {
+        "disrupted": FAKES,
+        "purified": FAKES,
+        "clean_purified": FAKES,
+        "input": {"disrupted": PHOTOS, "purified": PHOTOS, "clean_purified": PHOTOS},
+    },
+    "per_group": {"domain": DICT},
+    "cost": {
+        **COST,
+        "nfe": NUMBER,
+        "attack_s_per_image": NUMBER,
+        "purify_s_per_image": NUMBER,
+        "peak_memory_mb": NUMBER,
+    },
+    "provenance": {**PROVENANCE, "gan_sha256": TEXT, "defense_sha256": TEXT, "attacked_key": TEXT},
+}
+
+COLUMNS = (
+    Column("photos / pairs", "config", "counts", detail=True),
+    Column("l2 disrupted", "metrics.disrupted.l2", "small"),
+    Column("l2 purified", "metrics.purified.l2", "small", spread=True),
+    Column("l2 undisturbed", "metrics.clean_purified.l2", "small"),
+    Column("prop_dist", "metrics.purified.prop_dist", "share", detail=True),
+    Column("photo l2", "metrics.input.purified.l2", "small", detail=True),
+    Column("photo PSNR", "metrics.input.purified.psnr", "decibel"),
+    Column("photo SSIM", "metrics.input.purified.ssim", "ssim", detail=True),
+    Column("distance", "distance", "distance", detail=True),
+    Column("nfe", "cost.nfe", "short"),
+    Column("s/photo", "cost.purify_s_per_image", "seconds"),
+)
+LEGEND = (
+    "All l2 are mean squared errors in [-1, 1]. *l2 disrupted*, *purified*, *undisturbed*: fakes of the"
+    " disrupted, the purified and the purified undisturbed photo against fakes of the photo itself;"
+    " *prop_dist*: share of purified pairs with l2 > 0.05. *photo*: the purified photo against the original"
+    " (PSNR in dB, equal images count as 100). [low, high]: bootstrap 95% interval over photos; ± standard"
+    " deviation over seeds. *nfe*: network evaluations of the purifier per photo. **Bold**: the smallest l2"
+    " purified under its attack among rows that may be compared. † must not be compared with the other rows;"
+    " rows with the same mark may be compared with one another."
+)
+CSV_KEYS = (
+    [
+        f"metrics.{side}.{key}"
+        for side in ("disrupted", "purified", "clean_purified")
+        for key in (
+            "l1",
+            "l2",
+            "prop_dist",
+            "linf",
+            "l2_mask",
+            "sr_mask",
+            "psnr",
+            "ssim",
+            "fid",
+            "kid",
+            "frechet",
+        )
+    ]
+    + [
+        f"metrics.input.{side}.{key}"
+        for side in ("disrupted", "purified", "clean_purified")
+        for key in ("l2", "linf", "psnr", "ssim")
+    ]
+    + ["cost.nfe", "cost.attack_s_per_image", "cost.purify_s_per_image"]
+)
+
+
+def best_rows(table: Table) -> set[int]:
+    """ids of the rows with the smallest purified l2 among those that may be compared with one another.
+
+    Those are the unmarked rows of an attack; where all are marked, the rows with the same mark.
+    """
+    best = set()
+    for attack in table.attacks():
+        rows = [r for r in table.block(attack) if r.cell("metrics.purified.l2").value is not None]
+        marks = [[]] if any(not r.marks for r in rows) else [[i] for i in range(1, len(table.notes) + 1)]
+        groups = [[r for r in rows if r.marks == m] for m in marks]
+        best |= {
+            id(min(group, key=lambda r: r.cell("metrics.purified.l2").value))
+            for group in groups
+            if len(group) > 1
+        }
+    return best
+
+
+def grids(table: Table) -> list[Grid]:
+    """A line per attack and defence."""
+    best, purified = best_rows(table), 2 + [c.key for c in COLUMNS].index("metrics.purified.l2")
+    cells = [
+        [attack_text(r.attack), r.defence + mark(r), *(figure(r, c, table) for c in COLUMNS), seeds(r)]
+        for r in table.rows
+    ]
+    return [
+        Grid(
+            ["attack", "defence", *(heading(c, table) for c in COLUMNS), "seeds"],
+            cells,
+            2,
+            [bool(r.marks) for r in table.rows],
+            best={(i, purified) for i, r in enumerate(table.rows) if id(r) in best},
+            groups=[r.attack for r in table.rows],
+            detail={2 + i for i, c in enumerate(COLUMNS) if c.detail},
+        )
+    ]
+
+
+def markdown(table: Table) -> str:
+    """One table of defences with its footnotes."""
+    return "\n".join(grids(table)[0].markdown() + footnotes(table))
+
+
+CSV_HEADINGS = [
+    "dataset",
+    "gan",
+    "attack",
+    "attack_type",
+    "eps",
+    "defence",
+    "photos",
+    "pairs",
+    "image_size",
+    "seeds",
+    "not_comparable",
+    "features",
+]
+
+
+def csv_lines(tables: Sequence[Table]) -> Iterable[list]:
+    """Every row of every table, each figure with its interval (one seed) or deviation (several)."""
+    for table in tables:
+        for row in table.rows:
+            a = dict(row.attack)
+            yield [
+                table.dataset,
+                table.gan,
+                attack_text(row.attack),
+                a["attack"],
+                a.get("eps"),
+                row.defence,
+                row.get("config.num_images"),
+                row.get("config.num_pairs"),
+                row.get("config.image_size"),
+                " ".join(map(str, row.seeds)),
+                why_marked(row, table),
+                row.get("features.name"),
+                *csv_figures(map(row.cell, CSV_KEYS)),
+            ]
+
+
+def pictures(table: Table) -> list[Pictures]:
+    """Grids of the main attack in sight, those of the others folded away."""
+    main, others = [], []
+    for row in table.rows:
+        path = row.dirs[0] / "grid.png"
+        caption = f"{row.defence} | {attack_text(row.attack)} | {row.dirs[0]}"
+        (main if row.attack == table.main else others).append((path, f"grid of {row.defence}", caption))
+    return [
+        Pictures(main, title="Photo, disrupted, purified, and the fake of each"),
+        Pictures(others, "grids of the other attacks"),
+    ]
+
+
+def _left(comparison, dataset, options):
+    """The data set's tables of the runs that the options leave."""
+    left = runs_left(comparison.tables["defense"], dataset, options, OPTIONS)
+    return [table_of(dataset, table.gan, runs, comparison.looks, []) for table, runs in left]
+
+
+def table_part(comparison: Comparison, dataset: str, options: dict) -> str:
+    """What a table marker asks for."""
+    return joined(_left(comparison, dataset, options), markdown) + f"\n\n{LEGEND}"
+
+
+def heading_of(attack: tuple, main: tuple, without_translator: Sequence[str]) -> str:
+    """What sets an attack apart from the main one, in words; its radius where that is all."""
+    mine, usual = dict(attack), dict(main)
+    words = [str(mine["attack"])] if mine["attack"] != usual["attack"] else []
+    words += [
+        f"{key.removeprefix('attack_')} {mine[key]}"
+        for key in ("attack_target", "attack_label", "attack_blur")
+        if key in mine and mine[key] != usual.get(key) and mine["attack"] not in without_translator
+    ]
+    if mine.get("eps") != usual.get("eps") or not words:
+        words.append(f"eps {mine.get('eps', 0):g}")
+    return ", ".join(words)
+
+
+def matrix_of(table: Table) -> str:
+    """l2 of the purified fakes: defences that keep the standard translator, attacks that do not know the
+    defence and that several met."""
+    rows = [
+        r
+        for r in table.rows
+        if r.get("config.attack_on") != "self"
+        and not dict(r.attack).get("attack_through")
+        and r.get("metrics.clean_fake_to_standard.l2") is None
+    ]
+    met = Counter(r.attack for r in rows)
+    rows = [r for r in rows if met[r.attack] > 1]
+    if not rows:
+        raise NoRecords("asks for attacks that several defences met, and there is none")
+    attacks = list(dict.fromkeys(r.attack for r in rows))
+    radii, usual = Counter(map(protocol_of, attacks)), dict(table.main).get("eps")
+    # the longest curve comes first
+    main = max(attacks, key=lambda a: (radii[protocol_of(a)], a == table.main, dict(a).get("eps") == usual))
+    attacks.sort(
+        key=lambda a: (
+            protocol_of(a) != protocol_of(main),
+            attack_text(a, eps=False),
+            dict(a).get("eps") or 0,
+        )
+    )
+    figures = {(r.defence, r.attack): r.cell("metrics.purified.l2") for r in rows}
+    # of the first row
+    clean = {r.defence: r.cell("metrics.clean_purified.l2").value for r in reversed(rows)}
+    best = {a: min(cell.value for (_, b), cell in figures.items() if b == a) for a in attacks}
+    cells = [
+        [d, number(clean[d]), *(_cell(figures.get((d, a)), best[a]) for a in attacks)]
+        for d in sorted(clean, key=lambda d: natural(d, table.looks.defences))
+    ]
+    return "\n".join(
+        markdown_table(
+            [
+                "defence",
+                "undisturbed",
+                *(heading_of(a, main, table.looks.without_translator) for a in attacks),
+            ],
+            cells,
+            left=1,
+        )
+    )
+
+
+def matrix_part(comparison: Comparison, dataset: str, options: dict) -> str:
+    """What a matrix marker asks for."""
+    return joined(_left(comparison, dataset, options), matrix_of)
+
+
+def _cell(cell: Cell | None, best: float) -> str:
+    """Bold where it is the smallest of its column; ± the deviation over seeds."""
+    if cell is None:
+        return DASH
+    text = deviation(cell, "small")
+    value, _, spread = text.partition(" ")
+    return " ".join([f"**{value}**" if cell.value == best else value, *([spread] if spread else [])])
+
+
+FIGURES = "report.kinds.defense_figures"
+KIND = Kind(
+    name="defense",
+    schema=SCHEMA,
+    tables=tables_of,
+    counted="defences",
+    markdown=markdown,
+    grids=grids,
+    legends=(LEGEND,),
+    csv=Csv("comparison.csv", CSV_HEADINGS + csv_headings(CSV_KEYS), csv_lines, always=True),
+    plots={
+        "l2_by_eps": Plot(
+            f"{FIGURES}:l2_by_eps",
+            "Purified fakes against the eps that the attack reached. eps 0: the undisturbed photo, purified.",
+            wide=True,
+        ),
+        "l2_by_defence": Plot(
+            f"{FIGURES}:l2_by_defence",
+            "Purified fakes by defence. Lines: 95% interval over photos, or one deviation over seeds. Pale:"
+            " marked † beside unmarked ones.",
+            wide=True,
+        ),
+        "photo_against_fake": Plot(
+            f"{FIGURES}:photo_against_fake",
+            "The purified photo against its fakes: the lower left corner is best.",
+        ),
+        "cost_against_fake": Plot(
+            f"{FIGURES}:cost_against_fake",
+            "Network evaluations per photo against the error of the fakes. Defences of equal cost stand side"
+            " by side.",
+        ),
+    },
+    names=lambda tables: [f"{table.dataset}-{table.gan}" for table in tables],
+    pictures=pictures,
+    markers={
+        "table": Marker(
+            table_part, OPTIONS, "the rows of a data set; several translators follow one another"
+        ),
+        "matrix": Marker(
+            matrix_part, OPTIONS, "l2 of the purified fakes, a row per defence and a column per attack"
+        ),
+    },
+)
