@@ -61,5 +61,5 @@ class Scraped:
 
     def fill(self, ctx, batch_size):
         """Purify what is missing; the disrupted photos must be there (AttackedPhotos.fill)."""
-        for made, part in zip(self.purified, self.parts, strict=True):
+        for made, part in zip(self.purified, self.parts, strict=bool(self.purified)):
             made.fill(part.names, ctx, batch_size)
