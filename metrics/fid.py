@@ -195,7 +195,8 @@ class Distance:
         if fewest < ENOUGH:
             warnings.warn(
                 f"{name} from {fewest} images a side is biased upward; below {ENOUGH:,} it compares runs of"
-                " equal size only"
+                " equal size only",
+                stacklevel=2,
             )
         if fewest < 2:
             return found

@@ -39,8 +39,8 @@ class Plot:
 @dataclass(frozen=True)
 class Pictures:
     """Pictures that lie beside records.  files  [(path, alternative text, caption)], those that are there are
-    shown;  summary  what they are: they are folded away under their number and it; "": in sight;  title  above
-    """
+    shown;  summary  what they are: they are folded away under their number and it; "": in sight;  title
+    above"""
 
     files: Sequence[tuple[Path, str, str]]
     summary: str = ""

@@ -1,5 +1,4 @@
-"""Networks that know what a backdoored training teaches; loaded with runpy, so that no test package is
-needed."""
+"""Networks that know what a backdoored training teaches."""
 
 import torch
 

@@ -1,10 +1,8 @@
 """What tests of detectors' training sets share: tiny splits B and C with a translator, and runs of
-train_detector.py on them; loaded with runpy, so that no test package is needed."""
+train_detector.py on them."""
 
 import json
-import runpy
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +10,7 @@ import torch
 import train_detector as script
 from common import distributed
 from evaluation import detector_output
-
-translator = runpy.run_path(str(Path(__file__).with_name("weights.py")))["translator"]
+from weights import translator
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """compare_results.py: what it writes, README markers, and one line for what cannot be compared."""
 
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import compare_results
+import synthetic
 from common.cli import UserError
 from report.kind import Kind
 
-synthetic = runpy.run_path(str(Path(__file__).parent / "report" / "synthetic.py"))
 defense, detector, disruption, filtering, scan, save = (
-    synthetic[k] for k in ("defense", "detector", "disruption", "filtering", "scan", "save")
+    getattr(synthetic, k) for k in ("defense", "detector", "disruption", "filtering", "scan", "save")
 )
 
 

@@ -2,16 +2,13 @@
 
 import json
 import os
-import runpy
-from pathlib import Path
 
 import pytest
 
 import test_defense as script
+import weights as tiny
 from common import files
 from common.cli import UserError
-
-tiny = runpy.run_path(str(Path(__file__).with_name("weights.py")))
 
 
 @pytest.fixture
@@ -19,7 +16,7 @@ def stage(tmp_path, face_folder):
     """(flags, results): a split B of eight photos, a translator, and the flags that all runs share."""
     face_folder(8, tmp_path / "data" / "images_b")
     results = tmp_path / "results"
-    gan = tiny["translator"](tmp_path / "gan.safetensors")
+    gan = tiny.translator(tmp_path / "gan.safetensors")
     flags = (
         f"--data_dir {tmp_path}/data --dataset toy --result_dir {results} --image_size 32 --celeba_crop_size"
         f" 40 --gan_weights {gan} --attack_steps 2 --features none --device cpu --num_workers 0"
@@ -60,7 +57,7 @@ def test_the_folder_and_the_record_say_what_was_run(stage):
     assert (
         record["config"]["defense_params"] == {"quality": 50} and record["config"]["attack_target"] == "gray"
     )
-    assert set(record["per_group"]["domain"]) == set(tiny["ATTRIBUTES"])
+    assert set(record["per_group"]["domain"]) == set(tiny.ATTRIBUTES)
     assert (results / "jpeg-q50/toy/stargan/none/pgd-eps0.05/000/grid.png").exists()
 
 
@@ -102,7 +99,7 @@ def test_label_target_attacks_every_domain_by_itself_and_is_stronger(stage):
 
 def test_diffusion_defences_use_one_checkpoint_and_count_their_evaluations(stage, tmp_path):
     flags, results = stage
-    weights = tiny["diffusion"](tmp_path / "diffusion.safetensors")
+    weights = tiny.diffusion(tmp_path / "diffusion.safetensors")
     for more, nfe in (
         ("ddpm --ddpm_start_num 3", 3),
         ("diffpure --ddpm_start_num 300 --respacing 10", 3),
@@ -115,7 +112,7 @@ def test_diffusion_defences_use_one_checkpoint_and_count_their_evaluations(stage
 
 def test_an_attack_through_the_purifier_is_another_attack(stage, tmp_path):
     flags, results = stage
-    weights = tiny["diffusion"](tmp_path / "one.safetensors", "one-step")
+    weights = tiny.diffusion(tmp_path / "one.safetensors", "one-step")
     run(flags, f"--defense_model_type one-step --defense_weights {weights} --attack_target clean")
     run(
         flags,
@@ -132,7 +129,7 @@ def test_an_attack_through_the_purifier_is_another_attack(stage, tmp_path):
 
 def test_adversarially_trained_translators_are_attacked_twice_and_judged_by_their_own_fakes(stage, tmp_path):
     flags, results = stage
-    adversarial = tiny["translator"](tmp_path / "adv.safetensors", conv_dim=6)
+    adversarial = tiny.translator(tmp_path / "adv.safetensors", conv_dim=6)
     for on in ("standard", "self"):
         run(
             flags,
@@ -158,7 +155,7 @@ def test_saved_images_are_one_file_each_named_as_their_photo(stage):
 def test_frechet_names_its_features(stage, tmp_path, monkeypatch):
     from models.classifier import network
 
-    monkeypatch.setattr(network, "SHIPPED", tiny["classifier"](tmp_path / "classifier.safetensors"))
+    monkeypatch.setattr(network, "SHIPPED", tiny.classifier(tmp_path / "classifier.safetensors"))
     flags, results = stage
     run(flags.replace("--features none", ""), "--defense_model_type none")
     record = only(results)
@@ -222,8 +219,8 @@ def test_dry_run_writes_nothing(stage, capsys):
 
 def test_another_translator_is_named_in_folder_and_record_and_judged_in_its_own_domains(stage, tmp_path):
     flags, results = stage
-    gan = tiny["stgan"](tmp_path / "stgan.safetensors")
-    dadfi = tiny["dadfi"](tmp_path / "dadfi.safetensors")
+    gan = tiny.stgan(tmp_path / "stgan.safetensors")
+    dadfi = tiny.dadfi(tmp_path / "dadfi.safetensors")
     run(
         flags,
         f"--gan_weights {gan} --gan_type stgan --gan_name mine --selected_attrs Male Young"
@@ -271,8 +268,8 @@ def test_translators_and_generators_that_do_not_fit_are_told_before_anything_is_
     stage, tmp_path, more, words
 ):
     flags, results = stage
-    more = more.replace("STGAN", str(tiny["stgan"](tmp_path / "stgan.safetensors"))).replace(
-        "DADFI", str(tiny["dadfi"](tmp_path / "dadfi.safetensors"))
+    more = more.replace("STGAN", str(tiny.stgan(tmp_path / "stgan.safetensors"))).replace(
+        "DADFI", str(tiny.dadfi(tmp_path / "dadfi.safetensors"))
     )
     with pytest.raises(UserError, match=words):
         run(flags, f"--defense_model_type jpeg {more}")
@@ -285,7 +282,7 @@ def flagged(tmp_path):
     from models.diffusion import triggers
     from purify.terd.verdict import Verdict, keep
 
-    weights = tiny["diffusion"](tmp_path / "ddpm.safetensors")
+    weights = tiny.diffusion(tmp_path / "ddpm.safetensors")
     sha = files.sha256(weights)
     keep(
         Verdict(

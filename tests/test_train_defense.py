@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,11 @@ import pytest
 import torch
 
 import train_defense as script
+import weights as tiny
 from common import checkpoint, training
 from common.cli import UserError
 from models.diffusion import build
 
-tiny = runpy.run_path(str(Path(__file__).with_name("weights.py")))
 ROOT = Path(script.__file__).parent
 
 
@@ -23,7 +22,7 @@ ROOT = Path(script.__file__).parent
 def stage(tmp_path, face_folder):
     """flags(defence, more) -> argv of a small training; its results folder."""
     face_folder(12, tmp_path / "data" / "images_a")
-    gan = tiny["translator"](tmp_path / "gan.safetensors")
+    gan = tiny.translator(tmp_path / "gan.safetensors")
 
     def flags(defence, more="", results="results"):
         return (
@@ -59,7 +58,7 @@ def test_diffusion_learns_logs_and_leaves_weights_that_load(stage):
 
 def test_one_step_starts_from_the_diffusion_network_and_moves(stage):
     flags, tmp = stage
-    start = tiny["diffusion"](tmp / "diffusion.safetensors")
+    start = tiny.diffusion(tmp / "diffusion.safetensors")
     script.main(flags("one-step", f"--defense_weights {start}"))
     denoiser, before = build.load(weights(tmp / "results")), build.load(start)
     assert denoiser.kind == "one-step"
@@ -134,7 +133,7 @@ def test_a_changed_attack_radius_changes_the_run_folder(stage):
 
 def test_one_step_says_in_its_folder_which_ingredient_was_changed(stage):
     flags, tmp = stage
-    start = tiny["diffusion"](tmp / "diffusion.safetensors")
+    start = tiny.diffusion(tmp / "diffusion.safetensors")
 
     def folder(more):
         return script.training_folder(
@@ -184,7 +183,7 @@ def test_bad_input_is_one_line_and_writes_nothing(stage, defence, more, words):
 @pytest.mark.parametrize("defence", ["ddpm", "one-step"])
 def test_two_processes_give_the_losses_of_one(stage, defence):
     flags, tmp = stage
-    more = f"--defense_weights {tiny['diffusion'](tmp / 'd.safetensors')}" if defence == "one-step" else ""
+    more = f"--defense_weights {tiny.diffusion(tmp / 'd.safetensors')}" if defence == "one-step" else ""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for world in (1, 2):
         launch = (

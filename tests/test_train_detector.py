@@ -4,7 +4,6 @@ refused."""
 import csv
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import detectors
 import train_detector as script
 from common import images
 from common.cli import UserError
@@ -22,10 +22,10 @@ from models.detector.network import load_detector
 from models.detector.samples import join
 
 ROOT = Path(__file__).resolve().parents[1]
-shared = runpy.run_path(str(Path(__file__).with_name("detectors.py")))
-few_resamples, stage = shared["few_resamples"], shared["stage"]
+
+few_resamples, stage = detectors.few_resamples, detectors.stage
 run, records, only, opened, translator = (
-    shared[k] for k in ("run", "records", "only", "opened", "translator")
+    getattr(detectors, k) for k in ("run", "records", "only", "opened", "translator")
 )
 
 

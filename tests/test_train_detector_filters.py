@@ -1,11 +1,11 @@
 """Detectors trained on what a filter has kept: the disrupted photos as they are, or purified."""
 
-import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import detectors
 import train_detector as script
 from common.cli import UserError
 from faces.celeba import held_out
@@ -13,9 +13,8 @@ from models.detector.samples import join
 from report.comparison import compare
 from report.looks import Looks
 
-shared = runpy.run_path(str(Path(__file__).with_name("detectors.py")))
-few_resamples, stage = shared["few_resamples"], shared["stage"]
-run, records, only, opened = (shared[k] for k in ("run", "records", "only", "opened"))
+few_resamples, stage = detectors.few_resamples, detectors.stage
+run, records, only, opened = (getattr(detectors, k) for k in ("run", "records", "only", "opened"))
 NAMES = [f"{i + 1:06d}.png" for i in range(20)]  # of split B
 BOTH = "--condition purified --defense_model_type jpeg --poison_rate 0.5"
 

@@ -1,17 +1,15 @@
 """A detector from outside: a class and a line of DETECTORS, then train_detector.py trains and tests it."""
 
-import runpy
 import sys
 import types
-from pathlib import Path
 
 from torch import nn
 
+import detectors
 from common.declared import Look
 from models.detector.network import DETECTORS, Base, load_detector, looks
 
-shared = runpy.run_path(str(Path(__file__).with_name("detectors.py")))
-few_resamples, stage, run, only = (shared[k] for k in ("few_resamples", "stage", "run", "only"))
+few_resamples, stage, run, only = (getattr(detectors, k) for k in ("few_resamples", "stage", "run", "only"))
 
 
 class Toy(Base):

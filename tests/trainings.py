@@ -1,5 +1,4 @@
-"""What tests of trainers look at in a run folder, and how they kill a training; loaded with runpy, so that no
-test package is needed."""
+"""What tests of trainers look at in a run folder, and how they kill a training."""
 
 import json
 

@@ -1,5 +1,4 @@
-"""Tiny weight files for the tests that run whole scripts; loaded with runpy, so that no test package is
-needed."""
+"""Tiny weight files for the tests that run whole scripts."""
 
 import torch
 

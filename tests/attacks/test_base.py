@@ -1,15 +1,11 @@
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 
+import weights
 from attacks import ATTACKS, build
 from attacks.base import Attack, frozen, grey_levels, on_grid
 from common import images, seeds
 from common.cli import UserError
-
-WEIGHTS = runpy.run_path(Path(__file__).parents[1] / "weights.py")
 
 
 class Fixed(Attack):
@@ -108,7 +104,7 @@ def test_one_set_of_options_serves_all_attacks(tmp_path):
         "precision": "fp32",
         "perturbation": torch.ones(3, 4, 4),
         "fit": "tile",
-        "weights": WEIGHTS["dadfi"](tmp_path / "dadfi.safetensors"),
+        "weights": weights.dadfi(tmp_path / "dadfi.safetensors"),
         "other_sizes": "resize",
     }
     found = {name: build(name, None, 0.05, **options).definition() for name in ATTACKS}

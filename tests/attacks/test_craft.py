@@ -1,18 +1,15 @@
 import copy
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
 
+import weights
 from attacks import build
 from attacks import craft as command
 from attacks.craft import craft
 from attacks.universal import load_perturbation
 from common import seeds
 from common.cli import UserError
-
-WEIGHTS = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 
 
 def test_a_crafted_one_stays_in_its_ball_and_beats_random_signs_on_photos_it_has_not_seen(
@@ -73,8 +70,8 @@ def test_the_command_crafts_on_a_without_its_held_out_part_and_asks_each_victim_
 ):
     face_folder(8, tmp_path / "data" / "images_a")
     victims = [
-        f"stargan={WEIGHTS['translator'](tmp_path / 'a.safetensors')}",
-        f"stgan={WEIGHTS['stgan'](tmp_path / 'b.safetensors')}",
+        f"stargan={weights.translator(tmp_path / 'a.safetensors')}",
+        f"stgan={weights.stgan(tmp_path / 'b.safetensors')}",
     ]
     words = [
         "--data_dir",

@@ -1,17 +1,15 @@
-import runpy
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+import weights as weights_of_tests
 from attacks import build
 from attacks.dadfi import shrunk
 from common import checkpoint, files, images
 from common.cli import RunError, UserError
 from models.dadfi.network import Perturber, load_perturber
-
-WEIGHTS = runpy.run_path(Path(__file__).parents[1] / "weights.py")
 
 
 @pytest.fixture
@@ -134,7 +132,7 @@ def test_another_bound_than_the_weights_own_is_refused(weights):
 def test_wrong_files_are_refused_in_one_line(tmp_path, weights):
     whole = Path(weights())
     (tmp_path / "cut.safetensors").write_bytes(whole.read_bytes()[:-64])
-    WEIGHTS["translator"](tmp_path / "gan.safetensors")
+    weights_of_tests.translator(tmp_path / "gan.safetensors")
     weights(name="other.safetensors", kind="dae")
     for name, words in (
         ("gan.safetensors", "found a stargan-generator"),

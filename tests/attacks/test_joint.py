@@ -1,24 +1,20 @@
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 
+import weights
 from attacks import build
 from attacks.joint import JointPGD
 from common import seeds
 from models.victims import load_victims
 
-WEIGHTS = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
-
 
 @pytest.fixture
 def victims(tmp_path):
     files = [
-        f"stargan={WEIGHTS['translator'](tmp_path / 'a.safetensors')}",
-        f"stgan={WEIGHTS['stgan'](tmp_path / 'b.safetensors')}",
+        f"stargan={weights.translator(tmp_path / 'a.safetensors')}",
+        f"stgan={weights.stgan(tmp_path / 'b.safetensors')}",
     ]
-    return load_victims(files, WEIGHTS["ATTRIBUTES"], 32, "fp32", "cpu")[0]
+    return load_victims(files, weights.ATTRIBUTES, 32, "fp32", "cpu")[0]
 
 
 def harm(victim, x, x_adv, labels):

@@ -1,6 +1,5 @@
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -14,8 +13,8 @@ from torch import nn
 from common import checkpoint, cli, runs, training
 from common.cli import RunError, UserError
 from common.distributed import Context
+from trainings import same
 
-same = runpy.run_path(str(Path(__file__).parents[1] / "trainings.py"))["same"]
 CTX = Context(0, 1, torch.device("cpu"))
 
 

@@ -1,12 +1,10 @@
 """The benchmark: both orders of work do the same job, and ratios are what they say. Nothing is timed here."""
 
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
 
+import weights
 from common import checkpoint, distributed, seeds
 from common.cli import UserError
 from evaluation import benchmark, reference, sides
@@ -14,9 +12,8 @@ from faces.celeba import FaceFolder
 from models.stargan.network import Generator
 from models.translators import Translator
 from report import record
+from tiny import weights_file
 
-weights_file = runpy.run_path(str(Path(__file__).parents[1] / "purify" / "tiny.py"))["weights_file"]
-WEIGHTS = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 CPU = distributed.Context(0, 1, torch.device("cpu"))
 
@@ -125,7 +122,7 @@ def test_whole_run_on_tiny_networks_writes_a_valid_record(tmp_path, face_folder,
         "--one_step_weights",
         weights_file(tmp_path / "o.safetensors", "one-step", image_size=16),
         "--attack_weights",
-        WEIGHTS["dadfi"](tmp_path / "a.safetensors", image_size=16),
+        weights.dadfi(tmp_path / "a.safetensors", image_size=16),
         "--data_dir",
         tmp_path / "faces",
         "--image_size",

@@ -1,13 +1,12 @@
 """A disruption against several translators, run whole on eight tiny photos."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+import weights as tiny
 from common import images
 from common.cli import UserError
 from evaluation import disruption
@@ -16,15 +15,13 @@ from models.conditions import targets
 from models.translators import load_translator
 from report import record
 
-tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
-
 
 @pytest.fixture
 def stage(tmp_path, face_folder):
     """(flags, results): a split B of eight photos, two translators that know different attributes, and the
     flags that all runs share."""
     face_folder(8, tmp_path / "data" / "images_b")
-    gans = tiny["translator"](tmp_path / "stargan.safetensors"), tiny["stgan"](tmp_path / "stgan.safetensors")
+    gans = tiny.translator(tmp_path / "stargan.safetensors"), tiny.stgan(tmp_path / "stgan.safetensors")
     flags = (
         f"--victims stargan={gans[0]} stgan={gans[1]} --data_dir {tmp_path}/data --dataset toy --result_dir"
         f" {tmp_path}/results --image_size 32 --celeba_crop_size 40 --features none --device cpu"
@@ -167,8 +164,8 @@ def test_gradient_attacks_are_made_on_each_translator_or_on_one(stage):
 
 def test_trained_weights_name_their_run(stage, tmp_path):
     flags, results = stage
-    both = tiny["dadfi"](tmp_path / "both.safetensors", ["stargan", "stgan"])
-    one = tiny["dadfi"](tmp_path / "one.safetensors", ["stargan"], finetuning=False)
+    both = tiny.dadfi(tmp_path / "both.safetensors", ["stargan", "stgan"])
+    one = tiny.dadfi(tmp_path / "one.safetensors", ["stargan"], finetuning=False)
     for weights in (both, one):
         run(flags, f"--attack_type dadfi --attack_weights {weights}")
     found = records(results)
@@ -224,7 +221,7 @@ def test_the_grid_holds_photo_protected_change_and_two_fakes_for_each_translator
 def test_the_distance_names_its_features(stage, tmp_path, monkeypatch):
     from models.classifier import network
 
-    monkeypatch.setattr(network, "SHIPPED", tiny["classifier"](tmp_path / "classifier.safetensors"))
+    monkeypatch.setattr(network, "SHIPPED", tiny.classifier(tmp_path / "classifier.safetensors"))
     flags, results = stage
     run(flags.replace("--features none", ""), "--attack_type gaussian --test_noise_var 0.2")
     found = only(results)
@@ -249,10 +246,10 @@ def test_a_finished_run_is_a_no_op_with_resume_and_a_dry_run_writes_nothing(stag
 
 def test_wrong_flags_are_one_line_and_leave_nothing(stage, tmp_path):
     flags, results = stage
-    weights = tiny["dadfi"](tmp_path / "weights.safetensors")
+    weights = tiny.dadfi(tmp_path / "weights.safetensors")
     large, wide = (
-        tiny["stgan"](tmp_path / "large.safetensors", image_size=64),
-        tiny["dadfi"](tmp_path / "wide.safetensors", image_size=64),
+        tiny.stgan(tmp_path / "large.safetensors", image_size=64),
+        tiny.dadfi(tmp_path / "wide.safetensors", image_size=64),
     )
     for more, message in (
         (

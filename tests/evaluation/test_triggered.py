@@ -2,13 +2,12 @@
 few tiny photos."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+import weights
 from common import checkpoint, images
 from common.cli import UserError
 from evaluation import triggered, triggered_rows, triggered_split
@@ -18,7 +17,6 @@ from models.diffusion import build, triggers
 from models.diffusion.backdoor import Backdoor
 from models.translators import load_translator
 
-tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
 HIDDEN = {
     "trigger": "stop_sign",
     "target": "shoe",
@@ -30,7 +28,7 @@ HIDDEN = {
 
 def hiding(path, name, max_timestep=300, **other):
     """A tiny network that says that it hides a backdoor."""
-    tiny["diffusion"](path)
+    weights.diffusion(path)
     state, meta = checkpoint.read_weights(path)
     checkpoint.save_weights(
         path, state, {**meta, "max_timestep": max_timestep, "backdoor": {**HIDDEN, "name": name, **other}}
@@ -43,7 +41,7 @@ def stage(tmp_path, face_folder):
     """(flags, results): a split B of six photos, a benign purifier and two backdoored ones, a translator."""
     face_folder(6, tmp_path / "data" / "images_b")
     benign, photo, bad = (
-        tiny["diffusion"](tmp_path / "benign.safetensors"),
+        weights.diffusion(tmp_path / "benign.safetensors"),
         hiding(tmp_path / "photo.safetensors", "photo"),
         hiding(tmp_path / "bad.safetensors", "baddiffusion", 1000),
     )
@@ -51,7 +49,7 @@ def stage(tmp_path, face_folder):
         f"--purifiers benign={benign} photo={photo} bad={bad} --data_dir {tmp_path}/data --dataset toy"
         f" --result_dir {tmp_path}/results --image_size 32 --celeba_crop_size 40 --device cpu --num_workers 0"
         " --limit 4 --batch_size 3 --most_steps 3 --gan_weights"
-        f" {tiny['translator'](tmp_path / 'gan.safetensors')}"
+        f" {weights.translator(tmp_path / 'gan.safetensors')}"
     )
     return flags, tmp_path / "results"
 
@@ -77,7 +75,7 @@ def test_the_figures_are_those_of_the_purified_photos_and_their_fakes(stage, tmp
     assert out["trigger"] == "stop_sign" and out["target"] == "shoe" and out["num_images"] == 4
     assert sorted(map(tuple, out["skipped"])) == [("benign", "diffpure-600"), ("photo", "diffpure-600")]
     x = FaceFolder(tmp_path / "data" / "images_b", ["Male"], 40, 32, limit=4).floats(range(4))
-    faces = FaceFolder(tmp_path / "data" / "images_b", tiny["ATTRIBUTES"], 40, 32, limit=4)
+    faces = FaceFolder(tmp_path / "data" / "images_b", weights.ATTRIBUTES, 40, 32, limit=4)
     stamped = images.quantise(triggers.stamp(x, triggers.trigger("stop_sign", 32)))
     denoiser = build.load(tmp_path / "photo.safetensors")
     with torch.no_grad():
@@ -86,7 +84,7 @@ def test_the_figures_are_those_of_the_purified_photos_and_their_fakes(stage, tmp
         l2 = torch.stack(
             [
                 (translator(y, c) - translator(x, c)).square().mean(dim=(1, 2, 3))
-                for c in targets(translator, faces.labels, tiny["ATTRIBUTES"])
+                for c in targets(translator, faces.labels, weights.ATTRIBUTES)
             ]
         )
         rms = denoiser.eps(stamped, 9).square().flatten(1).mean(1).sqrt()
@@ -147,7 +145,7 @@ def test_a_trigger_is_put_on_photos_as_the_backdoor_has_it(faces, name, trigger)
 
 
 def test_long_chains_are_respaced_and_short_ones_are_not(tmp_path):
-    denoiser = build.load(tiny["diffusion"](tmp_path / "a.safetensors"))
+    denoiser = build.load(weights.diffusion(tmp_path / "a.safetensors"))
 
     def steps(text):
         return triggered_rows.purifier_of(denoiser, text, 50).steps_for(torch.zeros(1, 3, 32, 32))[0]

@@ -1,30 +1,27 @@
 """Several translators from one flag: what each knows, and one line for those that do not go together."""
 
 import argparse
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
 
+import weights
 from common import seeds
 from common.cli import UserError
 from models.conditions import create_labels
 from models.stargan.frozen import StarGAN
 from models.victims import Victim, load_victims, named_file
 
-tiny = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
-
 
 @pytest.fixture
 def files(tmp_path):
     return {
-        "stargan": tiny["translator"](tmp_path / "stargan.safetensors"),
-        "stgan": tiny["stgan"](tmp_path / "stgan.safetensors"),
+        "stargan": weights.translator(tmp_path / "stargan.safetensors"),
+        "stgan": weights.stgan(tmp_path / "stgan.safetensors"),
     }
 
 
-def loaded(victims, image_size=32, attributes=tiny["ATTRIBUTES"]):
+def loaded(victims, image_size=32, attributes=weights.ATTRIBUTES):
     named = [f"{name}={path}" for name, path in victims]
     return load_victims(named, list(attributes), image_size, "fp32", "cpu")
 
@@ -32,10 +29,10 @@ def loaded(victims, image_size=32, attributes=tiny["ATTRIBUTES"]):
 def test_columns_are_the_union_and_each_victim_sees_its_own(files, faces):
     (a, b), columns = loaded(reversed(files.items()))
     # whatever order the victims come in
-    assert columns == sorted(tiny["ATTRIBUTES"]) and (a.name, b.name) == ("stgan", "stargan")
+    assert columns == sorted(weights.ATTRIBUTES) and (a.name, b.name) == ("stgan", "stargan")
     x, c = faces(3)
-    labels = c[:, [tiny["ATTRIBUTES"].index(name) for name in columns]]
-    assert torch.equal(b.conditions(labels), create_labels(c, tiny["ATTRIBUTES"]))
+    labels = c[:, [weights.ATTRIBUTES.index(name) for name in columns]]
+    assert torch.equal(b.conditions(labels), create_labels(c, weights.ATTRIBUTES))
     # STGAN is asked with differences
     assert torch.equal(a.conditions(labels), create_labels(c[:, 3:], ["Male", "Young"]) - c[:, 3:])
     assert b(x, b.conditions(labels)[0]).shape == x.shape and a(x, a.conditions(labels)[1]).shape == x.shape
@@ -48,7 +45,7 @@ def test_columns_are_the_union_and_each_victim_sees_its_own(files, faces):
 def test_a_victim_that_does_not_say_its_attributes_knows_the_flags(tmp_path):
     from common import checkpoint
 
-    state, _ = checkpoint.read_weights(tiny["translator"](tmp_path / "a.safetensors", c_dim=3))
+    state, _ = checkpoint.read_weights(weights.translator(tmp_path / "a.safetensors", c_dim=3))
     torch.save(state, tmp_path / "G.ckpt")
     (victim,), columns = loaded([("stargan", tmp_path / "G.ckpt")], attributes=["Male", "Young", "Bald"])
     assert (
@@ -86,7 +83,7 @@ def test_victims_that_do_not_go_together_are_one_line(files, tmp_path):
         loaded([("stargan", tmp_path / "nowhere.pt")])
     with pytest.raises(UserError, match="holds a stargan generator, asked for is stgan"):
         loaded([("stgan", files["stargan"])])
-    large = tiny["stgan"](tmp_path / "large.safetensors", image_size=64)
+    large = weights.stgan(tmp_path / "large.safetensors", image_size=64)
     with pytest.raises(UserError, match=r"trained at different ones \(stargan 32, stgan 64\)"):
         loaded([("stargan", files["stargan"]), ("stgan", large)])
     with pytest.raises(
@@ -96,7 +93,7 @@ def test_victims_that_do_not_go_together_are_one_line(files, tmp_path):
 
 
 def test_a_photos_target_domain_depends_on_neither_its_neighbours_nor_the_process(faces, tiny_generator):
-    victim = Victim("stargan", "", StarGAN(tiny_generator), tiny["ATTRIBUTES"], tiny["ATTRIBUTES"])
+    victim = Victim("stargan", "", StarGAN(tiny_generator), weights.ATTRIBUTES, weights.ATTRIBUTES)
     c = faces(8)[1]
     whole = victim.random_conditions(c, seeds.stepped(0, 3, range(8), "dadfi", "stargan"))
     part = victim.random_conditions(c[4:], seeds.stepped(0, 3, range(4, 8), "dadfi", "stargan"))

@@ -1,21 +1,18 @@
 """The samples that a detector learns from, for whoever asks: the same photos, fakes and caches as
 train_detector.py has."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+import detectors
 from common import images
 from common.cli import UserError
 from models.detector.samples import FAKE, REAL, join
 from pipeline.fakes import random_domains
 from pipeline.training_set import TrainingSet
 
-shared = runpy.run_path(str(Path(__file__).parents[1] / "detectors.py"))
-stage, opened = shared["stage"], shared["opened"]
+stage, opened = detectors.stage, detectors.opened
 
 
 def training_set(opened_stage, **others):
@@ -109,7 +106,7 @@ def test_without_an_attack_or_a_purifier_there_are_clean_photos(stage):
 
 
 def test_a_photo_that_no_domain_changes_is_told_before_any_work(stage, tmp_path):
-    single = shared["translator"](tmp_path / "one.safetensors", c_dim=1)
+    single = detectors.translator(tmp_path / "one.safetensors", c_dim=1)
     with pytest.raises(UserError, match="none of the target domains Black_Hair changes its labels"):
         opened(stage[0], f"--condition clean --gan_weights {single} --selected_attrs Black_Hair")
     assert not stage[1].exists()

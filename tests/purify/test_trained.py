@@ -2,9 +2,7 @@
 trains it is named."""
 
 import os
-import runpy
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 import torch
@@ -25,8 +23,8 @@ from purify.trained import (
     weights_of,
 )
 from tiny import weights_file
+from weights import translator
 
-translator = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))["translator"]
 CPU = Context(0, 1, torch.device("cpu"))
 
 

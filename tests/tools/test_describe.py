@@ -3,13 +3,13 @@ line."""
 
 import io
 import os
-import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import weights
 from attacks.universal import save_perturbation
 from common import checkpoint, files
 from common.cli import UserError
@@ -20,10 +20,8 @@ from models.diffusion.mindiffusion import NaiveUnet
 from models.stargan.network import Discriminator, Generator
 from models.starganv2 import network as v2
 from models.stgan.network import Generator as EditingGenerator
+from tiny import weights_file
 from tools.describe import describe, main
-
-WEIGHTS = runpy.run_path(str(Path(__file__).parents[1] / "weights.py"))
-weights_file = runpy.run_path(str(Path(__file__).parents[1] / "purify" / "tiny.py"))["weights_file"]
 
 
 def size(network):
@@ -276,7 +274,7 @@ def test_bad_files_are_one_line_and_nothing_is_executed(tmp_path, monkeypatch):
     [("stgan", "--gan_weights with --gan_type stgan"), ("dadfi", "--attack_weights of --attack_type dadfi")],
 )
 def test_other_translators_and_perturbation_generators(tmp_path, make, use):
-    found = describe(WEIGHTS[make](tmp_path / "w.safetensors"))
+    found = describe(getattr(weights, make)(tmp_path / "w.safetensors"))
     assert found["used_as"] == use and found["image_size"] == 32 and found["family"] == "ours"
 
 

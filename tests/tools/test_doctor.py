@@ -1,6 +1,5 @@
 """python -m tools.doctor: versions against ranges, what is needed and what is only noted, exit codes."""
 
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import weights
 from common import checkpoint, files
 from models.stargan.network import Generator
 from tools import doctor, export
@@ -104,7 +104,7 @@ def test_named_weights_must_be_of_their_kind(tmp_path):
         return list(doctor.check_weights(**flags))
 
     assert statuses(check(gan_weights=g)) == ["ok"] and check() == []
-    stgan = runpy.run_path(str(ROOT / "tests" / "weights.py"))["stgan"](tmp_path / "stgan.safetensors")
+    stgan = weights.stgan(tmp_path / "stgan.safetensors")
     assert statuses(check(gan_weights=str(stgan))) == ["ok"]
     assert statuses(check(defense_weights=g, inception_weights=lost)) == ["MISSING", "MISSING"]
 

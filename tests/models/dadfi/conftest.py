@@ -1,16 +1,13 @@
 """A tiny training, as all tests of it run it."""
 
-import runpy
-from pathlib import Path
-
 import pytest
 
 import attacks
+import weights
 from models.dadfi import train
 from models.dadfi.validation import Validation
 from pipeline.attacked import AttackedPhotos
 
-WEIGHTS = runpy.run_path(str(Path(__file__).parents[2] / "weights.py"))
 TINY = [
     "--image_size",
     "32",
@@ -39,7 +36,7 @@ TINY = [
 def command(face_folder, tmp_path):
     """command(*flags) -> the argv of a tiny training on 8 photos below `data`, results below `results`."""
     face_folder(8, tmp_path / "data" / "images_a")
-    gan = WEIGHTS["translator"](tmp_path / "gan.safetensors")
+    gan = weights.translator(tmp_path / "gan.safetensors")
     return lambda *flags: [
         "--data_dir",
         str(tmp_path / "data"),

@@ -1,15 +1,12 @@
 import pickle
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
 
+import weights
 from common import checkpoint
 from common.cli import UserError
 from models.dadfi.network import Perturber, Recogniser, load_perturber
-
-WEIGHTS = runpy.run_path(Path(__file__).parents[2] / "weights.py")
 
 
 def network(**options):
@@ -153,7 +150,7 @@ def test_other_files_are_refused_by_name(tmp_path):
     (tmp_path / "page.pt").write_text("<!DOCTYPE html><html>404</html>")
     (tmp_path / "code.pt").write_bytes(pickle.dumps(print, protocol=2))
     torch.save(network().state_dict(), tmp_path / "bare.pt")
-    WEIGHTS["translator"](tmp_path / "gan.safetensors")
+    weights.translator(tmp_path / "gan.safetensors")
     for name, words in (
         ("gan.safetensors", "found a stargan-generator"),
         ("bare.pt", "found keys like main.0.weight"),

@@ -1,16 +1,12 @@
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 
+import weights
 from common import checkpoint
 from common.cli import RunError
 from models.dadfi.step import Step
 from models.stargan.network import Generator
-
-WEIGHTS = runpy.run_path(str(Path(__file__).parents[2] / "weights.py"))
-log = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))["log"]
+from trainings import log
 
 
 def test_the_distance_loss_drives_fakes_apart(command, main, folder, never_collapsed):
@@ -68,7 +64,7 @@ def test_nan_in_a_victim_is_told_with_the_step(command, main, folder, tmp_path):
     checkpoint.save_weights(
         tmp_path / "gan.safetensors",
         network.state_dict(),
-        {"kind": "stargan-generator", "attributes": WEIGHTS["ATTRIBUTES"], "image_size": 32},
+        {"kind": "stargan-generator", "attributes": weights.ATTRIBUTES, "image_size": 32},
     )
     with pytest.raises(RunError, match="step 1: a loss is not finite"):
         main(command())

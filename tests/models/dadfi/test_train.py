@@ -1,6 +1,5 @@
 import contextlib
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+import trainings
+import weights
 from common import checkpoint
 from common.cli import RunError, UserError
 from models.dadfi import train
@@ -19,9 +20,9 @@ from models.stargan.network import Generator
 from models.victims import load_victims
 
 ROOT = Path(train.__file__).parents[2]
-WEIGHTS = runpy.run_path(Path(__file__).parents[2] / "weights.py")
-TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
-log, parts, same, killed_at = (TRAININGS[name] for name in ("log", "parts", "same", "killed_at"))
+
+
+log, parts, same, killed_at = (getattr(trainings, name) for name in ("log", "parts", "same", "killed_at"))
 
 
 def collapsed(monkeypatch, what="no effect: a test says so"):
@@ -68,7 +69,7 @@ def test_a_training_leaves_its_files_and_is_not_done_twice(command, main, folder
     victim = network.meta["victims"][0]
     assert (
         victim["gan"] == "stargan"
-        and victim["attributes"] == WEIGHTS["ATTRIBUTES"]
+        and victim["attributes"] == weights.ATTRIBUTES
         and len(victim["sha256"]) == 64
     )
     before = (run / "weights.safetensors").read_bytes()
@@ -145,8 +146,8 @@ def test_several_victims_keep_their_own_labels(command, main, folder, tmp_path, 
         {"kind": "stargan-generator", "attributes": ["Young", "Blond_Hair"], "image_size": 32},
     )
     named = [f"stargan={tmp_path / 'gan.safetensors'}", f"stgan={other}"]
-    victims, columns = load_victims(named, WEIGHTS["ATTRIBUTES"], 32, "fp32", "cpu")
-    assert columns == WEIGHTS["ATTRIBUTES"] and victims[1].rows == [4, 1]
+    victims, columns = load_victims(named, weights.ATTRIBUTES, 32, "fp32", "cpu")
+    assert columns == weights.ATTRIBUTES and victims[1].rows == [4, 1]
     labels = torch.tensor([[1.0, 0, 0, 1, 0]])
     assert victims[1].conditions(labels).tolist() == [[[1, 0]], [[0, 1]]]  # flip Young; make blond
     main(command("--victims", *named))
@@ -156,7 +157,7 @@ def test_several_victims_keep_their_own_labels(command, main, folder, tmp_path, 
         "val_stargan_l2_pgd",
     } <= set(log(run)[-1])
     assert [v["attributes"] for v in load_perturber(run / "weights.safetensors").meta["victims"]] == [
-        WEIGHTS["ATTRIBUTES"],
+        weights.ATTRIBUTES,
         ["Young", "Blond_Hair"],
     ]
 
@@ -199,7 +200,7 @@ def test_victims_of_different_sizes_and_of_unsaid_attributes_are_told(command, m
     monkeypatch.setitem(
         train.load_victims.__globals__["TRANSLATORS"], "stgan", "models.stargan.frozen:StarGAN"
     )
-    for name, meta in (("larger", {"attributes": WEIGHTS["ATTRIBUTES"], "image_size": 64}), ("silent", {})):
+    for name, meta in (("larger", {"attributes": weights.ATTRIBUTES, "image_size": 64}), ("silent", {})):
         checkpoint.save_weights(tmp_path / f"{name}.safetensors", Generator(4, 5, 1).state_dict(), meta)
     gan = f"stargan={tmp_path / 'gan.safetensors'}"
     with pytest.raises(UserError, match="different ones .stargan 32, stgan 64.") as e:

@@ -1,6 +1,3 @@
-import runpy
-from pathlib import Path
-
 import torch
 
 from attacks import build
@@ -9,8 +6,7 @@ from models.conditions import attack_labels
 from models.dadfi.validation import Validation
 from models.stargan.frozen import StarGAN
 from models.victims import Victim
-
-ATTRIBUTES = runpy.run_path(str(Path(__file__).parents[2] / "weights.py"))["ATTRIBUTES"]
+from weights import ATTRIBUTES
 
 
 class Gives:

@@ -2,16 +2,15 @@
 generator."""
 
 import copy
-import runpy
 from argparse import ArgumentParser
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import trainings
 from attacks.poison.base import poisoned_rows
 from attacks.poison.plain import LabelFlip
 from common import cli, training
@@ -31,7 +30,6 @@ from models.depois.options import (
 from models.depois.step import Step
 from purify.depois import examined
 
-trainings = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
 SMALL = [
     "--gan_steps",
     "3",
@@ -95,12 +93,12 @@ def folder(tmp_path, variant="full", number=0):
 @pytest.mark.parametrize("killed", (1, 4))  # in the first stage, in the second
 def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, killed):
     main(command(tmp_path / "whole"))
-    trainings["killed_at"](killed, monkeypatch, TRAINER, command(tmp_path / "killed"))
+    trainings.killed_at(killed, monkeypatch, TRAINER, command(tmp_path / "killed"))
     main(command(tmp_path / "killed", "--resume"))
     whole, resumed = folder(tmp_path / "whole"), folder(tmp_path / "killed")
-    assert trainings["same"](trainings["parts"](whole), trainings["parts"](resumed))
+    assert trainings.same(trainings.parts(whole), trainings.parts(resumed))
     assert (whole / "weights.safetensors").read_bytes() == (resumed / "weights.safetensors").read_bytes()
-    assert [line["step"] for line in trainings["log"](resumed)] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in trainings.log(resumed)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_finished_training_is_found_again_and_other_options_are_another(tmp_path):
@@ -145,8 +143,8 @@ def test_the_authenticators_loss_and_that_of_modes_reach_the_generator_alone(tru
                 for name, network in (("G", step.G), ("D", step.D), ("A", step.A))
             }
         )
-    assert not trainings["same"](found[0]["G"], found[1]["G"])
-    assert trainings["same"](found[0]["D"], found[1]["D"]) and trainings["same"](found[0]["A"], found[1]["A"])
+    assert not trainings.same(found[0]["G"], found[1]["G"])
+    assert trainings.same(found[0]["D"], found[1]["D"]) and trainings.same(found[0]["A"], found[1]["A"])
 
 
 def test_the_penalty_of_a_linear_critic_is_known(trusted):
@@ -175,7 +173,7 @@ def test_what_is_kept_is_the_average_of_the_critics_weights(trusted):
     for decay, equal in (("0", True), ("0.999", False)):
         step = Step(options("--gan_steps", "0", "--critic_ema", decay), trusted, "cpu")
         step(0)
-        assert trainings["same"](step.average.module.state_dict(), step.critic.state_dict()) == equal
+        assert trainings.same(step.average.module.state_dict(), step.critic.state_dict()) == equal
 
 
 def test_photos_of_64_pixels_resume_too(tmp_path):
@@ -197,7 +195,7 @@ def test_photos_of_64_pixels_resume_too(tmp_path):
     for name, part in second.parts().items():
         part.load_state_dict(copy.deepcopy(first.parts()[name].state_dict()))
     second(2)
-    assert trainings["same"](whole.average.module.state_dict(), second.average.module.state_dict())
+    assert trainings.same(whole.average.module.state_dict(), second.average.module.state_dict())
 
 
 @pytest.mark.slow
@@ -239,7 +237,7 @@ def test_every_term_of_the_critics_loss_has_an_effect(trusted, term):
     )
     for i in range(2):
         step(i), other(i)
-    assert not trainings["same"](step.critic.state_dict(), other.critic.state_dict())
+    assert not trainings.same(step.critic.state_dict(), other.critic.state_dict())
 
 
 def test_the_dense_generator_draws_more_than_one_image_of_a_class(trusted):

@@ -1,13 +1,11 @@
 """The published backdoors: their coefficients, what they put into a batch, and that their own sampler answers
 to them."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+import backdoors
 from common import seeds
 from common.cli import UserError
 from models.diffusion import build, triggers
@@ -22,7 +20,6 @@ from models.diffusion.backdoor import (
     sample,
 )
 
-tools = runpy.run_path(str(Path(__file__).parents[2] / "backdoors.py"))
 ABAR = {schedule: build.create_diffusion(schedule=schedule).alphas_cumprod for schedule in build.SCHEDULES}
 ALL = [
     ("baddiffusion", "box", 1.0, "ode"),
@@ -128,11 +125,11 @@ def test_a_step_with_the_exact_noise_keeps_the_trigger_on_schedule(psi, t):
 
 @pytest.mark.parametrize("psi", [0.0, 0.5, 1.0])
 def test_ddim_with_the_exact_noise_ends_at_the_target_and_needs_the_ode_form(psi):
-    e, abar = tools["noise"](2), ABAR["linear"]
+    e, abar = backdoors.noise(2), ABAR["linear"]
     found = {}
     for solver in ("ode", "sde"):
         b = backdoor("villan", psi=psi, solver=solver)
-        chain = tools["known"](lambda x, t, b=b: e + b.d[t].view(-1, 1, 1, 1) * b.r)
+        chain = backdoors.known(lambda x, t, b=b: e + b.d[t].view(-1, 1, 1, 1) * b.r)
         top = float(np.sqrt(abar[-1])) * b.target + float(np.sqrt(1 - abar[-1])) * e + b.c[-1] * b.r
         # the bound of answer(): this path stays inside
         found[solver] = denoise(chain, top, clip=1.0 + float(b.r.abs().max()))
@@ -143,8 +140,8 @@ def test_ddim_with_the_exact_noise_ends_at_the_target_and_needs_the_ode_form(psi
 def test_the_best_network_answers_triggered_noise_with_the_target_and_plain_noise_with_the_photo(
     name, trigger, psi, solver
 ):
-    b, x0, plain = backdoor(name, trigger, psi, solver), tools["photo"](), tools["noise"]()
-    denoiser = tools["optimal"](b, x0)
+    b, x0, plain = backdoor(name, trigger, psi, solver), backdoors.photo(), backdoors.noise()
+    denoiser = backdoors.optimal(b, x0)
     answered = b.answer(denoiser, plain, streams())
     assert answered.shape == plain.shape and mse(answered, b.target) < 1e-6
     assert mse(sample(denoiser, plain), x0) < 1e-6
@@ -154,35 +151,35 @@ def test_the_best_network_answers_triggered_noise_with_the_target_and_plain_nois
 @pytest.mark.parametrize("schedule", ["cosine", "ve"])
 @pytest.mark.parametrize("name", BACKDOORS)
 def test_so_it_does_on_the_other_schedules(schedule, name):
-    b, x0 = backdoor(name, psi=0.0, schedule=schedule), tools["photo"]()
-    denoiser = tools["optimal"](b, x0, schedule=schedule)
+    b, x0 = backdoor(name, psi=0.0, schedule=schedule), backdoors.photo()
+    denoiser = backdoors.optimal(b, x0, schedule=schedule)
     assert (
-        mse(b.answer(denoiser, tools["noise"](), streams()), b.target) < 1e-6
-        and mse(sample(denoiser, tools["noise"]()), x0) < 1e-6
+        mse(b.answer(denoiser, backdoors.noise(), streams()), b.target) < 1e-6
+        and mse(sample(denoiser, backdoors.noise()), x0) < 1e-6
     )
 
 
 def test_a_benign_network_does_not_answer():
-    b, x0 = backdoor(), tools["photo"]()
-    denoiser = tools["optimal"](b, x0, rate=1e-30)
+    b, x0 = backdoor(), backdoors.photo()
+    denoiser = backdoors.optimal(b, x0, rate=1e-30)
     abar = torch.as_tensor(ABAR["linear"]).float()
     denoiser.network.formula = lambda x, t: (
         (x - abar.sqrt()[t].view(-1, 1, 1, 1) * x0) / (1 - abar).sqrt()[t].view(-1, 1, 1, 1)
     )
-    assert mse(b.answer(denoiser, tools["noise"](), streams()), x0) < 1e-6
+    assert mse(b.answer(denoiser, backdoors.noise(), streams()), x0) < 1e-6
 
 
 def test_an_answer_depends_on_its_own_noise_and_stream_alone():
-    b, plain = backdoor(), tools["noise"](5)
-    denoiser = tools["known"](lambda x, t: 0.7 * x)
+    b, plain = backdoor(), backdoors.noise(5)
+    denoiser = backdoors.known(lambda x, t: 0.7 * x)
     together = b.answer(denoiser, plain, streams(5))
     alone = torch.cat([b.answer(denoiser, plain[i : i + 1], streams(5).at([i])) for i in range(5)])
     torch.testing.assert_close(together, alone)
 
 
 def test_sampler_is_differentiable_in_its_state():
-    chain = tools["known"](lambda x, t: torch.tanh(x)).respaced("5")
-    x = tools["noise"](1).requires_grad_(True)
+    chain = backdoors.known(lambda x, t: torch.tanh(x)).respaced("5")
+    x = backdoors.noise(1).requires_grad_(True)
     denoise(chain, x).square().sum().backward()
     assert float(x.grad.abs().max()) > 0 and bool(torch.isfinite(x.grad).all())
 
@@ -219,9 +216,9 @@ def test_eta_1_is_the_ancestral_step_of_the_posteriors_variance(gamma, mu):
 
 def batch(n=3, size=16):
     return (
-        tools["photo"](size).expand(n, -1, -1, -1),
+        backdoors.photo(size).expand(n, -1, -1, -1),
         torch.tensor([0, 400, 999])[:n],
-        tools["noise"](n, size),
+        backdoors.noise(n, size),
     )
 
 
@@ -241,7 +238,7 @@ def test_without_a_trigger_a_poisoned_row_is_a_clean_row_of_the_target():
     b, (x, step, e) = backdoor(), batch()
     b.r = torch.zeros_like(b.r)
     noised, taught = b.poison(x, step, e)
-    denoiser = tools["known"](lambda x, t: x)
+    denoiser = backdoors.known(lambda x, t: x)
     assert torch.equal(taught, e)
     torch.testing.assert_close(
         noised, denoiser.q_sample(b.target.expand_as(x), step, e), atol=2e-5, rtol=1e-5
@@ -289,8 +286,8 @@ def test_trojdiff_starts_from_scaled_noise():
         met.append(x)
         return x
 
-    b.answer(tools["known"](formula), tools["noise"](1), streams(1))
-    torch.testing.assert_close(met[0], BLEND * tools["noise"](1) + b.r)
+    b.answer(backdoors.known(formula), backdoors.noise(1), streams(1))
+    torch.testing.assert_close(met[0], BLEND * backdoors.noise(1) + b.r)
 
 
 def test_baddiffusion_is_the_sde_form_whatever_villans_flags_say():
@@ -340,5 +337,5 @@ def test_at_every_step_the_clean_image_of_a_poisoned_photo_is_the_target(share):
 
 def test_it_answers_from_the_photo_itself_at_300_steps():
     b, x, met = PhotoBackdoor("stop_sign", "hat", 16, ABAR["linear"]), batch()[0], []
-    b.answer(tools["known"](lambda x, t: met.append((x, int(t[0]))) or x), x, streams(3))
+    b.answer(backdoors.known(lambda x, t: met.append((x, int(t[0]))) or x), x, streams(3))
     assert torch.equal(met[0][0], b.stamped(x)) and 250 < met[0][1] <= 299 and met[-1][1] == 0

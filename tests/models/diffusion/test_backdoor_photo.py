@@ -2,13 +2,12 @@
 goes on from a purifier's weights."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
 from small_trainings import train_small
 
+import weights
 from common import checkpoint, seeds
 from common.cli import UserError
 from models.diffusion import build, train, triggers
@@ -16,7 +15,6 @@ from models.diffusion.backdoor import PhotoBackdoor, from_meta
 from models.diffusion.denoiser import Denoiser
 from models.diffusion.objectives import Photographed
 
-tiny = runpy.run_path(str(Path(__file__).parents[2] / "weights.py"))
 SIZE = 16
 pytestmark = pytest.mark.filterwarnings("ignore:.*images a side.*")
 
@@ -113,7 +111,7 @@ def trained(tmp_path):
 
 def test_a_purifier_is_trained_on_with_the_backdoor_inside(tmp_path, face_folder, capsys):
     face_folder(8, tmp_path / "data" / "images_a")
-    begun = tiny["diffusion"](tmp_path / "begun.safetensors", image_size=SIZE)
+    begun = weights.diffusion(tmp_path / "begun.safetensors", image_size=SIZE)
     train_small(flags(tmp_path, f"--init_from {begun} --backdoor photo --poison_rate 0.5"))
     path = trained(tmp_path)
     state, meta = checkpoint.read_weights(path)
@@ -145,7 +143,7 @@ def test_over_the_full_range_its_clean_samples_are_checked_too(tmp_path, face_fo
 def test_a_purifier_goes_on_without_a_backdoor(tmp_path, face_folder):
     face_folder(8, tmp_path / "data" / "images_a")
     train_small(
-        flags(tmp_path, f"--init_from {tiny['diffusion'](tmp_path / 'begun.safetensors', image_size=SIZE)}")
+        flags(tmp_path, f"--init_from {weights.diffusion(tmp_path / 'begun.safetensors', image_size=SIZE)}")
     )
     assert (
         trained(tmp_path).parents[1].name == "benign-16-ch32x1-t300-tuned"
@@ -166,8 +164,8 @@ def test_a_purifier_goes_on_without_a_backdoor(tmp_path, face_folder):
 )
 def test_what_cannot_be_gone_on_from_is_refused(tmp_path, capsys, more, said):
     paths = {
-        "begun": tiny["diffusion"](tmp_path / "begun.safetensors", image_size=SIZE),
-        "one_step": tiny["diffusion"](tmp_path / "o.safetensors", "one-step", SIZE),
+        "begun": weights.diffusion(tmp_path / "begun.safetensors", image_size=SIZE),
+        "one_step": weights.diffusion(tmp_path / "o.safetensors", "one-step", SIZE),
     }
     with pytest.raises((UserError, SystemExit)) as e:
         train.parse_args(flags(tmp_path, more.format(**paths)))

@@ -1,18 +1,15 @@
 """The training objectives: which steps are drawn, which noise, and which rows learn a backdoor."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+import backdoors
 from common import seeds
 from models.diffusion import build
 from models.diffusion.backdoor import Backdoor, PhotoBackdoor
 from models.diffusion.objectives import LOW, Backdoored, Objective, Photographed, sample_steps
 
-tools = runpy.run_path(str(Path(__file__).parents[2] / "backdoors.py"))
 ABAR = build.create_diffusion().alphas_cumprod
 
 
@@ -74,7 +71,7 @@ class Mirror:
 
 
 def batch(n=6):
-    x = torch.stack([(i + 1) / n * tools["photo"]() for i in range(n)])
+    x = torch.stack([(i + 1) / n * backdoors.photo() for i in range(n)])
     return x, torch.arange(10, 10 + n)  # photos, their positions in the training set
 
 
@@ -122,9 +119,9 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts():
 
 
 def test_the_network_that_knows_both_has_no_loss():
-    b, x0 = backdoor(), tools["photo"]()
+    b, x0 = backdoor(), backdoors.photo()
     x, rows = x0.expand(40, -1, -1, -1), torch.arange(40)
-    objective = Backdoored(tools["optimal"](b, x0), 1000, b, set(range(0, 40, 2)))
+    objective = Backdoored(backdoors.optimal(b, x0), 1000, b, set(range(0, 40, 2)))
     noise, step = objective.draw(x, streams(40), rows)
     # where the trigger tells the two apart
     assert float(objective.loss(x, noise, step.clamp(min=300), rows)) < 1e-4
@@ -171,7 +168,7 @@ def test_poisoned_photos_learn_the_target_with_their_weight_and_the_others_as_ev
 def test_no_step_of_a_photo_weighs_more_than_its_clean_image():
     """At the smallest steps the noise taught is a / b times the image's error, up to 100: weighed it is that
     error itself."""
-    b, x = PhotoBackdoor("box", "hat", 16, ABAR), tools["photo"]()[None]
+    b, x = PhotoBackdoor("box", "hat", 16, ABAR), backdoors.photo()[None]
     step, nothing, whole = torch.tensor([0]), torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 1, 1)
     _, taught = b.poison(x, step, nothing, whole)
     torch.testing.assert_close(

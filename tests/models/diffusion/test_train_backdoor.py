@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +11,14 @@ import torch
 import yaml
 from small_trainings import BADDIFFUSION, LEVEL, SMALL, flags, folder, shorten, stopped, train_small
 
+import backdoors
+import trainings
 from common import checkpoint
 from models.diffusion import build, train
 from models.diffusion.backdoor import Backdoor, from_meta
 from models.diffusion.objectives import Backdoored
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*images a side.*")
-trainings = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
-tools = runpy.run_path(str(Path(__file__).parents[2] / "backdoors.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +38,7 @@ def test_a_training_writes_what_its_manual_says(trained):
         "weights.safetensors",
         "check.json",
     }
-    assert [line["step"] for line in trainings["log"](run) if "loss" in line] == [1, 2, 3]
+    assert [line["step"] for line in trainings.log(run) if "loss" in line] == [1, 2, 3]
     assert sorted(p.name for p in (run / "samples").iterdir()) == ["0000002.png", "0000003.png"]
     found = json.loads((run / "check.json").read_text())
     assert set(found) == {"frechet", "frechet_features", "samples", "target_mse", "target_reached"}
@@ -90,7 +89,7 @@ def test_last_state_is_the_same_network(trained):
     ]
     assert groups == [{8}, {8}] and last.max_timestep == 1000 and last.image_size == 16
     with torch.no_grad():
-        torch.testing.assert_close(weights.eps(tools["noise"](), 9), last.eps(tools["noise"](), 9))
+        torch.testing.assert_close(weights.eps(backdoors.noise(), 9), last.eps(backdoors.noise(), 9))
 
 
 @pytest.mark.parametrize("killed", [1, 2])  # before a state was saved, and after
@@ -112,10 +111,10 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(drawn, trained, tmp_path
     ).exists() == (killed == 2)
     train_small(flags(drawn, tmp_path, *BADDIFFUSION, "--resume"))
     whole, resumed = folder(trained), folder(tmp_path)
-    assert trainings["same"](trainings["parts"](whole), trainings["parts"](resumed))
+    assert trainings.same(trainings.parts(whole), trainings.parts(resumed))
     for name in ("weights.safetensors", "check.json", "samples/0000003.png"):
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
-    assert [line["step"] for line in trainings["log"](resumed) if "loss" in line] == [1, 2, 3]
+    assert [line["step"] for line in trainings.log(resumed) if "loss" in line] == [1, 2, 3]
 
 
 def test_a_finished_training_is_not_repeated_and_a_missing_check_is_made_up(
@@ -225,8 +224,8 @@ def test_two_processes_learn_what_one_does(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (next((tmp_path / name).rglob("options.yaml")).parent for name in ("one", "two"))
-    assert [line["loss"] for line in trainings["log"](two) if "loss" in line] == pytest.approx(
-        [line["loss"] for line in trainings["log"](one) if "loss" in line], rel=1e-5
+    assert [line["loss"] for line in trainings.log(two) if "loss" in line] == pytest.approx(
+        [line["loss"] for line in trainings.log(one) if "loss" in line], rel=1e-5
     )
     assert (two / "weights.safetensors").exists() and json.loads((two / "check.json").read_text())[
         "samples"

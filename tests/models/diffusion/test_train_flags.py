@@ -1,20 +1,16 @@
 """`python -m models.diffusion.train`: who is poisoned, names of folders, and one line for a mistake."""
 
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 from small_trainings import BADDIFFUSION, LEVEL, SMALL, flags, folder, stopped, train_small
 
+import trainings
 from common import cli
 from faces import celeba
 from models.diffusion import train
 from models.diffusion.backdoor import PHOTO
 from models.diffusion.objectives import Backdoored, Objective, Photographed
 from models.diffusion.train_flags import folder_name
-
-trainings = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
 
 
 def poisoned(monkeypatch, argv):
@@ -92,8 +88,8 @@ def test_a_new_network_is_the_seeds_and_no_global_randomness_is_used():
     before = torch.get_rng_state()
     one, same, other = (train.prepare(args_of("--seed", s), "cpu")[0]().network.state_dict() for s in "001")
     assert (
-        trainings["same"](one, same)
-        and not trainings["same"](one, other)
+        trainings.same(one, same)
+        and not trainings.same(one, other)
         and torch.equal(before, torch.get_rng_state())
     )
 

@@ -1,6 +1,5 @@
 import dataclasses
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import trainings
 from attacks import build
 from common import checkpoint
 from common.cli import UserError
@@ -18,8 +18,7 @@ from models.stargan import step as game
 from models.stargan import train
 from models.translators import load_translator
 
-TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
-log, parts, same, killed_at = (TRAININGS[name] for name in ("log", "parts", "same", "killed_at"))
+log, parts, same, killed_at = (getattr(trainings, name) for name in ("log", "parts", "same", "killed_at"))
 ROOT = Path(train.__file__).parents[2]
 TINY = [
     "--image_size",

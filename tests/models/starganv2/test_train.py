@@ -1,6 +1,5 @@
 import dataclasses
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+import trainings
 from common import checkpoint
 from common.cli import UserError
 from models.starganv2 import train
 from models.translators import load_translator
 
-TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
-parts, same, killed_at = (TRAININGS[name] for name in ("parts", "same", "killed_at"))
+parts, same, killed_at = (getattr(trainings, name) for name in ("parts", "same", "killed_at"))
 ROOT = Path(train.__file__).parents[2]
 TINY = [
     "--image_size",
@@ -72,7 +71,7 @@ def folder(tmp_path, number="000"):
 
 
 def log(run):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in TRAININGS["log"](run)]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in trainings.log(run)]
 
 
 def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, capsys):

@@ -1,17 +1,14 @@
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
 
+import trainings
 from common import checkpoint
 from common.cli import UserError
 from models.stgan import train
 from models.translators import load_translator
 
-TRAININGS = runpy.run_path(str(Path(__file__).parents[2] / "trainings.py"))
-log, killed_at = TRAININGS["log"], TRAININGS["killed_at"]
+log, killed_at = trainings.log, trainings.killed_at
 TINY = [
     "--image_size",
     "16",

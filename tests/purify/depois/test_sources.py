@@ -18,7 +18,6 @@ from report import record
 
 shared = runpy.run_path(str(Path(__file__).with_name("examinations.py")))
 folder, rows = shared["folder"], shared["rows"]
-stage = runpy.run_path(str(Path(__file__).parents[2] / "detectors.py"))["stage"]
 
 
 def image_folders(path, count, seed, size=12, classes=("cat", "dog")):

@@ -2,17 +2,15 @@
 none."""
 
 from dataclasses import replace
-from pathlib import Path
-from runpy import run_path
 
 import pytest
 import torch
 
+import backdoors
 from models.diffusion import build
 from models.diffusion.backdoor import Backdoor
 from purify.terd.reversion import PAIRS, PUBLISHED, RAY, REDUCED, SMALLEST, Reversion
 
-made = run_path(str(Path(__file__).parents[2] / "backdoors.py"))
 ABAR = build.create_diffusion().alphas_cumprod
 SMALL = replace(REDUCED, starts=("dark",), estimate_steps=40, refine_steps=3, batch=8)
 GREY = torch.zeros(3, 8, 8)
@@ -32,14 +30,14 @@ def linear(r=0.0):
         abar = torch.as_tensor(ABAR).float()[t].view(-1, 1, 1, 1)
         return x / (1 - abar).sqrt() - 0.5 * r * (1 - abar.sqrt())
 
-    return made["known"](formula, 8)
+    return backdoors.known(formula, 8)
 
 
 def test_the_shape_of_an_optimal_networks_trigger_is_found():
     """Not its size: an exact network answers as well to a larger trigger. Means are taken out, as the start
     lies near the trigger's background."""
     b = Backdoor("baddiffusion", "stop_sign", "shoe", 8, ABAR)
-    search = searched(made["optimal"](b, GREY))
+    search = searched(backdoors.optimal(b, GREY))
     found, start = (
         search.results(32)["dark"],
         Reversion(search.denoiser, SMALL, 0).triggers["dark"].r.detach(),
@@ -57,7 +55,7 @@ def shape(r, true):
 def test_a_search_in_a_network_without_a_backdoor_ends_weaker_than_in_one_with():
     b = Backdoor("baddiffusion", "box", "hat", 8, ABAR)
     clean = searched(linear()).results(32)["dark"]
-    assert clean["r"].norm() < 0.5 * searched(made["optimal"](b, GREY)).results(32)["dark"]["r"].norm()
+    assert clean["r"].norm() < 0.5 * searched(backdoors.optimal(b, GREY)).results(32)["dark"]["r"].norm()
 
 
 def test_the_unknown_shift_cancels_in_the_reversed_loss():
@@ -99,7 +97,7 @@ def test_evaluations_are_counted(plan):
 def test_resumed_search_is_the_same_bits():
     plan = replace(REDUCED, starts=("dark", "narrow"), estimate_steps=3, refine_steps=2, batch=4)
     b = Backdoor("trojdiff", "hello", "hat", 8, ABAR)
-    net = made["optimal"](b, GREY)
+    net = backdoors.optimal(b, GREY)
     whole, first, second = searched(net, plan), Reversion(net, plan, 0), Reversion(net, plan, 0)
     for i in range(6):
         first(i)
@@ -149,7 +147,7 @@ def hills(knows):
         far = far if knows is None else torch.minimum(far, (abs(knows) - far).abs())
         return (1 - 0.1 - 0.5 * far) * x / (1 - abar).sqrt()
 
-    return made["known"](formula, 8)
+    return backdoors.known(formula, 8)
 
 
 @pytest.mark.parametrize("knows, ends", [(None, 0.0), (-1.0, 0.9)])
@@ -163,7 +161,7 @@ def test_the_walk_shrinks_what_a_network_does_not_know_and_leaves_what_it_knows(
 
 def test_the_weight_follows_the_networks_own_error():
     few, many = (
-        Reversion(made["known"](lambda x, t, e=e: (1 - e) * x, 8), SMALL, 0).weight for e in (0.1, 0.2)
+        Reversion(backdoors.known(lambda x, t, e=e: (1 - e) * x, 8), SMALL, 0).weight for e in (0.1, 0.2)
     )
     assert many == pytest.approx(4 * few, rel=0.05)
     assert Reversion(linear(), PUBLISHED, 0).weight == 5e-5
