@@ -97,7 +97,7 @@ def test_commands_take_it_by_name(face_folder, tmp_path):
 
     assert disruption.parse_args(["--victims", "stargan=G.ckpt", *words]).attack_share == 1
     defence = ["--defense_model_type", "none", "--gan_weights", "G.ckpt", *words]
-    assert test_defense.parse_args(defence).attack_share == 1
+    assert test_defense.parse_args(defence)[0].attack_share == 1
 
 
 def test_a_flag_that_two_attacks_declare_differently_is_told(monkeypatch):

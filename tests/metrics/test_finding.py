@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from common.cli import UserError
 from metrics.finding import FIGURES, KEYS, RULES, boundary, measure, measure_classes, nominal_fpr
 from report import record
+from report.kinds import depois
 
 
 def noisy(n, seed=0, gap=1.0):
@@ -31,7 +32,7 @@ def test_figures_of_ten_samples():
     assert result["auc"] == pytest.approx(20 / 21)
     # one clean sample of 7 is above 5 %
     assert result["tpr_at_1"] == result["tpr_at_5"] == pytest.approx(2 / 3)
-    assert tuple(result) == KEYS and set(KEYS) == set(record.FOUND)
+    assert tuple(result) == KEYS and set(KEYS) == set(depois.FOUND)
 
 
 def test_a_score_at_the_threshold_is_flagged():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import detectors
 from common.cli import UserError
 from models.depois import train
 from models.detector.samples import kept_filter, read_kept
@@ -18,6 +19,7 @@ from report import record
 
 shared = runpy.run_path(str(Path(__file__).with_name("examinations.py")))
 folder, rows = shared["folder"], shared["rows"]
+stage = detectors.stage
 
 
 def image_folders(path, count, seed, size=12, classes=("cat", "dog")):
