@@ -88,8 +88,10 @@ def parse(text: str, choices: Iterable[str] | None = None) -> Spec:
     said = cls.meant_by(words)
     its_form = f"its form is {form(name)}{nearest(text, choices)}"
     if said and not cls.fewest <= len(said) <= len(cls.parameters):
-        what = "takes them otherwise" if cls.parameters else "takes no parameter"
-        raise UserError(f"{text}: {name} {what}; {its_form}")
+        most = len(cls.parameters)
+        takes = f"{cls.fewest} to {most}" if cls.fewest < most else str(most) if most else "no"
+        ending = "s" if most > 1 else ""
+        raise UserError(f"{text}: {name} takes {takes} parameter{ending}, found {len(said)}; {its_form}")
     params = []
     for p, word in zip(cls.parameters, said, strict=False):
         try:
