@@ -271,16 +271,24 @@ def load_defence(
     return purifier, weights, standard, translators[key]
 
 
+def name_in_run(weights: Path | str) -> str | None:
+    """What the training of these weights is called, by the options that lie beside them; None where there are
+    none, or of a training that makes no diffusion network and no purifier."""
+    options = (read_header(Path(weights).parent) or {}).get("options", {})
+    if is_purifier(options):
+        return training_name(options)
+    if "backdoor" in options:  # of models.diffusion.train
+        return diffusion_flags.folder_name(SimpleNamespace(**{**DIFFUSION, **options}))
+    return None
+
+
 def trained_noise(weights: Path | str | None) -> str:
     """What tables call the training of a purifier's weights: the options beside them say it, else the file
     itself; a file that says nothing is known by its name.  `none` without weights."""
     if weights is None:
         return "none"
-    path = Path(weights)
-    options = (read_header(path.parent) or {}).get("options", {})
-    if is_purifier(options):
-        return training_name(options)
-    if "backdoor" in options:  # of models.diffusion.train
-        return diffusion_flags.folder_name(SimpleNamespace(**{**DIFFUSION, **options}))
+    path, name = Path(weights), name_in_run(weights)
+    if name is not None:
+        return name
     meta = checkpoint.read_weights(path)[1] if path.name != "last.pt" else {}
     return f"{meta['attack']}-eps{meta['eps']:g}" if "attack" in meta else path.stem
