@@ -146,7 +146,10 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
                 f"--attack_on self is for adversarially trained translators; {name} uses the standard one"
             )
     every = [options_of(Options, parsed, defence, dataset=dataset_name(parsed)) for defence in defences]
-    gan_weights = parsed.gan_weights or default_translator(every[0])
+    first = every[0]
+    gan_weights = parsed.gan_weights or default_translator(
+        first.result_dir, first.dataset, first.gan_type, first.data_dir, first.image_size
+    )
     return [dataclasses.replace(options, gan_weights=gan_weights) for options in every]
 
 

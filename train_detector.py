@@ -214,7 +214,7 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
         p.error("--resume RUN continues one training: name its seed with --seeds, or give --resume alone")
     dataset = dataset_name(parsed)
     gan_weights = parsed.gan_weights or default_translator(
-        argparse.Namespace(**{**vars(parsed), "dataset": dataset})
+        parsed.result_dir, dataset, parsed.gan_type, parsed.data_dir, parsed.image_size
     )
     weights = imagenet.find_imagenet_weights(parsed.detector, parsed.weights, download=not parsed.dry_run)
     base = parsed.base or ("frozen" if weights else "scratch")

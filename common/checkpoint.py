@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_safetensors_bytes
 from safetensors.torch import save as save_safetensors_bytes
 
@@ -86,6 +87,22 @@ def read_weights(path: Path | str) -> tuple[dict, dict]:
     return {
         k.removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in loaded.items()
     }, meta
+
+
+def read_meta(path: Path | str) -> dict:
+    """The metadata of a weight file, {} where it has none, without reading its tensors.
+
+    Raises UserError for a file that is missing or damaged.
+    """
+    if not is_safetensors(path):
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {}).get("meta", "{}"))
+    except (SafetensorError, ValueError) as e:
+        raise UserError(
+            f"{path}: truncated or damaged safetensors file ({' '.join(str(e).split())[:100]}); copy it again"
+        ) from e
 
 
 def is_safetensors(path):

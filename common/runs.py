@@ -135,12 +135,6 @@ def numbered(parent):
     )
 
 
-def newest_finished(parent, finished_by):
-    """The newest finished run folder of a parent, or None."""
-    done = [p for p in numbered(parent) if (p / finished_by).exists()]
-    return done[-1] if done else None
-
-
 def open_run(parent, args, ctx, finished_by="record.json", may_change=()):
     """Claim the next numbered folder below `parent`, or continue one as args.resume says.
 

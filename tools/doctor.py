@@ -208,7 +208,7 @@ def check_shipped(root: Path = ROOT) -> Iterator[Row]:
         "clone again, or make them: sh experiments/demo_weights.sh",
     )
     listed = yaml.safe_load(listing.read_text()) or {} if listing.is_file() else {}
-    for name in sorted({f"models/{folder}/demo.safetensors" for folder, _ in SHIPPED.values()} | set(listed)):
+    for name in sorted({f"models/{folder}/demo.safetensors" for folder in SHIPPED} | set(listed)):
         path, row = root / name, listed.get(name)
         if row is None or not path.is_file():
             yield MISSING, name, "not there" if row else "not in models/weights.yaml", remedy

@@ -1,31 +1,68 @@
 """Turn finished trainings on drawn faces into the float16 weights that ship, and write their list with sizes
 and sha256.
 
-reads   <results>/NAME/drawn/train/*/NNN/weights.safetensors, the newest of each NAME in stargan, stgan,
-        starganv2, classifier, ddpm, one-step, defensive-model-2-fixed, dadfi
+reads   <results>/*/*/train/*/NNN/{options.yaml,weights.safetensors}, the newest ordinary training on drawn
+        faces of each translator, of the classifier, ddpm, one-step, defensive-model-2-fixed and dadfi
 writes  models/<name>/demo.safetensors and models/weights.yaml
 
   python -m tools.export dataset/recipe/results
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from common import checkpoint, cli, files, runs
+from common import checkpoint, cli, files
 from common.cli import UserError
+from purify.trained import Training, newest, newest_training, newest_translator
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-SHIPPED = {  # folder in the results and kind of training -> folder in models, step of the recipe
-    "stargan/drawn/train/standard": ("stargan", "translator"),
-    "classifier/drawn/train/standard": ("classifier", "classifier"),
-    "ddpm/drawn/train/none-eps0": ("diffusion", "diffusion"),
-    "one-step/drawn/train/pgd-eps0.11": ("one_step", "one-step"),
-    "defensive-model-2-fixed/drawn/train/gaussian-eps0.05": ("dae", "autoencoder"),
-    "stgan/drawn/train/standard": ("stgan", "stgan"),
-    "starganv2/drawn/train/standard": ("starganv2", "starganv2"),
-    "dadfi/drawn/train/stargan+stgan+starganv2": ("dadfi", "dadfi"),
+DATASET = "drawn"
+VICTIMS = ["stargan", "stgan", "starganv2"]  # that dadfi is trained against
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Weights that ship.  step  of the recipe that makes them;  find  result folder -> the newest finished
+    training's file, or None"""
+
+    step: str
+    find: Callable[[Path], Path | None]
+
+
+def _translator(gan_type: str) -> Callable[[Path], Path | None]:
+    return lambda results: newest_translator(results, DATASET, gan_type=gan_type)
+
+
+def _purifier(defense: str, noise: str) -> Callable[[Path], Path | None]:
+    return lambda results: newest_training(results, defense, DATASET, noise)
+
+
+def _other(wanted: Callable[[dict], bool]) -> Callable[[Path], Path | None]:
+    """By the metadata of the weights."""
+
+    def of_drawn(training: Training) -> bool:
+        return training.options.get("dataset") == DATASET and wanted(training.meta)
+
+    return lambda results: newest(results, of_drawn)
+
+
+def _is_shipped_dadfi(meta: dict) -> bool:
+    usual = meta.get("kind") == "dadfi" and not meta.get("variant")
+    return usual and [victim["gan"] for victim in meta["victims"]] == VICTIMS
+
+
+SHIPPED = {  # by the folder in models
+    "stargan": Shipped("translator", _translator("stargan")),
+    "classifier": Shipped("classifier", _other(lambda meta: meta.get("kind") == "classifier")),
+    "diffusion": Shipped("diffusion", _purifier("ddpm", "none-eps0")),
+    "one_step": Shipped("one-step", _purifier("one-step", "pgd-eps0.11")),
+    "dae": Shipped("autoencoder", _purifier("defensive-model-2-fixed", "gaussian-eps0.05")),
+    "stgan": Shipped("stgan", _translator("stgan")),
+    "starganv2": Shipped("starganv2", _translator("starganv2")),
+    "dadfi": Shipped("dadfi", _other(_is_shipped_dadfi)),
 }
 
 
@@ -52,16 +89,16 @@ def export(results: Path) -> None:
     """
     listed = MODELS / "weights.yaml"
     rows, missing = (yaml.safe_load(listed.read_text()) or {} if listed.exists() else {}), []
-    for kind, (name, step) in SHIPPED.items():
-        run = runs.newest_finished(results / kind, "weights.safetensors")
-        if run is None:
-            missing.append(step)
+    for name, shipped in SHIPPED.items():
+        weights = shipped.find(results)
+        if weights is None:
+            missing.append(shipped.step)
             continue
-        state, meta = checkpoint.read_weights(run / "weights.safetensors")
+        state, meta = checkpoint.read_weights(weights)
         path = MODELS / name / "demo.safetensors"
         checkpoint.save_weights(path, state, {k: v for k, v in meta.items() if k != "format"}, half=True)
         rows[f"models/{name}/demo.safetensors"] = {
-            "recipe": f'STEPS="{step} export" sh experiments/demo_weights.sh',
+            "recipe": f'STEPS="{shipped.step} export" sh experiments/demo_weights.sh',
             "steps": meta.get("steps"),
             "seed": meta.get("seed"),
             "trained_on": "6,000 faces drawn by faces.procedural --seed 1",

@@ -1,33 +1,66 @@
 """Train the autoencoders: attacked photo in, clean photo out (called by train_defense.py)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+from torch import nn
 
 from common import checkpoint, distributed, files, images, seeds, training
+from common.runs import Run
+from common.training import TrainingOptions
+from faces.celeba import FaceFolder
 from faces.loader import Batches
 
 
-def train(args, run, ctx, faces, held, network, meta, disrupted):
-    """Minimise MSE(f(x_adv), x).  disrupted(x, rows, streams) -> x_adv; rows are positions in `faces`, None
-    for `held`."""
+@dataclass(frozen=True, kw_only=True)
+class Options(TrainingOptions):
+    """What this training reads of its options."""
+
+    batch_size: int
+    seed: int
+    precision: str
+    data_augmentation: str
+
+
+def train(
+    options: Options,
+    run: Run,
+    ctx: distributed.Context,
+    faces: FaceFolder,
+    held: FaceFolder,
+    network: nn.Module,
+    meta: dict,
+    disrupted: Callable[..., torch.Tensor],
+) -> None:
+    """Minimise MSE(f(x_adv), x) on `faces`, validate on `held`; EMA weights are what is released.
+
+    Args: meta  of the weights, "name" among it;  disrupted(x, rows, streams) -> x_adv, like x (N, 3, H, W) in
+          [-1, 1]; rows are positions in `faces`
+    """
     average = training.averaged(network)
-    optimiser = torch.optim.Adam(network.parameters(), args.lr)
-    batches = Batches(faces, args.batch_size, args.seed, ctx, args.data_augmentation == "flip")
+    optimiser = torch.optim.Adam(network.parameters(), options.lr)
+    batches = Batches(faces, options.batch_size, options.seed, ctx, options.data_augmentation == "flip")
 
     def step(i):
         x, _, positions = batches.get(i)
-        x, streams = x.to(ctx.device), seeds.stepped(args.seed, i, positions.tolist(), "dae")
+        x, streams = x.to(ctx.device), seeds.stepped(options.seed, i, positions.tolist(), "dae")
         x_adv = disrupted(x, batches.rows(i), streams)
-        with distributed.autocast(ctx.device, args.precision):
+        with distributed.autocast(ctx.device, options.precision):
             loss = (network(x_adv).float() - x).square().mean()
         training.descend(
-            loss, network, optimiser, training.warm_then_linear(args.lr, i, args.num_steps, warm_up=1), ctx
+            loss,
+            network,
+            optimiser,
+            training.warm_then_linear(options.lr, i, options.num_steps, warm_up=1),
+            ctx,
         )
-        training.update_average(average, network, args.ema)
+        training.update_average(average, network, options.ema)
         return {"loss": loss.detach()}
 
     n = min(64, len(held))
     x_val = held.floats(range(n)).to(ctx.device)
-    noise = seeds.Streams([(args.seed, "validate", i) for i in range(n)]).normal(x_val)
+    noise = seeds.Streams([(options.seed, "validate", i) for i in range(n)]).normal(x_val)
     x_noisy = (x_val + 0.05 * noise).clamp(-1, 1)
 
     @torch.no_grad()
@@ -45,12 +78,12 @@ def train(args, run, ctx, faces, held, network, meta, disrupted):
 
     training.loop(
         run,
-        args,
+        options,
         ctx,
         {"network": network, "average": average, "optimiser": optimiser},
         step,
         on_save,
-        args.defense_model_type,
+        meta["name"],
     )
     if ctx.is_main:
         checkpoint.save_weights(run.folder / "weights.safetensors", average.module.state_dict(), meta)

@@ -5,16 +5,44 @@ them undisturbed. It is told neither. The loss is on the photo and on what the t
 that looks clean may still carry what breaks the fake.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 
 from common import checkpoint, distributed, files, images, seeds, training
+from common.runs import Run
+from common.training import TrainingOptions
+from faces.celeba import FaceFolder
 from faces.loader import Batches
 from models.conditions import condition
+from models.diffusion.denoiser import Denoiser
+from models.translators import Translator
 
 STEP = 9  # 0-based: the network is always told t = 10
 
 
-def photo_and_fake_loss(translator, purified, x, fake_of_x, c, photo_weight, fake_weight):
+@dataclass(frozen=True, kw_only=True)
+class Options(TrainingOptions):
+    """What this training reads of its options."""
+
+    batch_size: int
+    seed: int
+    precision: str
+    data_augmentation: str
+    photo_weight: float
+    fake_weight: float
+
+
+def photo_and_fake_loss(
+    translator: Callable,
+    purified: torch.Tensor,
+    x: torch.Tensor,
+    fake_of_x: torch.Tensor,
+    c: torch.Tensor,
+    photo_weight: float,
+    fake_weight: float,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """photo_weight MSE(purified, x) + fake_weight MSE(G(purified, c), G(x, c)), per-batch means.  Returns
     (loss, dict to log)."""
     photo = (purified - x).square().mean()
@@ -31,20 +59,25 @@ class Disrupter:
     import attacks.
     """
 
-    def __init__(self, make_attack, eps_max, clean_share, noise_share, smallest):
-        self.make_attack, self.eps_max, self.clean_share, self.noise_share, self.smallest = (
-            make_attack,
-            eps_max,
-            clean_share,
-            noise_share,
-            smallest,
-        )
+    def __init__(
+        self,
+        make_attack: Callable[[float], Callable],
+        eps_max: float,
+        clean_share: float,
+        noise_share: float,
+        smallest: float,
+    ) -> None:
+        self.make_attack, self.eps_max, self.smallest = make_attack, eps_max, smallest
+        self.clean_share, self.noise_share = clean_share, noise_share
 
-    def radius(self, seed, i):
+    def radius(self, seed: int, i: int) -> float:
         """The radius of step i, one for the whole batch, [-1, 1] units."""
         return float(torch.rand((), generator=seeds.generator(seed, "radius", i))) * self.eps_max
 
-    def __call__(self, x, c, streams, seed, i):
+    def __call__(
+        self, x: torch.Tensor, c: torch.Tensor, streams: seeds.Streams, seed: int, i: int
+    ) -> torch.Tensor:
+        """x (N, 3, H, W) in [-1, 1] with conditions c (N, C) -> the same, disrupted as step i has it."""
         eps = self.radius(seed, i)
         if eps < self.smallest:
             return x
@@ -58,14 +91,25 @@ class Disrupter:
         return disrupted
 
 
-def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_denoiser, meta):
+def train(
+    options: Options,
+    run: Run,
+    ctx: distributed.Context,
+    faces: FaceFolder,
+    held: FaceFolder,
+    denoiser: Denoiser,
+    translator: Translator,
+    disrupter: Disrupter,
+    make_denoiser: Callable[..., Denoiser],
+    meta: dict,
+) -> None:
     """Train on `faces`, validate on `held` under the training attack at three radii; EMA weights are what is
     released."""
     network = denoiser.network.requires_grad_(True)
     average = training.averaged(network)
     smooth = make_denoiser(average.module)
-    optimiser = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=0.0)
-    batches = Batches(faces, args.batch_size, args.seed, ctx, args.data_augmentation == "flip")
+    optimiser = torch.optim.AdamW(network.parameters(), options.lr, weight_decay=0.0)
+    batches = Batches(faces, options.batch_size, options.seed, ctx, options.data_augmentation == "flip")
     labels = faces.labels
 
     def conditions(own, streams):
@@ -74,25 +118,27 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
 
     def step(i):
         x, own, positions = batches.get(i)
-        x, streams = x.to(ctx.device), seeds.stepped(args.seed, i, positions.tolist(), "one-step")
+        x, streams = x.to(ctx.device), seeds.stepped(options.seed, i, positions.tolist(), "one-step")
         c = conditions(own, streams)
-        x_adv = disrupter(x, c, streams, args.seed, i)
-        with distributed.autocast(ctx.device, args.precision):
+        x_adv = disrupter(x, c, streams, options.seed, i)
+        with distributed.autocast(ctx.device, options.precision):
             with torch.no_grad():
                 fake_of_x = translator(x, c).float()
             purified = denoiser.x0(x_adv, STEP).float()
             loss, scalars = photo_and_fake_loss(
-                translator, purified, x, fake_of_x, c, args.photo_weight, args.fake_weight
+                translator, purified, x, fake_of_x, c, options.photo_weight, options.fake_weight
             )
-        training.descend(loss, network, optimiser, training.warm_then_linear(args.lr, i, args.num_steps), ctx)
-        training.update_average(average, network, args.ema)
+        training.descend(
+            loss, network, optimiser, training.warm_then_linear(options.lr, i, options.num_steps), ctx
+        )
+        training.update_average(average, network, options.ema)
         return {"loss": loss.detach(), **scalars}
 
     n_val = min(32, len(held))
     x_val = held.floats(range(n_val)).to(ctx.device)
 
     def rng(purpose):
-        return seeds.Streams([(args.seed, purpose, i) for i in range(n_val)])
+        return seeds.Streams([(options.seed, purpose, i) for i in range(n_val)])
 
     c_val = conditions(held.labels[:n_val], rng("validate labels"))
     attacked = {0.0: x_val} | {
@@ -119,7 +165,7 @@ def train(args, run, ctx, faces, held, denoiser, translator, disrupter, make_den
 
     training.loop(
         run,
-        args,
+        options,
         ctx,
         {"network": network, "average": average, "optimiser": optimiser},
         step,

@@ -159,8 +159,9 @@ def resolve_task_flags(p: argparse.ArgumentParser, parsed: argparse.Namespace) -
         "dataset_name": name,
     }
     if kind == "detector" and parsed.gan_weights is None:
-        named = argparse.Namespace(**{**vars(parsed), **changed, "dataset": name})
-        changed["gan_weights"] = default_translator(named)
+        changed["gan_weights"] = default_translator(
+            parsed.result_dir, name, parsed.gan_type, data_dir, changed["image_size"]
+        )
     return changed
 
 

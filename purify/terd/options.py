@@ -7,6 +7,7 @@ from pathlib import Path
 from common.cli import RunOptions
 from purify.terd import rule
 from purify.terd.reversion import PLANS, Plan
+from purify.trained import name_in_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +54,8 @@ class SearchOptions(ScanOptions):
 
 
 def name_of(path: str | Path) -> str:
-    """What tables call a checkpoint: the folder of its training, else its stem."""
-    path = Path(path)
-    in_run = path.parent.name.isdigit() and path.parent.parent.parent.name == "train"
-    return path.parent.parent.name if in_run else path.stem
+    """What tables call a checkpoint: its training as the options beside it say it, else the file's stem."""
+    return name_in_run(path) or Path(path).stem
 
 
 def plan_of(options: ScanOptions) -> tuple[Plan, str]:

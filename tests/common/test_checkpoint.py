@@ -201,3 +201,16 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch
         checkpoint.save_state(path, 2, {}, net=WEIGHTS)
     monkeypatch.undo()
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_metadata_alone(tmp_path):
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, {"a": torch.zeros(3)}, {"kind": "toy"})
+    assert checkpoint.read_meta(path) == checkpoint.read_weights(path)[1] == {"format": 1, "kind": "toy"}
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match="truncated or damaged"):
+        checkpoint.read_meta(path)
+    with pytest.raises(UserError, match="no such weight file"):
+        checkpoint.read_meta(tmp_path / "gone.safetensors")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "w.pt")
+    assert checkpoint.read_meta(tmp_path / "w.pt") == {}

@@ -127,14 +127,6 @@ def test_a_run_whose_options_are_damaged_is_not_continued(tmp_path, damage):
         start(tmp_path, resume=str(first.folder))
 
 
-def test_newest_finished(tmp_path):
-    made = [start(tmp_path) for _ in range(3)]
-    assert runs.newest_finished(tmp_path / "runs", "record.json") is None
-    finish(made[0]), finish(made[1])
-    assert runs.newest_finished(tmp_path / "runs", "record.json") == made[1].folder
-    assert runs.newest_finished(tmp_path / "nowhere", "record.json") is None
-
-
 def test_log_is_cut_back_to_the_saved_step(tmp_path):
     run = start(tmp_path)
     for step in (1, 2, 3):

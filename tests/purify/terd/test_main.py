@@ -228,11 +228,16 @@ def test_the_plan_is_named_by_its_parts():
     ] == ["reduced", "reduced-estimation", "reduced-refinement", "reduced-changed", "published"]
 
 
-def test_names_of_checkpoints():
-    assert (
-        name_of("r/diffusion/faces/train/benign-16/000/weights.safetensors") == "benign-16"
-        and name_of("x/ffhq.pt") == "ffhq"
-    )
+def test_names_of_checkpoints(tmp_path):
+    for folder, options, name in (
+        ("r/diffusion/faces/train/benign-16/000", "{backdoor: null, image_size: 16}", "benign-16"),
+        ("moved", "{backdoor: null, image_size: 16}", "benign-16"),
+        ("p", "{defense_model_type: ddpm, attack_type: pgd, train_noise_var: 0.05}", "pgd-eps0.05"),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "options.yaml").write_text(f"options: {options}")
+        assert name_of(tmp_path / folder / "weights.safetensors") == name
+    assert name_of("x/ffhq.pt") == "ffhq"
 
 
 def test_what_does_not_fit_in_memory_says_what_would(scene, monkeypatch):
