@@ -25,7 +25,7 @@ def test_a_list_for_each_rate_is_filtered_by_at_each(workplace, monkeypatch):
         SCRIPT, workplace, CONDITIONS="filtered both", KEPT=KEPT, GAN="G.ckpt", SWEEP="one-step jpeg-75"
     )
     assert conditions(commands) == [("filtered", None, r) for r in BELOW_1] + [
-        ("purified", name, r) for name in ("one-step", "jpeg") for r in BELOW_1
+        ("purified", name, r) for name in ("one-step", "jpeg-75") for r in BELOW_1
     ]
     assert kept(commands) == 3 * [f"results/de pois/{r}/kept-rate{r}.txt" for r in BELOW_1]
     assert target(commands[-1])[0] == "compare_results"
