@@ -2,14 +2,12 @@
 rates."""
 
 import os
-import runpy
 import subprocess
 import time
 from pathlib import Path
 
-shared = runpy.run_path(str(Path(__file__).with_name("test_scripts.py")))
-ROOT, SHELL, workplace = shared["ROOT"], shared["SHELL"], shared["workplace"]
-run, target, parse, conditions = (shared[k] for k in ("run", "target", "parse", "conditions"))
+from recorded import ROOT, SHELL, conditions, parse, run, target
+
 SCRIPT = ROOT / "train_detector_CelebA.sh"
 BELOW_1 = ["0.25", "0.5", "0.75", "0.9"]
 KEPT = "results/de pois/%r/kept-rate%r.txt"
