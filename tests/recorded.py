@@ -73,7 +73,8 @@ def target(argv):
     return Path(argv[0]).stem, argv[1:]
 
 
-def parse(argv, monkeypatch):
+def parse_all(argv, monkeypatch):
+    """The options of a recorded command line, one for each defence that it names.  Raises UserError."""
     monkeypatch.setattr(train_defense, "newest_training", lambda *a, **k: "weights.safetensors")
     monkeypatch.setattr(
         diffusion_train,
@@ -83,7 +84,11 @@ def parse(argv, monkeypatch):
     module, words = target(argv)
     package = importlib.util.find_spec(module).submodule_search_locations is not None
     parsed = importlib.import_module(f"{module}.__main__" if package else module).parse_args(words)
-    return parsed[0] if isinstance(parsed, list) else parsed  # of several defences the first
+    return parsed if isinstance(parsed, list) else [parsed]
+
+
+def parse(argv, monkeypatch):
+    return parse_all(argv, monkeypatch)[0]
 
 
 def defences(commands):

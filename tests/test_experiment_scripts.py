@@ -190,3 +190,41 @@ def test_terd_script_has_steps_beside_the_zoo(workplace, monkeypatch):
             parse(argv, monkeypatch)
     commands, said = run(script, workplace, code=2, STEPS="nonsense")
     assert commands == [] and "unknown step nonsense" in said
+
+
+def test_terd_purifies_scraped_photos_by_fifty_of_two_hundred_steps(workplace, monkeypatch):
+    commands, _ = run(ROOT / "experiments" / "terd.sh", workplace, STEPS="detectors")
+    trained = [parse(argv, monkeypatch) for argv in commands if target(argv)[0] == "train_detector"]
+    purified = [o for o in trained if o.condition == "purified"]
+    assert {(o.defense_model_type, o.ddpm_start_num, o.respacing) for o in purified} == {("ddpm", 50, "200")}
+    assert len({o.defense_weights for o in purified}) == 2
+
+
+def test_real_faces_finds_weights_of_ablations_and_variants(workplace, monkeypatch):
+    names = "ddpm-20 diffpure-20-1000 one-step one-step-plain one-step-noise0.45 adv-train both-10"
+    variants = "defensive-model-2-fixed defensive-model-2-fixed-pgd jpeg-75"
+    commands, _ = run(
+        ROOT / "experiments" / "real_faces.sh",
+        workplace,
+        STEPS="transfer",
+        TRANSFER_DEFENSES=f"{names} {variants}",
+    )
+
+    def folder(path):
+        return path and path.removeprefix("results/").removesuffix("/000/weights.safetensors")
+
+    every = [parse(argv, monkeypatch) for argv in commands]
+    assert [(o.defense_model_type, o.ddpm_start_num, folder(o.defense_weights)) for o in every] == [
+        ("ddpm", 20, "ddpm/real-faces/train/none-eps0"),
+        ("diffpure", 20, "ddpm/real-faces/train/none-eps0"),
+        ("one-step", None, "one-step/real-faces/train/pgd-eps0.11"),
+        ("one-step-plain", None, "ddpm/real-faces/train/none-eps0"),
+        ("one-step", None, "one-step/real-faces/train/pgd-eps0.11-noise0.45"),
+        ("adv-train", None, None),
+        ("both", 10, "ddpm/real-faces/train/none-eps0"),
+        ("defensive-model-2-fixed", None, "defensive-model-2-fixed/real-faces/train/gaussian-eps0.05"),
+        ("defensive-model-2-fixed", None, "defensive-model-2-fixed/real-faces/train/pgd-eps0.05"),
+        ("jpeg", None, None),
+    ]
+    adversarial = [o.defense_model_type for o in every if o.adv_gan_weights]
+    assert adversarial == ["adv-train", "both"]

@@ -4,6 +4,7 @@ that its command knows; those of CelebA and the demo run every defence."""
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from recorded import (
     defences,
     environment_of,
     parse,
+    parse_all,
     run,
     target,
     words_of,
@@ -52,7 +54,7 @@ def test_every_command_line_is_understood_by_the_script_it_names(script, workpla
     commands, _ = run(script, workplace, *words_of(script), **environment_of(script))
     assert len(commands) >= 7
     for argv in commands:
-        parse(argv, monkeypatch)  # UserError names the flag
+        parse_all(argv, monkeypatch)  # UserError names the flag
 
 
 @pytest.mark.parametrize("script", RUNNABLE, ids=ids)
@@ -102,7 +104,7 @@ def test_train_script_says_what_is_missing_before_any_training(workplace, enviro
     assert message in said and not any(target(argv)[0] in TRAINERS for argv in commands)
 
 
-def test_test_script_runs_all_defences_in_both_protocols_then_compares(workplace):
+def test_test_script_runs_all_defences_in_both_protocols_then_compares(workplace, monkeypatch):
     script = ROOT / "test_CelebA.sh"
     commands, _ = run(script, workplace, GAN="G.ckpt", INCEPTION="inception.pth", GAN_DATA="all of it")
     assert target(commands[-1])[0] == "compare_results"
@@ -112,6 +114,7 @@ def test_test_script_runs_all_defences_in_both_protocols_then_compares(workplace
     for words in plain:
         names = words[words.index("--defense_model_type") + 1 :][:19]
         assert (names[0], names[-1]) == ("none", "both") and len(set(names)) == 19
+    assert [len(parse_all(argv, monkeypatch)) for argv in commands[:-1]] == 2 * [19, 1, 1, 1]
     assert all(
         words[words.index("--gan_training_data") + 1] == "all of it"
         and words[words.index("--inception_weights") + 1] == "inception.pth"
@@ -210,6 +213,88 @@ def test_environment_prefers_its_own_where_the_active_python_does_not_fit(tmp_pa
     active = wrapper(tmp_path / "bin" / "python3", "exit 1")
     own = wrapper(tmp_path / ".venv" / "bin" / "python", f'exec "{sys.executable}" "$@"')
     assert environment(tmp_path, active.parent) == str(own)
+
+
+def groups_of(commands, monkeypatch):
+    """Of each test_defense.py: its defences in the one grammar, with the weights that are named."""
+    groups = []
+    for argv in commands:
+        if target(argv)[0] == "test_defense":
+            every = parse_all(argv, monkeypatch)
+            words = target(argv)[1]
+            names = words[words.index("--defense_model_type") + 1 :][: len(every)]
+            groups.append(
+                [
+                    (n, o.defense_weights and Path(o.defense_weights).parent.name)
+                    for n, o in zip(names, every, strict=True)
+                ]
+            )
+    return groups
+
+
+DEMO = ROOT / "demo.sh"
+AE, ONE_STEP = ("defensive-model-2-fixed", "dae"), ("one-step", "one_step")
+
+
+def test_the_demo_tests_each_group_of_defences_in_one_process(workplace, monkeypatch):
+    commands, _ = run(DEMO, workplace)
+    slow = [("ddpm-20", None), ("diffpure-300-30", None)]
+    others = [("jpeg-50", None), ("jpeg-75", None), ("blur", None), AE, ("ddpm-10", None), ONE_STEP]
+    one_pass = [("none", None), ("jpeg-75", None), AE, ONE_STEP]
+    groups = groups_of(commands, monkeypatch)
+    for protocol in (groups[:3], groups[3:6]):  # the second and the third run side by side
+        assert protocol[0] == [("none", None)]
+        assert sorted(protocol[1:]) == sorted([slow, others])
+    assert groups[6] == one_pass
+    assert sorted(groups[7:]) == sorted([[("ddpm-10", None)], [ONE_STEP]])
+    every = [
+        o for argv in commands if target(argv)[0] == "test_defense" for o in parse_all(argv, monkeypatch)
+    ]
+    assert {(o.attack_type, o.attack_target, o.attack_label, o.attack_through) for o in every} == {
+        ("pgd", "gray", "original", None),
+        ("pgd", "clean", "target", None),
+        ("dadfi", "gray", "original", None),
+        ("pgd", "clean", "joint", "ddpm"),
+        ("pgd", "clean", "joint", "one-step"),
+    }
+    diffpure = next(o for o in every if o.defense_model_type == "diffpure")
+    assert (diffpure.ddpm_start_num, diffpure.respacing, diffpure.test_noise_var) == (300, "30", 0.05)
+    trained = [parse(argv, monkeypatch) for argv in commands if target(argv)[0] == "train_detector"]
+    assert trained[0].condition == "disrupted"
+    assert sorted((o.condition, o.defense_model_type) for o in trained[1:]) == [
+        ("clean", "none"),
+        ("purified", "defensive-model-2-fixed"),
+        ("purified", "one-step"),
+    ]
+    assert all(Path(o.defense_weights).is_file() for o in [*every, *trained] if o.defense_weights)
+
+
+def test_the_demo_runs_what_is_asked_for(workplace, monkeypatch):
+    commands, _ = run(
+        DEMO,
+        workplace,
+        "--num_workers",
+        "1",
+        OUT="small",
+        NUM="16",
+        DEFENSES="none",
+        SLOW_DEFENSES="ddpm-5",
+        ONE_PASS_DEFENSES=" ",
+        DETECTOR_DEFENSES="jpeg-40",
+    )
+    groups = groups_of(commands, monkeypatch)
+    assert groups[:4] == 2 * [[("none", None)], [("ddpm-5", None)]]  # and nobody beside the slow ones
+    assert len(groups) == 4 + 2
+    first = parse(next(argv for argv in commands if target(argv)[0] == "test_defense"), monkeypatch)
+    assert (first.limit, first.num_workers, first.result_dir) == (16, 1, "small/results")
+    assert {c[1] for c in conditions(commands)} == {None, "jpeg-40"}
+
+
+def test_no_script_translates_names_of_defences():
+    for script in SCRIPTS:
+        text = script.read_text()
+        for word in ("flags_of", "--jpeg_quality", "--blur_sigma", "--ddpm_start_num", "--respacing"):
+            assert word not in text, script
 
 
 def test_recorder_would_notice_an_unknown_flag(monkeypatch):
