@@ -13,7 +13,7 @@ here=$(dirname "$0"); . "$here/environment.sh"
 : "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed ddpm-10 one-step}"
 : "${DETECTOR_DEFENSES:=one-step defensive-model-2-fixed}"     # what detectors are trained on beside clean and disrupted photos
 : "${ONE_PASS_DEFENSES:=none jpeg-75 defensive-model-2-fixed one-step}"     # against a disruption made in one pass
-: "${SLOW_DEFENSES:=ddpm-20 diffpure-30}"      # beside the others, on half of the cores
+: "${SLOW_DEFENSES:=ddpm-20 diffpure-300-30}"      # beside the others, on half of the cores; 9 of diffpure's 30 steps of 1000 lie below t = 300
 data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
 gan=$here/models/stargan/demo.safetensors
 
@@ -26,22 +26,22 @@ launch "$here/train_defense.py" $data --defense_model_type ddpm --defense_weight
     --num_steps "$STEPS" --batch_size 16 --lr 5e-5 --ema 0.99 --save_step 50 --log_step 10 --resume "$@"
 
 # 2. Every defence against the same disrupted photos: in the default protocol, then against the attacker's upper bound.
-test_defense() { launch "$here/test_defense.py" $data --gan_weights "$gan" --limit "$NUM" --batch_size 8 --resume "$@"; }    # 8: a CPU's caches
-one_step="--defense_weights $here/models/one_step/demo.safetensors"
-flags_of() {
-    case $1 in
-        jpeg-*)     echo "--defense_model_type jpeg --jpeg_quality ${1#jpeg-}" ;;
-        ddpm-*)     echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-}" ;;
-        diffpure-*) echo "--defense_model_type diffpure --respacing ${1#diffpure-}" ;;   # 30 of 1000 steps: 9 lie below t = 300
-        defensive-model-2-fixed) echo "--defense_model_type $1 --defense_weights $here/models/dae/demo.safetensors" ;;
-        one-step)   echo "--defense_model_type one-step $one_step" ;;
-        *)          echo "--defense_model_type $1" ;;
-    esac
+weights_of() {      # weights_of "DEFENSES": NAME=FILE for each whose weights ship
+    for _name in $1; do
+        case $_name in
+            defensive-model-2-fixed) echo "$_name=$here/models/dae/demo.safetensors" ;;
+            one-step)                echo "$_name=$here/models/one_step/demo.safetensors" ;;
+        esac
+    done
 }
-chain() {      # chain "DEFENSES" FLAGS...: one after the other, on half of the cores
+test_defenses() {      # test_defenses "DEFENSES" FLAGS...: in one process, none if there are none
     _list=$1; shift
-    for defense in $_list; do OMP_NUM_THREADS=$half test_defense $(flags_of "$defense") --test_noise_var 0.05 "$@"; done
+    if [ -z "$(echo $_list)" ]; then return; fi
+    _files=$(weights_of "$_list")
+    launch "$here/test_defense.py" $data --gan_weights "$gan" --limit "$NUM" --batch_size 8 --resume --test_noise_var 0.05 \
+        --defense_model_type $_list ${_files:+--defense_weights $_files} "$@"      # batches of 8: a CPU's caches
 }
+on_half() { OMP_NUM_THREADS=$half "$@"; }      # on_half COMMAND...: on half of the cores
 beside() {     # beside COMMAND...: in the background; `joined` waits for it and shows what it said
     mkdir -p "$OUT"; "$@" >"$OUT/beside.log" 2>&1 & background=$!
     trap 'kill "$background" 2>/dev/null || :' EXIT
@@ -54,20 +54,20 @@ joined() {
 half=$((($(getconf _NPROCESSORS_ONLN) + 1) / 2))
 for protocol in "--attack_target gray --attack_label original" "--attack_target clean --attack_label target"; do
     first=${DEFENSES%% *}
-    test_defense $(flags_of "$first") --test_noise_var 0.05 $protocol "$@"       # disrupts the photos for all
-    beside chain "$SLOW_DEFENSES" $protocol "$@"
-    chain "${DEFENSES#"$first"}" $protocol "$@"
+    test_defenses "$first" $protocol "$@"       # disrupts the photos for all
+    beside on_half test_defenses "$SLOW_DEFENSES" $protocol "$@"
+    on_half test_defenses "${DEFENSES#"$first"}" $protocol "$@"
     joined
 done
 
 # 3. A disruption made in one pass of a trained generator (DADFI), against the defences that need no more than one.
-chain "$ONE_PASS_DEFENSES" --attack_type dadfi --attack_weights "$here/models/dadfi/demo.safetensors" "$@"
+on_half test_defenses "$ONE_PASS_DEFENSES" --attack_type dadfi --attack_weights "$here/models/dadfi/demo.safetensors" "$@"
 
 # 4. The attacker knows the purifier and aims at all domains at once: through one-step with the exact gradient, through ddpm with the
 #    backward pass approximated (--gradient full is the exact one, and costs more).
 adaptive="--attack_target clean --attack_label joint --attack_steps 20"
-beside chain ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit 8 "$@"
-chain one-step --attack_through one-step --gradient full --eot 4 $adaptive --limit 16 "$@"
+beside on_half test_defenses ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit 8 "$@"
+on_half test_defenses one-step --attack_through one-step --gradient full --eot 4 $adaptive --limit 16 "$@"
 joined
 
 # 5. What it is for: detectors trained on all photos of B clean, disrupted and purified, tested on clean photos of C and clean fakes of them.
@@ -75,15 +75,18 @@ train_detector() {
     launch "$here/train_detector.py" $data --gan_weights "$gan" --detector meso4 --epochs 15 --batch_size 16 --image_batch_size 8 \
         --test_noise_var 0.05 --resume "$@"
 }
-train_detectors() {      # train_detectors "DEFENSES" FLAGS...: one after the other, on half of the cores
+train_purified() {      # train_purified "DEFENSES" FLAGS...: one after the other
     _list=$1; shift
-    for defense in $_list; do OMP_NUM_THREADS=$half train_detector --condition purified $(flags_of "$defense") "$@"; done
+    for defense in $_list; do
+        _file=$(weights_of "$defense")
+        train_detector --condition purified --defense_model_type "$defense" ${_file:+--defense_weights "${_file#*=}"} "$@"
+    done
 }
 train_detector --condition disrupted "$@"        # disrupts the photos for all
 first=${DETECTOR_DEFENSES%% *}
-beside train_detectors "$first" "$@"
-OMP_NUM_THREADS=$half train_detector --condition clean "$@"
-train_detectors "${DETECTOR_DEFENSES#"$first"}" "$@"
+beside on_half train_purified "$first" "$@"
+on_half train_detector --condition clean "$@"
+on_half train_purified "${DETECTOR_DEFENSES#"$first"}" "$@"
 joined
 
 # 6. The other cure: De-Pois looks for poisoned samples, to drop them; here among scikit-learn's digits.

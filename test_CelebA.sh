@@ -1,5 +1,5 @@
 #!/bin/sh
-# Test every defence of the README table on split B of CelebA with the official StarGAN, then compare. Every run resumes.
+# Test every defence of the tables of docs/results on split B of CelebA with the official StarGAN, then compare. Every run resumes.
 #
 # reads   $DATA/images_b, $GAN, what train_CelebA.sh has trained
 # writes  $RESULTS/<defence+params>/CelebA/stargan/<noise>/<attack>-eps<eps>/NNN/record.json, $RESULTS/comparison.{md,csv}, report.html

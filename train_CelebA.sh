@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train every defence of the README table on split A of CelebA, 128 x 128 from a centre crop of 178 pixels. Every step resumes.
+# Train every defence of the tables of docs/results on split A of CelebA, 128 x 128 from a centre crop of 178 pixels. Every step resumes.
 #
 # reads   $CELEBA (photos and list_attr_celeba.txt; for the split alone), $GAN (the translator to defend)
 # writes  $DATA/images_{a,b,c}, $RESULTS/<defence>/CelebA/train/<attack>-eps<eps>/NNN, $RESULTS/stargan/CelebA/train/adv-both/NNN
@@ -14,7 +14,7 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${GAN_STATE:=$GAN}"         # adv-train starts here: a generator, or the last.pt of a training of ours, which holds both networks
 : "${DEFENSES:=ddpm one-step defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed adv-train}"
 
-flags_of() {
+recipe_of() {
     case $1 in
         # Serves ddpm, one-step-plain and diffpure: half of every batch at t < 60, the rest up to t = 300.
         ddpm)         echo "--num_steps 100000 --batch_size 32 --lr 2e-4 --ema 0.999 --max_timestep 300" ;;
@@ -42,8 +42,8 @@ case " $DEFENSES " in *" one-step "*|*" adv-train "*) if [ ! -f "$GAN" ]; then
     echo "error: $GAN is not there: put StarGAN's official celeba-128x128-5attrs weights there, or name a translator: GAN=FILE" >&2; exit 2; fi ;; esac
 
 for defense in $DEFENSES; do
-    flags=$(flags_of "$defense")
+    recipe=$(recipe_of "$defense")
     case $defense in adv-train) what="-m models.stargan.train" ;; *) what="$here/train_defense.py --defense_model_type $defense" ;; esac
-    launch $what --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 --precision bf16 $flags \
+    launch $what --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 --precision bf16 $recipe \
         --save_step 1000 --resume "$@"
 done

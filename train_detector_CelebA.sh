@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train the detectors of the README table: split B clean, disrupted and purified by each defence, at several poison rates; on demand without the
+# Train the detectors of the tables of docs/results: split B clean, disrupted and purified by each defence, at several poison rates; on demand without the
 # samples that a filter has dropped (filtered), or without them and purified (both). Every run resumes.
 #
 # reads   $DATA/images_b, $DATA/images_c, $GAN, what train_CelebA.sh has trained; for filtered and both $KEPT, or $DATA/images_a, which De-Pois trusts
@@ -30,16 +30,6 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 official=$here/models/stargan/stargan_celeba_128/models/200000-G.ckpt
 if [ -z "$GAN" ] && [ -f "$official" ]; then GAN=$official; : "${GAN_DATA:=CelebA, nearly all of it, B and C too}"; fi
 if [ -n "$GAN_DATA" ]; then set -- --gan_training_data "$GAN_DATA" "$@"; fi
-flags_of() {
-    case $1 in
-        jpeg-*)       echo "--defense_model_type jpeg --jpeg_quality ${1#jpeg-}" ;;
-        blur-*)       echo "--defense_model_type blur --blur_sigma ${1#blur-}" ;;                    # pixels
-        ddpm-*)       echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-}" ;;                # reverse steps, no noise first
-        diffpure-*-*) _rest=${1#diffpure-}                                                           # diffpure-START-RESPACING
-                      echo "--defense_model_type diffpure --ddpm_start_num ${_rest%-*} --respacing ${_rest#*-}" ;;
-        *)            echo "--defense_model_type $1" ;;
-    esac
-}
 train_detector() {             # train_detector DETECTOR FLAGS...
     case $1 in meso4) _weights= ;; *) _weights=${WEIGHTS:+--weights $WEIGHTS} ;; esac
     _detector=$1; shift
@@ -95,14 +85,14 @@ for detector in $DETECTORS; do
             filtered) for rate in $kept_rates; do train_kept "$detector" "$rate" --condition filtered "$@"; done ;;
             both)
                 for defense in $SWEEP; do
-                    for rate in $kept_rates; do train_kept "$detector" "$rate" --condition purified $(flags_of "$defense") "$@"; done
+                    for rate in $kept_rates; do train_kept "$detector" "$rate" --condition purified --defense_model_type "$defense" "$@"; done
                 done ;;
             purified)
                 for defense in $DEFENSES; do
                     rates=$last
                     case " $CONTROLS " in *" $defense "*) rates="0 $last" ;; esac
                     case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
-                    for rate in $rates; do train_detector "$detector" --condition purified $(flags_of "$defense") --poison_rate "$rate" "$@"; done
+                    for rate in $rates; do train_detector "$detector" --condition purified --defense_model_type "$defense" --poison_rate "$rate" "$@"; done
                 done ;;
         esac
     done

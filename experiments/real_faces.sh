@@ -66,25 +66,20 @@ autoencoder_weights() {
     if [ "$1" = defensive-model-2-fixed ] && [ -n "$AUTOENCODER" ]; then echo "$AUTOENCODER"; else newest "$1/$name/train/gaussian-eps0.05"; fi
 }
 adversarial_gan() { newest "stargan/$name/train/adv-both"; }
-flags_of() {
+with_weights() {     # with_weights DEFENCE: the flags of it with the weights that were trained here; it may be an ablation (one-step-fake0) or a variant (-pgd)
+    _of=$1 _file= _gan=
     case $1 in
-        jpeg-*)       echo "--defense_model_type jpeg --jpeg_quality ${1#jpeg-}" ;;
-        blur-*)       echo "--defense_model_type blur --blur_sigma ${1#blur-}" ;;                                       # pixels
-        ddpm-*)       echo "--defense_model_type ddpm --ddpm_start_num ${1#ddpm-} --defense_weights $(diffusion_weights)" ;;
-        diffpure-*-*) _rest=${1#diffpure-}     # diffpure-START-RESPACING
-                      echo "--defense_model_type diffpure --ddpm_start_num ${_rest%-*} --respacing ${_rest#*-} --defense_weights $(diffusion_weights)" ;;
-        diffpure|one-step-plain) echo "--defense_model_type $1 --defense_weights $(diffusion_weights)" ;;
-        one-step)     echo "--defense_model_type one-step --defense_weights $(one_step_weights)" ;;
-        one-step-*)   echo "--defense_model_type one-step --defense_weights $(newest "one-step/$name/train/pgd-eps0.11-${1#one-step-}")" ;;      # an ablation
-        defensive-*-pgd) echo "--defense_model_type ${1%-pgd} --defense_weights $(newest "${1%-pgd}/$name/train/pgd-eps0.05")" ;;
-        defensive-*)  echo "--defense_model_type $1 --defense_weights $(autoencoder_weights "$1")" ;;
-        adv-train*)   echo "--defense_model_type $1 --adv_gan_weights $(adversarial_gan)" ;;
-        both-*)       echo "--defense_model_type both --ddpm_start_num ${1#both-} --defense_weights $(diffusion_weights) --adv_gan_weights $(adversarial_gan)" ;;
-        *)            echo "--defense_model_type $1" ;;
+        ddpm-*|diffpure*|both-*|one-step-plain*) _file=$(diffusion_weights) ;;
+        one-step)        _file=$(one_step_weights) ;;
+        one-step-*)      _of=one-step; _file=$(newest "one-step/$name/train/pgd-eps0.11-${1#one-step-}") ;;
+        defensive-*-pgd) _of=${1%-pgd}; _file=$(newest "$_of/$name/train/pgd-eps0.05") ;;
+        defensive-*)     _file=$(autoencoder_weights "$1") ;;
     esac
+    case $1 in adv-train*|both-*) _gan=$(adversarial_gan) ;; esac
+    echo "--defense_model_type $_of${_file:+ --defense_weights $_file}${_gan:+ --adv_gan_weights $_gan}"
 }
 test_defense() {     # test_defense DEFENCE FLAGS...
-    _flags=$(flags_of "$1"); shift
+    _flags=$(with_weights "$1"); shift
     launch "$here/test_defense.py" $data --gan_weights "$(gan)" ${INCEPTION:+--inception_weights "$INCEPTION"} --limit "$NUM" --resume $_flags "$@"
 }
 published="--attack_target gray --attack_label original"       # the published protocol
@@ -228,13 +223,13 @@ detectors() {        # on clean, disrupted and purified photos of B, tested on C
             rates=$last
             case " $CONTROLS " in *" $defense "*) rates="0 $last" ;; esac
             case " $SWEEP " in *" $defense "*) rates="0 $RATES" ;; esac
-            for rate in $rates; do train_detector "$detector" --condition purified --poison_rate "$rate" $(flags_of "$defense") "$@"; done
+            for rate in $rates; do train_detector "$detector" --condition purified --poison_rate "$rate" $(with_weights "$defense") "$@"; done
         done
         for rate in $kept_rates; do
             if [ -z "$KEPT" ] && [ ! -f "$(kept "$rate")" ]; then continue; fi       # without the step `filters`
             train_detector "$detector" --condition filtered --poison_rate "$rate" --kept_names "$(kept "$rate")" "$@"
             for defense in $BOTH; do
-                train_detector "$detector" --condition purified --poison_rate "$rate" --kept_names "$(kept "$rate")" $(flags_of "$defense") "$@"
+                train_detector "$detector" --condition purified --poison_rate "$rate" --kept_names "$(kept "$rate")" $(with_weights "$defense") "$@"
             done
         done
     done

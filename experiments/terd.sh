@@ -157,7 +157,7 @@ detect() {             # detect JOB FLAGS...: detectors of scraped photos, half 
     if [ "$_job" = 0 ]; then set -- --data_dir "$OUT/faces" "$@"; else set -- --data_dir "$OUT/faces_signs" "$@"; fi
     run "$here/train_detector.py" --condition clean "$@"
     for weights in "$tuned_benign" "$tuned_photo"; do
-        run "$here/train_detector.py" --condition purified --defense_model_type ddpm --ddpm_start_num 50 --respacing 200 --defense_weights "$weights" "$@"
+        run "$here/train_detector.py" --condition purified --defense_model_type ddpm-50-200 --defense_weights "$weights" "$@"
     done
 }
 detectors() {

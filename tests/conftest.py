@@ -10,6 +10,10 @@ from common import images, seeds
 from faces.celeba import Attributes, write_attributes
 from models.stargan.network import Generator
 
+RECORDER = """#!/bin/sh
+line=$(printf '%s\\037' "$@"); printf '%s\\n' "$line" >> "$RECORD"  # in one write: two may record at once
+case " $* " in *" --dry_run "*) exit "${DRY_RUN_CODE:-0}" ;; esac
+"""
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
 
 
@@ -63,3 +67,32 @@ def face_folder(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder with what the shell scripts look for, and a recorder in place of Python (recorded.run)."""
+    (tmp_path / "photos" / "images").mkdir(parents=True)  # what the scripts look for
+    for name in ("photos/list_attr_celeba.txt", "G.ckpt", "perturbation.pt", "inception.pth"):
+        (tmp_path / name).write_text("")
+    # of terd.sh: backdoors go on from benign networks
+    zoo = tmp_path / "results" / "terd" / "diffusion" / "terd-faces" / "train"
+    for name, number, seed in (
+        ("benign-16", 0, 0),
+        ("benign-16", 1, 1),
+        ("benign-16", 2, 2),
+        ("benign-16-ve", 0, 0),
+        *(("benign-16-t300", k, k) for k in range(3)),
+        ("benign-32", 0, 0),
+        ("benign-64-ch32x1-2-2", 0, 0),
+        ("baddiffusion-box-hat-rate0.5-16-tuned", 0, 0),
+        ("villan-box-hat-rate0.5-16-tuned", 0, 0),
+    ):
+        run_folder = zoo / name / f"{number:03d}"
+        run_folder.mkdir(parents=True)
+        (run_folder / "options.yaml").write_text(f"options:\n  seed: {seed}\n")
+        (run_folder / "weights.safetensors").write_text("")
+    recorder = tmp_path / "python"
+    recorder.write_text(RECORDER)
+    recorder.chmod(0o755)
+    return tmp_path

@@ -2,14 +2,12 @@
 rates."""
 
 import os
-import runpy
 import subprocess
 import time
 from pathlib import Path
 
-shared = runpy.run_path(str(Path(__file__).with_name("test_scripts.py")))
-ROOT, SHELL, workplace = shared["ROOT"], shared["SHELL"], shared["workplace"]
-run, target, parse, conditions = (shared[k] for k in ("run", "target", "parse", "conditions"))
+from recorded import ROOT, SHELL, conditions, parse, run, target
+
 SCRIPT = ROOT / "train_detector_CelebA.sh"
 BELOW_1 = ["0.25", "0.5", "0.75", "0.9"]
 KEPT = "results/de pois/%r/kept-rate%r.txt"
@@ -25,7 +23,7 @@ def test_a_list_for_each_rate_is_filtered_by_at_each(workplace, monkeypatch):
         SCRIPT, workplace, CONDITIONS="filtered both", KEPT=KEPT, GAN="G.ckpt", SWEEP="one-step jpeg-75"
     )
     assert conditions(commands) == [("filtered", None, r) for r in BELOW_1] + [
-        ("purified", name, r) for name in ("one-step", "jpeg") for r in BELOW_1
+        ("purified", name, r) for name in ("one-step", "jpeg-75") for r in BELOW_1
     ]
     assert kept(commands) == 3 * [f"results/de pois/{r}/kept-rate{r}.txt" for r in BELOW_1]
     assert target(commands[-1])[0] == "compare_results"
