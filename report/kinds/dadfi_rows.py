@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from report.comparison import Comparison, Runs
-from report.looks import Looks
+from report.looks import Looks, look_of, shown_name
 from report.rows import FEATURES, SPLIT, Cell, Row, Table, attack_of, differences, one_per_seed
 
 OWN, ALL = "own", "all"
@@ -19,7 +19,6 @@ VARIANTS = {
     "distance0": "with the paper's losses alone",
     "y0": "without L_y",
 }
-NAMES = {"none": "undisturbed", "random-sign": "random sign"}
 # what a label does not say
 PROTOCOL = {"attack_target": "gray", "attack_label": "original", "attack_blur": "none"}
 STEPS = (10, 0.01)
@@ -124,22 +123,23 @@ class DisruptionTable(Table):
         return id(max(rows, key=lambda r: r.worst(self.translators)[1].value)) if len(rows) > 1 else None
 
 
-def label_of(config: dict) -> str:
+def label_of(config: dict, looks: Looks) -> str:
     """`DADFI, trained on stargan+stgan`, `pgd, own victim, target clean`, `random sign`: the attack in words,
     without its radius and the usual protocol."""
     c, attack = config, config.get("attack")
+    shown = shown_name(str(attack), looks.attacks)
     if attack == "dadfi":
         variant = c.get("variant")
         words = [
-            "DADFI" + (f" {VARIANTS.get(variant, variant)}" if variant else ""),
+            shown + (f" {VARIANTS.get(variant, variant)}" if variant else ""),
             "trained on " + "+".join(c.get("trained_on_victims") or ["?"]),
         ]
     elif c.get("crafted_on"):
         words = [
             (
-                f"{attack}, own victim"
+                f"{shown}, own victim"
                 if c["crafted_on"] == OWN
-                else f"{attack} on {'all at once' if c['crafted_on'] == ALL else c['crafted_on']}"
+                else f"{shown} on {'all at once' if c['crafted_on'] == ALL else c['crafted_on']}"
             )
         ]
         words += [
@@ -154,18 +154,18 @@ def label_of(config: dict) -> str:
             else []
         )
     else:
-        words = [NAMES.get(attack, str(attack))] + ([c["perturbation"]] if c.get("perturbation") else [])
+        words = [shown] + ([c["perturbation"]] if c.get("perturbation") else [])
     return ", ".join(words)
 
 
-def _place(row):
-    """Order of rows: controls, one image for all made on one translator or on many, the upper bounds."""
-    order = ("none", "random-sign", "gaussian", "universal")
-    rank = (
-        order.index(row.kind) if row.kind in order else len(order) + (2 if row.own else row.kind == "dadfi")
-    )
+def _place(row, attacks):
+    """Order of rows: as attacks declare it (controls, one image for all made on one translator or on many),
+    then the upper bounds."""
+    look = look_of(str(row.kind), attacks)
     return (
-        rank,
+        row.own,
+        look is None,
+        look.order if look else 0,
         not row.get("config.variant"),
         len(row.get("config.trained_on_victims") or []),
         row.label,
@@ -207,7 +207,7 @@ def table_of(
     for path, found in runs:
         # trainings with other seeds become one row
         attack = attack_of({k: v for k, v in found.config.items() if k != "attack_weights"}, looks)
-        row = DisruptionRow(attack, label_of(found.config), [(path, found)])
+        row = DisruptionRow(attack, label_of(found.config, looks), [(path, found)])
         groups[(attack, row.label, *(row.get(key) for keys, _ in COMPARED for key in keys))].append(
             (path, found)
         )
@@ -227,7 +227,7 @@ def table_of(
         or rows
     )
     reasons = {id(row): note for row in rows if (note := _why_not(row, standard))}
-    rows.sort(key=lambda r: (reasons.get(id(r), ""), _place(r)))
+    rows.sort(key=lambda r: (reasons.get(id(r), ""), _place(r, looks.attacks)))
     table = DisruptionTable(
         dataset,
         " + ".join(translators),

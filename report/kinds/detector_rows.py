@@ -1,7 +1,7 @@
 """From records of detectors to tables: one per dataset, translator, detector and attack, a row per kind of
 training photos and poison rate.
 
-Reads records only. Seeds become one row, as in py. A row is held against the clean one and against
+Reads records only. Seeds become one row, as in report.rows. A row is held against the clean one and against
 the disrupted one of its poison rate, and joined with the record that test_defense.py wrote of the same
 defence under the same attack.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from report.comparison import Comparison, Runs
 from report.kinds.detector_statistics import difference, share_recovered
-from report.looks import Looks, natural
+from report.looks import Looks, natural, shown_name
 from report.record import Record
 from report.rows import (
     IMAGE_SIZE,
@@ -139,7 +139,8 @@ class DetectorTable(Table):
 
     @property
     def name(self):
-        return f"{self.dataset}, {self.gan}, {self.detector} ({self.base}): {attack_text(self.main)}"
+        detector = shown_name(self.detector, self.looks.detectors)
+        return f"{self.dataset}, {self.gan}, {detector} ({self.base}): {attack_text(self.main)}"
 
     @property
     def unmarked(self):
