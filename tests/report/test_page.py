@@ -18,8 +18,9 @@ from report.kinds import terd as terd_kind
 from synthetic import LOOKS, compare_runs, defense, detector, disruption, filtering, save, scan
 
 
-@pytest.fixture
-def comparison(tmp_path):
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("page")
     for eps, disrupted in ((0.02, 0.1), (0.05, 0.4)):
         level = round(eps * 127.5) / 127.5
         save(tmp_path, defense("none", l2=disrupted, clean=0, eps=eps, linf=level), grid=True)
@@ -30,6 +31,11 @@ def comparison(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "record.json").write_text("<script>alert(1)</script>")
     return compare_runs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pictures(comparison):
+    return defense_kind.KIND.draw(comparison.tables["defense"][0])
 
 
 def test_curves_run_over_the_eps_reached_from_the_undisturbed_photo(comparison):
@@ -43,8 +49,7 @@ def test_curves_run_over_the_eps_reached_from_the_undisturbed_photo(comparison):
     }
 
 
-def test_every_plot_is_drawn_and_can_be_opened(comparison):
-    pictures = defense_kind.KIND.draw(comparison.tables["defense"][0])
+def test_every_plot_is_drawn_and_can_be_opened(pictures):
     assert list(pictures) == list(defense_kind.KIND.plots)
     for data in pictures.values():
         image = Image.open(io.BytesIO(data))
@@ -92,8 +97,8 @@ def test_a_table_without_figures_draws_nothing(tmp_path):
     assert "jpeg-q75" in report.html(empty, {})
 
 
-def test_the_page_is_self_contained(comparison):
-    page = report.html(comparison, {"defense": {0: defense_kind.KIND.draw(comparison.tables["defense"][0])}})
+def test_the_page_is_self_contained(comparison, pictures):
+    page = report.html(comparison, {"defense": {0: pictures}})
     assert (
         not re.search(r"https?://", page)
         and "<script" not in page
