@@ -44,7 +44,7 @@ class Row:
 
     @property
     def seeds(self):
-        return [found.seed for _, found in self.runs]
+        return [record.seed for _, record in self.runs]
 
     @property
     def dirs(self):
@@ -107,8 +107,8 @@ class Table:
                 row.marks = [self.notes.index(note) + 1]
 
 
-def _value(found, key):
-    value = getattr(found, key.split(".")[0])
+def _value(record, key):
+    value = getattr(record, key.split(".")[0])
     for part in key.split(".")[1:]:
         value = value.get(part) if isinstance(value, dict) else None
     return value
@@ -182,22 +182,22 @@ def trained_on(config: dict) -> str:
 def one_per_seed(
     runs: Sequence[Run],
     replaced: list[Path],
-    made_by: Callable[[Record], object] = lambda found: found.provenance.get("defense_sha256"),
+    made_by: Callable[[Record], object] = lambda record: record.provenance.get("defense_sha256"),
 ) -> list[tuple[list[Run], str]]:
     """Split the runs of one configuration into rows with one run per seed; the newest of equal runs (seed and
     `made_by`) stays."""
     newest = {}
-    for path, found in sorted(runs, key=lambda r: (str(r[1].provenance.get("finished") or ""), str(r[0]))):
-        key = (found.seed, made_by(found))
+    for path, record in sorted(runs, key=lambda r: (str(r[1].provenance.get("finished") or ""), str(r[0]))):
+        key = (record.seed, made_by(record))
         if key in newest:
             replaced.append(newest[key][0])
-        newest[key] = (path, found)
+        newest[key] = (path, record)
     kept = sorted(newest.values(), key=lambda r: (r[1].seed is None, r[1].seed, str(r[0])))
-    if len({found.seed for _, found in kept}) == len(kept):
+    if len({record.seed for _, record in kept}) == len(kept):
         return [(kept, "")]
     by_weights = defaultdict(list)  # the same seed with other weights: rows of their own
-    for path, found in kept:
-        by_weights[made_by(found)].append((path, found))
+    for path, record in kept:
+        by_weights[made_by(record)].append((path, record))
     return [(mine, f" @{str(sha)[:6]}") for sha, mine in by_weights.items()]
 
 

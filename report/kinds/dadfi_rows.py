@@ -88,11 +88,11 @@ class DisruptionRow(Row):
 
     def worst(self, translators):
         """(translator, Cell of its l2) that breaks least; None where one was not measured."""
-        found = [(name, self.of(name, "l2")) for name in translators]
+        figures = [(name, self.of(name, "l2")) for name in translators]
         return (
             None
-            if any(cell.value is None for _, cell in found)
-            else min(found, key=lambda pair: pair[1].value)
+            if any(cell.value is None for _, cell in figures)
+            else min(figures, key=lambda pair: pair[1].value)
         )
 
 
@@ -204,16 +204,16 @@ def table_of(
     """The DisruptionTable of some runs [(path, Record)]; paths of runs that a repetition
     replaced are appended to `replaced`."""
     groups = defaultdict(list)
-    for path, found in runs:
+    for path, record in runs:
         # trainings with other seeds become one row
-        attack = attack_of({k: v for k, v in found.config.items() if k != "attack_weights"}, looks)
-        row = DisruptionRow(attack, label_of(found.config, looks), [(path, found)])
+        attack = attack_of({k: v for k, v in record.config.items() if k != "attack_weights"}, looks)
+        row = DisruptionRow(attack, label_of(record.config, looks), [(path, record)])
         groups[(attack, row.label, *(row.get(key) for keys, _ in COMPARED for key in keys))].append(
-            (path, found)
+            (path, record)
         )
 
-    def made_by(found):
-        return found.config["attack_weights"] or found.provenance["attacked_key"]
+    def made_by(record):
+        return record.config["attack_weights"] or record.provenance["attacked_key"]
 
     rows = [
         DisruptionRow(key[0], key[1] + suffix, mine)
@@ -244,14 +244,14 @@ def table_of(
 def tables_of(runs: Runs, comparison: Comparison) -> list[DisruptionTable]:
     """[DisruptionTable] of runs [(path, Record)] of kind dadfi."""
     groups = defaultdict(list)
-    for path, found in runs:
+    for path, record in runs:
         groups[
             (
-                found.dataset or "?",
-                tuple(sorted(found.config["translators"] or [])),
-                found.config["image_size"],
+                record.dataset or "?",
+                tuple(sorted(record.config["translators"] or [])),
+                record.config["image_size"],
             )
-        ].append((path, found))
+        ].append((path, record))
     return [
         table_of(*key, group, comparison.looks, comparison.replaced)
         for key, group in sorted(groups.items(), key=lambda item: (item[0][:2], item[0][2] or 0))

@@ -184,8 +184,8 @@ def table_of(
     """The FilterTable of some runs [(path, Record)]; paths of runs that a repetition replaced
     are appended to `replaced`."""
     groups = defaultdict(list)
-    for path, found in runs:
-        c, row = found.config, FilterRow((), "", [(path, found)])
+    for path, record in runs:
+        c, row = record.config, FilterRow((), "", [(path, record)])
         setting = (
             row.get(key)
             for keys, _ in (*SETTING, BOUNDARY, JUDGE, *([TRAINING] if row.trained else []))
@@ -193,11 +193,11 @@ def table_of(
         )
         groups[
             (identity(c["poison"], c["poison_params"]), identity(c["method"], c["method_params"]), *setting)
-        ].append((path, found))
+        ].append((path, record))
     poisons, methods = labels_of({key[0] for key in groups}), labels_of({key[1] for key in groups})
 
-    def made_by(found):
-        return found.provenance["mimic_sha256"]
+    def made_by(record):
+        return record.provenance["mimic_sha256"]
 
     rows = [
         FilterRow(key[0], methods[key[1]] + suffix, mine, poison=poisons[key[0]])
@@ -209,10 +209,10 @@ def table_of(
     )
     reasons = {}
     for row in rows:
-        found = differences(row, standard, SETTING)
-        found += differences(row, [r for r in standard if r.trained], (TRAINING,)) if row.trained else []
-        row.apart = bool(found)
-        reasons[id(row)] = "; ".join(found + differences(row, standard, (BOUNDARY, JUDGE)))
+        differing = differences(row, standard, SETTING)
+        differing += differences(row, [r for r in standard if r.trained], (TRAINING,)) if row.trained else []
+        row.apart = bool(differing)
+        reasons[id(row)] = "; ".join(differing + differences(row, standard, (BOUNDARY, JUDGE)))
     rows.sort(
         key=lambda r: (_place(r.get("config.poison"), POISONS), natural(r.poison), *order(r), reasons[id(r)])
     )
@@ -224,9 +224,9 @@ def table_of(
 def tables_of(runs: Runs, comparison: Comparison) -> list[FilterTable]:
     """[FilterTable] of runs [(path, Record)] of kind depois."""
     groups = defaultdict(list)
-    for path, found in runs:
-        groups[(found.dataset or "?", found.config["image_size"], found.config["poison_rate"])].append(
-            (path, found)
+    for path, record in runs:
+        groups[(record.dataset or "?", record.config["image_size"], record.config["poison_rate"])].append(
+            (path, record)
         )
     return [
         table_of(*key, group, comparison.replaced)

@@ -123,13 +123,13 @@ def gaps(table: DetectorTable) -> list[str]:
 
 MARKER_OPTIONS = {
     **OPTIONS,
-    "photos": lambda path, found, n: found.config["num_photos"] == n,
-    "detector": lambda path, found, name: found.config["detector"] == name,
-    "base": lambda path, found, name: found.config["base"] == name,
-    "attack": lambda path, found, name: found.config["attack"] == name,
-    "target": lambda path, found, name: found.config["attack_target"] == name,
-    "rate": lambda path, found, rate: (
-        found.config["poison_rate"] == rate or found.config["condition"] == "clean"
+    "photos": lambda path, record, n: record.config["num_photos"] == n,
+    "detector": lambda path, record, name: record.config["detector"] == name,
+    "base": lambda path, record, name: record.config["base"] == name,
+    "attack": lambda path, record, name: record.config["attack"] == name,
+    "target": lambda path, record, name: record.config["attack_target"] == name,
+    "rate": lambda path, record, rate: (
+        record.config["poison_rate"] == rate or record.config["condition"] == "clean"
     ),
     **WORDS,
 }
@@ -142,7 +142,7 @@ def _left(comparison, dataset, options):
         for _, mine in runs_left(comparison.tables["detector"], dataset, options, MARKER_OPTIONS)
         for run in mine
     ]
-    if "rate" in options and not any(found.config["poison_rate"] == options["rate"] for _, found in runs):
+    if "rate" in options and not any(record.config["poison_rate"] == options["rate"] for _, record in runs):
         # the clean ones alone are not meant
         raise NoRecords("asks for a poison rate that no record has")
     return tables_of(runs, Comparison(comparison.looks, comparison.tables))

@@ -160,10 +160,10 @@ class DetectorTable(Table):
     def by_rate(self):
         """{training photos: {poison rate: Row}} of the unmarked rows; `disrupted` begins at rate 0 with the
         clean row."""
-        found = defaultdict(dict)
+        rows_of = defaultdict(dict)
         for row in self.unmarked:
-            found["disrupted" if row.condition == "clean" else row.defence][row.rate] = row
-        return dict(found)
+            rows_of["disrupted" if row.condition == "clean" else row.defence][row.rate] = row
+        return dict(rows_of)
 
 
 def _points(cell):
@@ -187,11 +187,11 @@ def _join(row, defences, looks):
     if row.condition == "purified":
         name, weights = row.first.name.removesuffix(FILTERED), row.get("provenance.defense_sha256")
         same = [d for d in same if d.name == name and d.provenance.get("defense_sha256") == weights]
-    found = max(
+    source = max(
         same, key=lambda d: (d.config["num_images"] or 0, str(d.provenance.get("finished"))), default=None
     )
-    if found and row.condition in ("disrupted", "purified"):
-        row.source = Row(row.attack, row.defence, [(None, found)])
+    if source and row.condition in ("disrupted", "purified"):
+        row.source = Row(row.attack, row.defence, [(None, source)])
     nothing = Cell(0.0 if row.condition in ("clean", "disrupted") else None)  # no purifier: no cost
 
     def of(key):
@@ -228,10 +228,10 @@ def _hold_against(row, rows):
     }
 
 
-def _label(found):
+def _label(record):
     """A record's training photos in words; a filter by its name, where it has none by its file."""
-    c = found.config
-    label = found.name.removesuffix(FILTERED) + trained_on(c)
+    c = record.config
+    label = record.name.removesuffix(FILTERED) + trained_on(c)
     if not c["kept"]:
         return label
     told = "@".join(filter(None, [c["kept"], (c.get("kept_sha256") or "")[:6]]))
@@ -246,16 +246,16 @@ def _groups(attack, runs):
     """[(label, [(path, Record), ...])]: the runs that differ in the seed alone. What one filter has kept in
     two ways is told apart."""
     lists = defaultdict(lambda: defaultdict(list))
-    for path, found in runs:
-        row = DetectorRow(attack, _label(found), [(path, found)])
+    for path, record in runs:
+        row = DetectorRow(attack, _label(record), [(path, record)])
         key = (
             row.defence,
             row.rate,
             row.condition,
-            found.provenance.get("training_gan_sha256"),
+            record.provenance.get("training_gan_sha256"),
             *row.protocol.values(),
         )
-        lists[key][found.config.get("kept_sha256")].append((path, found))
+        lists[key][record.config.get("kept_sha256")].append((path, record))
     return [
         (key[0] + (f" @{str(sha)[:6]}" if len(same) > 1 else ""), group)
         for key, same in lists.items()
@@ -288,7 +288,7 @@ def table_of(
         sorted((r for r in rows if not r.kept), key=lambda r: -(r.get("config.num_photos") or 0)) or rows
     )
     reasons = {
-        id(row): "; ".join(found) for row in rows if (found := differences(row, standard, row.compared))
+        id(row): "; ".join(reason) for row in rows if (reason := differences(row, standard, row.compared))
     }
     place = {condition: i for i, condition in enumerate(CONDITIONS)}
     rows.sort(
@@ -307,13 +307,13 @@ def table_of(
 def tables_of(runs: Runs, comparison: Comparison) -> list[DetectorTable]:
     """The tables of runs [(path, Record)] of kind detector, joined with the records of defences."""
     defences, looks, groups = (
-        [found for table in comparison.tables["defense"] for row in table.rows for _, found in row.runs],
+        [record for table in comparison.tables["defense"] for row in table.rows for _, record in row.runs],
         comparison.looks,
         defaultdict(list),
     )
-    for path, found in runs:
-        names = (found.dataset, *(found.config[k] for k in ("gan", "detector", "base")))
-        groups[(*(name or "?" for name in names), attack_of(found.config, looks))].append((path, found))
+    for path, record in runs:
+        names = (record.dataset, *(record.config[k] for k in ("gan", "detector", "base")))
+        groups[(*(name or "?" for name in names), attack_of(record.config, looks))].append((path, record))
     return [
         table_of(*key, group, defences, looks, comparison.replaced)
         for key, group in sorted(groups.items(), key=str)

@@ -131,12 +131,12 @@ class ScanRow(Row):
     def verdict(self):
         """The verdict, over several scans that disagree how many found a backdoor, and what is wrong with
         it."""
-        said = [found.metrics["verdict"] for _, found in self.runs]
+        said = [record.metrics["verdict"] for _, record in self.runs]
         text = (
             said[0] or ""
             if len(set(said)) == 1
             else (
-                f"backdoored in {sum(found.metrics['backdoored'] == 1 for _, found in self.runs)} of"
+                f"backdoored in {sum(record.metrics['backdoored'] == 1 for _, record in self.runs)} of"
                 f" {len(said)}"
             )
         )
@@ -191,19 +191,23 @@ def unlike(row, rate, num_parameters):
     the usual poison rate and network size; a patch of TrojDiff, whose gamma differs between pixels, is apart
     too."""
     c, truth = row.first.config, row.first.config.get("truth") or {}
-    found = [f"truncated at t {c['max_timestep']}"] if (c["max_timestep"] or FULL_RANGE) < FULL_RANGE else []
-    found += [f"{c['noise_schedule']} schedule"] if c["noise_schedule"] not in (None, "linear") else []
-    found += ["gamma differs between pixels"] if c.get("gamma_map") else []
-    found += (
+    unusual = (
+        [f"truncated at t {c['max_timestep']}"] if (c["max_timestep"] or FULL_RANGE) < FULL_RANGE else []
+    )
+    unusual += [f"{c['noise_schedule']} schedule"] if c["noise_schedule"] not in (None, "linear") else []
+    unusual += ["gamma differs between pixels"] if c.get("gamma_map") else []
+    unusual += (
         [f"trigger scaled by {truth['trigger_scale']:g}"]
         if truth.get("trigger_scale") not in (None, 1)
         else []
     )
-    found += [f"poison rate {truth['poison_rate']:g}"] if truth.get("poison_rate") not in (None, rate) else []
-    found += (
+    unusual += (
+        [f"poison rate {truth['poison_rate']:g}"] if truth.get("poison_rate") not in (None, rate) else []
+    )
+    unusual += (
         [f"{c['num_parameters']:,} parameters"] if c["num_parameters"] not in (None, num_parameters) else []
     )
-    return ", ".join(found)
+    return ", ".join(unusual)
 
 
 # (dotted keys that must agree, what a footnote says about a row that differs)
