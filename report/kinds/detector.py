@@ -160,7 +160,8 @@ def rates_part(comparison: Comparison, dataset: str, options: dict) -> str:
     texts = {t.name: text for t in _left(comparison, dataset, options) if (text := rates_markdown(t))}
     if not texts:
         raise NoRecords("asks for several poison rates, and no table of detectors has them")
-    return "\n\n".join([f"**{name}**\n\n{text}" for name, text in texts.items()] + [RATES_LEGEND])
+    text = "\n\n".join(f"**{name}**\n\n{text}" for name, text in texts.items())
+    return with_legends(options, text, RATES_LEGEND)
 
 
 KIND = Kind(
