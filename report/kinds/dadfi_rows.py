@@ -6,10 +6,13 @@ itself and against random signs.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from report.comparison import Comparison, Runs
 from report.looks import Looks, look_of, shown_name
+from report.record import Record
 from report.rows import FEATURES, SPLIT, Cell, Row, Table, attack_of, differences, one_per_seed
 
 OWN, ALL = "own", "all"
@@ -44,28 +47,28 @@ class DisruptionRow(Row):
     derived: dict = field(default_factory=dict)
 
     @property
-    def label(self):
+    def label(self) -> str:
         return self.defence
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         return self.get("config.attack")
 
     @property
-    def own(self):
+    def own(self) -> bool:
         return self.get("config.crafted_on") == OWN
 
-    def get(self, key):
+    def get(self, key: str) -> Any:
         return (
             tuple(sorted((super().get("provenance.gan_sha256") or {}).items()))
             if key == "victims"
             else super().get(key)
         )
 
-    def cell(self, key):
+    def cell(self, key: str) -> Cell:
         return self.derived[key] if key in self.derived else super().cell(key)
 
-    def of(self, translator, key):
+    def of(self, translator: str, key: str) -> Cell:
         """The Cell of one translator's figure; `distance` is its fid on the standard Inception weights, else
         its frechet."""
         if key in ("share", "joint", "multiple"):
@@ -74,19 +77,19 @@ class DisruptionRow(Row):
         return self.cell(f"per_group.translator.{translator}.{key}")
 
     @property
-    def has_fid(self):
+    def has_fid(self) -> bool:
         return any(
             (m or {}).get("fid") is not None for m in (self.get("per_group.translator") or {}).values()
         )
 
     @property
-    def distance(self):
+    def distance(self) -> tuple[str, str]:
         """(name, key), as of other rows; the key is that of the first translator."""
         name, key = self.get("features.name"), "fid" if self.has_fid else "frechet"
         first = next(iter(self.get("per_group.translator") or {}), "")
         return (key if self.has_fid or not name else f"{key} ({name})"), f"per_group.translator.{first}.{key}"
 
-    def worst(self, translators):
+    def worst(self, translators: Sequence[str]) -> tuple[str, Cell] | None:
         """(translator, Cell of its l2) that breaks least; None where one was not measured."""
         figures = [(name, self.of(name, "l2")) for name in translators]
         return (
@@ -104,15 +107,15 @@ class DisruptionTable(Table):
     image_size: int | None = None
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.dataset}, {self.gan}, {self.image_size} pixels"
 
     @property
-    def file_name(self):
+    def file_name(self) -> str:
         return "-".join([self.dataset, *self.translators, str(self.image_size)])
 
     @property
-    def best(self):
+    def best(self) -> int | None:
         """id of the unmarked row with the largest worst l2 among those that make one image for all; None
         where there are no two."""
         rows = [
@@ -212,7 +215,7 @@ def table_of(
             (path, record)
         )
 
-    def made_by(record):
+    def made_by(record: Record) -> str | None:
         return record.config["attack_weights"] or record.provenance["attacked_key"]
 
     rows = [

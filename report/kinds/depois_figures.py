@@ -5,11 +5,13 @@ there is nothing to draw. Rows that examined or trusted other samples than most 
 """
 
 import textwrap
+from collections.abc import Sequence
 
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from common.figures import light_grid, new_figure, panel_title, shades
-from report.kinds.depois_rows import FOUND_FROM, MISSED
+from report.kinds.depois_rows import FOUND_FROM, MISSED, FilterTable
 from report.spread import spread_of
 from report.text import number
 
@@ -24,7 +26,7 @@ HUES = {
 OTHER = "#b9863f"
 
 
-def styles(labels):
+def styles(labels: Sequence[str]) -> dict[str, tuple]:
     """{method: colour}: hue of the kind of method, lighter for each one of its kind that follows."""
     kinds = {}
     for label in labels:
@@ -32,7 +34,7 @@ def styles(labels):
     return shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
 
 
-def auc_by_poison(table):
+def auc_by_poison(table: FilterTable) -> Figure | None:
     """A group of bars from chance for each poison, a bar for each method that ends in a dot, so that one at
     chance shows too; a band for not found."""
     aucs = {}

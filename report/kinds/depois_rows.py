@@ -7,10 +7,12 @@ each poison, and every figure of every row.
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 from report.comparison import Comparison, Runs
 from report.kinds.depois_names import identity, labels_of, parameters
 from report.looks import natural
+from report.record import Record
 from report.rows import SPLIT, TRANSLATOR, Cell, Row, Table, differences, one_per_seed
 from report.text import number
 
@@ -80,10 +82,10 @@ class FilterRow(Row):
     apart: bool = False
 
     @property
-    def label(self):
+    def label(self) -> str:
         return self.defence
 
-    def get(self, key):
+    def get(self, key: str) -> Any:
         """A value by its dotted path; `trusted`: samples trusted in all, as the part of them that is held
         back differs by a few from seed to seed."""
         return (
@@ -97,11 +99,11 @@ class FilterRow(Row):
         return self.cell(AUC)
 
     @property
-    def trained(self):
+    def trained(self) -> bool:
         return self.get("provenance.mimic_sha256") is not None
 
     @property
-    def missed(self):
+    def missed(self) -> bool:
         """Whether the AUROC stays below FOUND_FROM at its upper end: over seeds mean + deviation, of one seed
         the end of its interval."""
         cell = self.auc
@@ -122,20 +124,20 @@ class FilterTable(Table):
     best: set = field(default_factory=set)  # ids of the rows with the best AUROC of their poison
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.dataset}, {self.image_size} pixels, poison rate {number(self.rate, 'short')}"
 
     @property
-    def file_name(self):
+    def file_name(self) -> str:
         rate = self.rate if self.rate is None else format(self.rate, "g")
         return f"{self.dataset}-{self.image_size}-rate{rate}"
 
     @property
-    def poisons(self):
+    def poisons(self) -> list[str]:
         return list(dict.fromkeys(row.poison for row in self.rows))
 
     @property
-    def setting(self):
+    def setting(self) -> str:
         """What the unmarked rows have in common, and the parameters of the poisons: a sentence each."""
         row = next((r for r in self.rows if not r.marks), self.rows[0])
         samples, classes, trusted = (
@@ -196,7 +198,7 @@ def table_of(
         ].append((path, record))
     poisons, methods = labels_of({key[0] for key in groups}), labels_of({key[1] for key in groups})
 
-    def made_by(record):
+    def made_by(record: Record) -> str | None:
         return record.provenance["mimic_sha256"]
 
     rows = [

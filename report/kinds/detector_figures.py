@@ -30,7 +30,7 @@ FILTERS = "DdHph8"  # markers
 LABEL = "accuracy on clean photos and their fakes"
 
 
-def styles(table):
+def styles(table: DetectorTable) -> dict[str, Style]:
     """{training photos: Style}: those of tables of defences for defences, fixed ones for the rest; each
     filter has a marker of its own."""
     plain = defense_figures.styles(

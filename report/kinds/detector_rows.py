@@ -8,6 +8,7 @@ defence under the same attack.
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 from report.comparison import Comparison, Runs
 from report.kinds.detector_statistics import difference, share_recovered
@@ -74,58 +75,58 @@ class DetectorRow(Row):
     derived: dict = field(default_factory=dict)
 
     @property
-    def condition(self):
+    def condition(self) -> str | None:
         return self.get("config.condition")
 
     @property
-    def rate(self):
+    def rate(self) -> float:
         return self.get("config.poison_rate") or 0
 
     @property
-    def kept(self):
+    def kept(self) -> str | None:
         """The file of the samples that a filter has kept, None where none was dropped."""
         return self.get("config.kept")
 
     @property
-    def purifier(self):
+    def purifier(self) -> str:
         """The defence without what a filter did before it."""
         return self.defence.partition(BOTH)[0]
 
     @property
-    def label(self):
+    def label(self) -> str:
         return self.defence + (
             " of undisturbed photos" if self.condition == "purified" and not self.rate else ""
         )
 
     @property
-    def protocol(self):
+    def protocol(self) -> dict[str, Any]:
         """{key: value} of what rows that may be compared agree in; how many images a filter keeps is its own
         affair."""
         return {k: self.get(k) for part in self.compared for k in part[0]}
 
     @property
-    def compared(self):
+    def compared(self) -> list[tuple]:
         return [part for part in COMPARED if part is not NUM_TRAIN or not self.kept]
 
-    def comparable(self, other):
+    def comparable(self, other: "DetectorRow") -> bool:
         mine, its = self.protocol, other.protocol
         return all(mine[k] == its[k] for k in mine.keys() & its.keys())
 
     @property
-    def side(self):
+    def side(self) -> str:
         """Where a defence's record keeps figures of such photos."""
         return "disrupted" if self.condition == "disrupted" else "purified" if self.rate else "clean_purified"
 
     @property
-    def distance(self):
+    def distance(self) -> tuple[str, str]:
         return (self.source.distance_of(self.side)[0] if self.source else "frechet"), "distance"
 
     @property
-    def better(self):
+    def better(self) -> bool:
         """Whether it beats the disrupted row by more than the 95% interval of their difference."""
         return (self.derived["gain"].low or 0) > 0
 
-    def cell(self, key):
+    def cell(self, key: str) -> Cell:
         return self.derived[key] if key in self.derived else super().cell(key)
 
 
@@ -138,26 +139,26 @@ class DetectorTable(Table):
     base: str = ""
 
     @property
-    def name(self):
+    def name(self) -> str:
         detector = shown_name(self.detector, self.looks.detectors)
         return f"{self.dataset}, {self.gan}, {detector} ({self.base}): {attack_text(self.main)}"
 
     @property
-    def unmarked(self):
+    def unmarked(self) -> list[DetectorRow]:
         return [row for row in self.rows if not row.marks]
 
     @property
-    def rates(self):
+    def rates(self) -> list[float]:
         """The poison rates above 0 of the unmarked rows, rising."""
         return sorted({row.rate for row in self.unmarked if row.rate})
 
     @property
-    def common_rate(self):
+    def common_rate(self) -> float | None:
         """The highest of the poison rates that most rows have; None where nothing was poisoned."""
         count = Counter(row.rate for row in self.unmarked if row.rate)
         return max(count, key=lambda rate: (count[rate], rate), default=None)
 
-    def by_rate(self):
+    def by_rate(self) -> dict[str, dict[float, DetectorRow]]:
         """{training photos: {poison rate: Row}} of the unmarked rows; `disrupted` begins at rate 0 with the
         clean row."""
         rows_of = defaultdict(dict)

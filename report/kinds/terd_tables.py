@@ -5,6 +5,7 @@ Reads records only.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from report.comparison import Comparison, Runs
@@ -33,34 +34,34 @@ class ScanTable(Table):
     plan: str = ""
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.dataset}, {self.image_size} pixels"
 
     @property
-    def file_name(self):
+    def file_name(self) -> str:
         return f"{self.dataset}-{self.image_size}"
 
     @property
-    def standard(self):
+    def standard(self) -> list[ScanRow]:
         """Rows of standard models, by any plan."""
         return [row for row in self.rows if row.standard]
 
     @property
-    def models(self):
+    def models(self) -> list[ScanRow]:
         """Standard models and those of which nobody knows what is in them, by the table's plan."""
         return [
             row for row in self.rows if row.defence == self.plan and (row.standard or row.kind == UNKNOWN)
         ]
 
     @property
-    def harder(self):
+    def harder(self) -> list[ScanRow]:
         """Models unlike the standard ones, by every plan with both parts."""
         return sorted(
             (row for row in self.rows if row.parts == BOTH and row.unlike and row.kind != UNKNOWN),
             key=lambda row: _place(row.kind),
         )
 
-    def groups(self, rows):
+    def groups(self, rows: Iterable[ScanRow]) -> list[GroupRow]:
         """[GroupRow] of some rows by attack and plan, the table's own plan first and more parts before
         fewer."""
         rows_of, models = defaultdict(list), defaultdict(set)
@@ -85,7 +86,7 @@ class ScanTable(Table):
         ]
 
     @property
-    def setting(self):
+    def setting(self) -> str:
         """What the unmarked rows of the table's plan have in common, in sentences."""
         rows = [row for row in self.rows if row.defence == self.plan]
         row = next((r for r in rows if r.standard and not r.marks), rows[0] if rows else self.rows[0])
