@@ -17,11 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import attacks
 from common import cli, files
-from purify import defences
 from report import docs, kinds, page
-from report.comparison import compare, markdown
+from report.comparison import Comparison, compare, markdown
 from report.looks import Looks
 
 
@@ -66,12 +64,15 @@ def parse_args(argv: Sequence[str] | None = None) -> Options:
 
 def declared_looks() -> Looks:
     """What attacks, purifiers and detectors declare of how they are shown."""
+    # here, as they load torch, and --help should not wait for it
+    import attacks
     from models.detector import network
+    from purify import defences
 
     return Looks(
         defences=defences.looks(),
-        attacks=attacks.looks() if hasattr(attacks, "looks") else {},
-        detectors=network.looks() if hasattr(network, "looks") else {},
+        attacks=attacks.looks(),
+        detectors=network.looks(),
         without_translator=attacks.WITHOUT_TRANSLATOR,
     )
 
@@ -85,7 +86,9 @@ def write_pictures(out: Path, drawn: dict[int, dict[str, bytes]], suffixes: Sequ
             files.write_atomic(out / f"{name}-{suffix}.png", data)
 
 
-def rewrite(paths: Sequence[str], comparison, keep_missing: bool) -> tuple[dict[Path, str], list[str]]:
+def rewrite(
+    paths: Sequence[str], comparison: Comparison, keep_missing: bool
+) -> tuple[dict[Path, str], list[str]]:
     """{Markdown file: its new text}, and a line for each file with the markers that kept theirs."""
     texts, lines = {}, []
     for path in docs.markdown_files(paths):

@@ -179,14 +179,14 @@ class BIM(GradientAttack):
     """Basic iterative method (Kurakin et al. 2017), I-FGSM in Ruiz et al.: no random start."""
 
     name = "bim"
-    look = Look("bim", COLOUR, 50)
+    look = Look("bim", COLOUR, 40)
 
 
 class PGD(GradientAttack):
     """Projected gradient descent (Madry et al. 2018, Sec. 2.1): start uniform in the ball."""
 
     name = "pgd"
-    look = Look("pgd", COLOUR, 60)
+    look = Look("pgd", COLOUR, 40)
     random_start = True
 
 
@@ -194,7 +194,7 @@ class MIM(GradientAttack):
     """Momentum iterative method (Dong et al. 2018, Algorithm 1), decay 1."""
 
     name = "mim"
-    look = Look("mim", COLOUR, 70)
+    look = Look("mim", COLOUR, 40)
     momentum = 1.0
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError
-from report import kinds, record
+from report import kinds
 from report.looks import Looks
-from report.record import Record
+from report.record import Record, read_all
 
 Runs = Sequence[tuple[Path, Record]]
 
@@ -32,9 +32,9 @@ def compare(*folders: str | Path, looks: Looks) -> Comparison:
     """Read every record below the folders.  Raises UserError if a folder has none or none can be read."""
     records, comparison = {}, Comparison(looks)
     for folder in folders:
-        readable, unread, unknown = record.read_all(folder)
+        readable, unread, unknown = read_all(folder)
         # a folder inside another counts once
-        records |= {path.resolve(): (path, found) for path, found in readable}
+        records |= {path.resolve(): (path, record) for path, record in readable}
         comparison.problems += [p for p in unread if p not in comparison.problems]
         comparison.unknown += [u for u in unknown if u not in comparison.unknown]
     if not records and not comparison.unknown:
@@ -43,8 +43,8 @@ def compare(*folders: str | Path, looks: Looks) -> Comparison:
             f" first: {comparison.problems[0]}"
         )
     by_kind = defaultdict(list)
-    for path, found in records.values():
-        by_kind[found.kind].append((path, found))
+    for path, record in records.values():
+        by_kind[record.kind].append((path, record))
     for kind in kinds.load_all():
         if kind.tables:
             comparison.tables[kind.name] = kind.tables(by_kind.pop(kind.name, []), comparison)
@@ -71,7 +71,7 @@ def markdown(comparison: Comparison) -> str:
 def remarks(comparison: Comparison) -> list[tuple[str, list[str]]]:
     """What else the folders hold, as (title, lines): records without a table, gaps, replaced runs, unreadable
     files."""
-    others = [f"{found.kind}: {found.name} ({path})" for path, found in comparison.others]
+    others = [f"{record.kind}: {record.name} ({path})" for path, record in comparison.others]
     others += [f"not compared: kind {kind} ({path})" for path, kind in comparison.unknown]
     gaps = {}
     for kind in kinds.load_all():

@@ -54,19 +54,19 @@ def text_of(path: str | Path, comparison: Comparison, kept: list[str] | None = N
     markers = {name: marker for kind in kinds.load_all() for name, marker in kind.markers.items()}
     pattern = re.compile(rf"<!--\s*({'|'.join(markers)}):(\S+)((?:\s+\w+=\S+)*)\s*-->")
     pieces, at = [], 0
-    while found := pattern.search(text, at):
-        end, following = text.find(END, found.end()), pattern.search(text, found.end())
+    while match := pattern.search(text, at):
+        end, following = text.find(END, match.end()), pattern.search(text, match.end())
         if end < 0 or (following and following.start() < end):
-            raise UserError(f"{path}: the marker {found[0]} has no {END} after it")
-        marker = markers[found[1]]
+            raise UserError(f"{path}: the marker {match[0]} has no {END} after it")
+        marker = markers[match[1]]
         try:
-            body = f"\n{marker.part(comparison, found[2], options_of(found[3], marker.options))}\n"
+            body = f"\n{marker.part(comparison, match[2], options_of(match[3], marker.options))}\n"
         except UserError as e:
             if kept is None or not isinstance(e, NoRecords):
-                raise UserError(f"{path}: the marker {found[0]} {e}") from e
-            kept.append(found[0])
-            body = text[found.end() : end]
-        pieces += [text[at : found.end()], body]
+                raise UserError(f"{path}: the marker {match[0]} {e}") from e
+            kept.append(match[0])
+            body = text[match.end() : end]
+        pieces += [text[at : match.end()], body]
         at = end
     if not pieces:
         raise UserError(f"{path}: holds no <!-- table:NAME --> marker")

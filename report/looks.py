@@ -12,8 +12,12 @@ OTHER = "#777777"  # colour of what nobody declared
 
 @dataclass(frozen=True)
 class Looks:
-    """{name: Look} of all that is declared; without_translator: attacks to which target, label and steps mean
-    nothing."""
+    """{name: Look} of all that is declared.
+
+    defences   label, colour and order of rows;  attacks  the same in tables of disruptions
+    detectors  label in the name of a table
+    without_translator  attacks to which target, label and steps mean nothing
+    """
 
     defences: Mapping[str, Look] = field(default_factory=dict)
     attacks: Mapping[str, Look] = field(default_factory=dict)

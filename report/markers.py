@@ -11,13 +11,13 @@ class NoRecords(UserError):
 
 
 OPTIONS = {  # (path, Record, value asked for) -> whether the run stays
-    "photos": lambda path, found, n: found.config["num_images"] == n,
-    "gan": lambda path, found, name: found.config["gan"] == name,
-    "radius": lambda path, found, eps: found.config["eps"] == eps,
-    "under": lambda path, found, folder: folder in path.parts,
+    "photos": lambda path, record, n: record.config["num_images"] == n,
+    "gan": lambda path, record, name: record.config["gan"] == name,
+    "radius": lambda path, record, eps: record.config["eps"] == eps,
+    "under": lambda path, record, folder: folder in path.parts,
 }
 # leaves no run out
-LEGEND = {"legend": lambda path, found, word: True}
+LEGEND = {"legend": lambda path, record, word: True}
 NUMBERS = {"photos", "radius", "rate", "size"}
 
 

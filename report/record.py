@@ -61,17 +61,17 @@ def plain(value: object) -> object:
     return value
 
 
-def validate(found: object) -> list[str]:
+def validate(content: object) -> list[str]:
     """Problems of a record given as a dict (the content of record.json), one line each; an empty list =
     valid."""
-    if not isinstance(found, dict):
-        return [f"expected an object, found {type(found).__name__}"]
-    if found.get("format") != FORMAT:
-        return [f"format: expected {FORMAT}, found {found.get('format')!r:.40}"]
-    if not isinstance(found.get("kind"), str) or found["kind"] not in KINDS:
-        return [f"kind: unknown kind {found.get('kind')!r:.40} (known: {', '.join(KINDS)})"]
+    if not isinstance(content, dict):
+        return [f"expected an object, found {type(content).__name__}"]
+    if content.get("format") != FORMAT:
+        return [f"format: expected {FORMAT}, found {content.get('format')!r:.40}"]
+    if not isinstance(content.get("kind"), str) or content["kind"] not in KINDS:
+        return [f"kind: unknown kind {content.get('kind')!r:.40} (known: {', '.join(KINDS)})"]
     names = [f.name for f in fields(Record)]
-    problems = [f"{name}: missing" for name in names if name not in found]
+    problems = [f"{name}: missing" for name in names if name not in content]
     for name, kind in (
         ("name", TEXT),
         ("dataset", TEXT),
@@ -79,16 +79,16 @@ def validate(found: object) -> list[str]:
         ("seed", COUNT),
         ("features", FEATURES),
     ):
-        if name in found:
-            problems += problems_of(found[name], kind, name)
-    for name, schema in registry.load(KINDS[found["kind"]]).schema.items():
-        if name in found:
+        if name in content:
+            problems += problems_of(content[name], kind, name)
+    for name, schema in registry.load(KINDS[content["kind"]]).schema.items():
+        if name in content:
             problems += (
                 [f"{name}: expected an object, found null"]
-                if found[name] is None
-                else problems_of(found[name], schema, name)
+                if content[name] is None
+                else problems_of(content[name], schema, name)
             )
-    if "name" in found and not found["name"]:
+    if "name" in content and not content["name"]:
         problems.append("name: expected text, found nothing")
     return problems
 
@@ -96,11 +96,11 @@ def validate(found: object) -> list[str]:
 def write(path: str | Path, record: Record) -> None:
     """Write a record whole or not at all.  Raises ValueError, which names every problem, if it does not fit
     its kind."""
-    found = plain({"format": FORMAT, **asdict(record)})
-    problems = validate(found)
+    content = plain({"format": FORMAT, **asdict(record)})
+    problems = validate(content)
     if problems:
         raise ValueError(f"{path}: not a valid record of kind {record.kind!r}: {'; '.join(problems)}")
-    files.write_json(path, found)
+    files.write_json(path, content)
 
 
 def _refuse(word):
@@ -111,21 +111,21 @@ def read(path: str | Path) -> Record:
     """Read what write wrote.  Raises UserError, one line, if the file is missing, damaged, or of an unknown
     kind or format."""
     try:
-        found = json.loads(Path(path).read_bytes().decode(), parse_constant=_refuse)
+        content = json.loads(Path(path).read_bytes().decode(), parse_constant=_refuse)
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror})") from e
     except (ValueError, RecursionError) as e:
         raise UserError(
             f"{path}: damaged, not JSON ({' '.join(str(e).split())[:80]}); run that test again"
         ) from e
-    problems = validate(found)
+    problems = validate(content)
     if problems:
-        kind = found.get("kind") if isinstance(found, dict) and found.get("format") == FORMAT else None
+        kind = content.get("kind") if isinstance(content, dict) and content.get("format") == FORMAT else None
         if isinstance(kind, str) and kind not in KINDS:
             raise UnknownKind(f"{path}: not a record of this project: {problems[0]}", kind)
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"{path}: not a record of this project: {'; '.join(problems[:3])}{more}")
-    return Record(**{f.name: found[f.name] for f in fields(Record)})
+    return Record(**{f.name: content[f.name] for f in fields(Record)})
 
 
 def read_all(folder: str | Path) -> tuple[list[tuple[Path, Record]], list[str], list[tuple[Path, str]]]:

@@ -5,10 +5,11 @@ Runs of one configuration that differ in the seed become one row; a repeated run
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from report.looks import Looks
 from report.record import Record
@@ -39,22 +40,22 @@ class Row:
     marks: list = field(default_factory=list)
 
     @property
-    def first(self):
+    def first(self) -> Record:
         return self.runs[0][1]
 
     @property
-    def seeds(self):
-        return [found.seed for _, found in self.runs]
+    def seeds(self) -> list[int]:
+        return [record.seed for _, record in self.runs]
 
     @property
-    def dirs(self):
+    def dirs(self) -> list[Path]:
         return [path.parent for path, _ in self.runs]
 
-    def get(self, key):
+    def get(self, key: str) -> Any:
         """A value of the row's first record by its dotted path, None where it is absent."""
         return _value(self.first, key)
 
-    def cell(self, key):
+    def cell(self, key: str) -> Cell:
         """The figure at a dotted path such as `metrics.purified.l2`, over all seeds that measured it."""
         values = [(v, f) for _, f in self.runs if (v := _value(f, key)) is not None]
         if not values:
@@ -64,7 +65,7 @@ class Row:
         low, high = _value(values[0][1], key + "_ci") or (None, None)
         return Cell(values[0][0], low, high)
 
-    def distance_of(self, side):
+    def distance_of(self, side: str) -> tuple[str, str]:
         """(name, key) of the distance of a side of `metrics`: `fid` on the standard Inception weights, else
         `frechet (features)`."""
         if self.get(f"metrics.{side}.fid") is not None:
@@ -73,7 +74,7 @@ class Row:
         return (f"frechet ({name})" if name else "frechet"), f"metrics.{side}.frechet"
 
     @property
-    def distance(self):
+    def distance(self) -> tuple[str, str]:
         return self.distance_of("purified")
 
 
@@ -90,16 +91,16 @@ class Table:
     looks: Looks = field(default_factory=Looks)
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.dataset}, {self.gan}"
 
-    def block(self, attack):
+    def block(self, attack: tuple) -> list[Row]:
         return [row for row in self.rows if row.attack == attack]
 
-    def attacks(self):
+    def attacks(self) -> list[tuple]:
         return list(dict.fromkeys(row.attack for row in self.rows))
 
-    def mark(self, reasons):
+    def mark(self, reasons: Mapping[int, str]) -> None:
         """Give the rows in `reasons` {id(row): text} a footnote; equal texts share one."""
         for row in self.rows:
             if note := reasons.get(id(row)):
@@ -107,8 +108,8 @@ class Table:
                 row.marks = [self.notes.index(note) + 1]
 
 
-def _value(found, key):
-    value = getattr(found, key.split(".")[0])
+def _value(record, key):
+    value = getattr(record, key.split(".")[0])
     for part in key.split(".")[1:]:
         value = value.get(part) if isinstance(value, dict) else None
     return value
@@ -182,22 +183,22 @@ def trained_on(config: dict) -> str:
 def one_per_seed(
     runs: Sequence[Run],
     replaced: list[Path],
-    made_by: Callable[[Record], object] = lambda found: found.provenance.get("defense_sha256"),
+    made_by: Callable[[Record], object] = lambda record: record.provenance.get("defense_sha256"),
 ) -> list[tuple[list[Run], str]]:
     """Split the runs of one configuration into rows with one run per seed; the newest of equal runs (seed and
     `made_by`) stays."""
     newest = {}
-    for path, found in sorted(runs, key=lambda r: (str(r[1].provenance.get("finished") or ""), str(r[0]))):
-        key = (found.seed, made_by(found))
+    for path, record in sorted(runs, key=lambda r: (str(r[1].provenance.get("finished") or ""), str(r[0]))):
+        key = (record.seed, made_by(record))
         if key in newest:
             replaced.append(newest[key][0])
-        newest[key] = (path, found)
+        newest[key] = (path, record)
     kept = sorted(newest.values(), key=lambda r: (r[1].seed is None, r[1].seed, str(r[0])))
-    if len({found.seed for _, found in kept}) == len(kept):
+    if len({record.seed for _, record in kept}) == len(kept):
         return [(kept, "")]
     by_weights = defaultdict(list)  # the same seed with other weights: rows of their own
-    for path, found in kept:
-        by_weights[made_by(found)].append((path, found))
+    for path, record in kept:
+        by_weights[made_by(record)].append((path, record))
     return [(mine, f" @{str(sha)[:6]}") for sha, mine in by_weights.items()]
 
 

@@ -7,13 +7,9 @@ from pathlib import Path
 import pytest
 
 import compare_results
-import synthetic
 from common.cli import UserError
 from report.kind import Kind
-
-defense, detector, disruption, filtering, scan, save = (
-    getattr(synthetic, k) for k in ("defense", "detector", "disruption", "filtering", "scan", "save")
-)
+from synthetic import defense, detector, disruption, filtering, save, scan
 
 
 @pytest.fixture
@@ -199,6 +195,50 @@ def test_parts_of_a_readme_without_records_are_kept_and_named(results, tmp_path,
     )
     with pytest.raises(UserError, match="give --readme FILE with it"):
         compare_results.main([str(results), "--keep_missing"])
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """A README and a folder of pages; the last page asks for what has no records, one has no marker."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (tmp_path / "README.md").write_text("top\n<!-- table:drawn -->\nstale\n<!-- /table -->\n")
+    (folder / "a.md").write_text("<!-- table:drawn -->\nstale\n<!-- /table -->\nbelow\n")
+    (folder / "b.md").write_text("<!-- matrix:drawn -->\nstale\n<!-- /table -->\n")
+    (folder / "plain.md").write_text("no marker\n")
+    (folder / "z.md").write_text("<!-- detectors:CelebA -->\nkept\n<!-- /table -->\n")
+    return [tmp_path / "README.md", folder]
+
+
+def test_several_files_and_folders_are_filled(results, pages, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Kind, "draw", lambda kind, table: {})
+    readme, folder = pages
+    command = [str(results), "--out", str(tmp_path / "out"), "--readme", str(readme), str(folder)]
+    compare_results.main([*command, "--keep_missing"])
+    texts = {path.name: path.read_text() for path in (readme, *folder.iterdir())}
+    for name in ("README.md", "a.md", "b.md"):
+        assert "| one-step" in texts[name] and "stale" not in texts[name]
+    assert texts["README.md"].startswith("top\n") and texts["a.md"].endswith("below\n")
+    assert texts["b.md"].startswith("<!-- matrix:drawn -->\n| defence ")
+    assert texts["plain.md"] == "no marker\n" and "\nkept\n" in texts["z.md"]
+    kept = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kept")]
+    assert kept == [f"kept as they are in {folder / 'z.md'}, no records here: <!-- detectors:CelebA -->"]
+    compare_results.main([*command, "--keep_missing"])
+    assert {path.name: path.read_text() for path in (readme, *folder.iterdir())} == texts
+
+
+def test_a_marker_without_records_in_one_of_several_files_leaves_all(results, pages):
+    readme, folder = pages
+    before = {path: path.read_text() for path in (readme, *folder.iterdir())}
+    with pytest.raises(UserError, match=r"z\.md: the marker <!-- detectors:CelebA --> asks for rows that no"):
+        compare_results.main([str(results), "--readme", str(readme), str(folder)])
+    assert {path: path.read_text() for path in before} == before and files_of(results) == []
+    (folder / "z.md").unlink()
+    for path in folder.iterdir():
+        path.write_text("no marker")
+    with pytest.raises(UserError, match="docs: no Markdown file in it holds a <!-- table:NAME --> marker"):
+        compare_results.main([str(results), "--readme", str(readme), str(folder)])
+    assert readme.read_text() == before[readme]
 
 
 def test_missing_and_empty_folders(tmp_path):

@@ -107,6 +107,15 @@ def test_a_marker_stands_once_and_is_closed():
         assert len(MARKER.findall(text)) == text.count("<!-- /table -->")
 
 
+def test_legends_stand_in_metrics_alone():
+    from report import kinds
+
+    legends = [legend for kind in kinds.load_all() for legend in kind.legends if "paper" not in legend]
+    for page in PAGES:
+        text = page.read_text()
+        assert not [legend[:60] for legend in legends if legend in text], page
+
+
 def test_a_stranger_finds_celeba_on_the_first_screen():
     first = (ROOT / "README.md").read_text().splitlines()[:40]
     assert all(

@@ -32,13 +32,15 @@ BENCHMARKS = {
 
 def benchmark_part(comparison: Comparison, dataset: str, options: dict) -> str:
     """What a benchmark marker asks for: the newest record of the data set."""
-    found = [(path, f) for path, f in comparison.others if f.kind == "benchmark" and f.dataset == dataset]
-    if not found:
+    benchmarks = [
+        (path, f) for path, f in comparison.others if f.kind == "benchmark" and f.dataset == dataset
+    ]
+    if not benchmarks:
         raise NoRecords(
             "asks for a benchmark record, and there is none: python -m evaluation.benchmark --result_dir"
             " results"
         )
-    _, newest = max(found, key=lambda pair: str(pair[1].provenance.get("finished")))
+    _, newest = max(benchmarks, key=lambda pair: str(pair[1].provenance.get("finished")))
     config, cells = newest.config, []
     for name, m in newest.metrics.items():
         label = BENCHMARKS.get(name, name).format(

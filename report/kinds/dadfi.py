@@ -256,8 +256,8 @@ def pictures(table: DisruptionTable) -> list[Pictures]:
 
 MARKER_OPTIONS = {
     "photos": OPTIONS["photos"],
-    "victims": lambda path, found, names: sorted(found.config["translators"]) == sorted(names.split("+")),
-    "radius": lambda path, found, eps: found.config["eps"] == eps or found.config["attack"] == "none",
+    "victims": lambda path, record, names: sorted(record.config["translators"]) == sorted(names.split("+")),
+    "radius": lambda path, record, eps: record.config["eps"] == eps or record.config["attack"] == "none",
     "under": OPTIONS["under"],
     **WORDS,
 }

@@ -4,33 +4,31 @@ The function takes a DisruptionTable of report.kinds.dadfi_rows and returns a ma
 there is nothing to draw. Rows marked † are left out.
 """
 
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from common.figures import light_grid, log_scale, new_figure, panel_title, shades
+from report.kinds.dadfi_rows import DisruptionRow, DisruptionTable
+from report.looks import OTHER, look_of
 from report.spread import L2, spread_of
 from report.text import number
 
-HUES = {
-    "random sign": "#8a9099",
-    "gaussian": "#b9bec5",
-    "universal": "#e8850c",
-    "DADFI": "#14843c",
-    "own": "#333333",
-}
-OTHER = "#1f6fc4"  # made on one translator
+OWN = "#333333"  # made on the translator itself, whatever the attack
 
 
-def styles(rows):
-    """{label: colour}: hue of the kind of attack, lighter for each one of its kind that follows."""
-    kinds = {}
+def styles(table: DisruptionTable, rows: Sequence[DisruptionRow]) -> dict[str, tuple]:
+    """{label: colour} of rows of a table: what the attack declares, lighter for each one of that colour that
+    follows."""
+    labels = {}
     for row in reversed(rows):
-        kinds.setdefault(
-            "own" if row.own else max((k for k in HUES if row.label.startswith(k)), key=len, default=""), []
-        ).append(row.label)
-    return shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
+        look = look_of(row.label, table.looks.attacks)
+        labels.setdefault(OWN if row.own else look.colour if look else OTHER, []).append(row.label)
+    return shades({colour: colour for colour in labels}, labels)
 
 
-def l2_by_translator(table):
+def l2_by_translator(table: DisruptionTable) -> Figure | None:
     """A group of bars for each translator, a bar for each attack, with intervals."""
     rows = [
         row
@@ -39,17 +37,17 @@ def l2_by_translator(table):
     ]
     if len(rows) < 2:
         return None
-    look, places = styles(rows), len(rows) + 1
+    look, places = styles(table, rows), len(rows) + 1
     figure = new_figure(9.6, 0.21 * places * len(table.translators) + 1.2 + 0.2 * len(rows))
     axes, values = figure.add_subplot(), []
-    found = [
+    bars = [
         (g * places + i, row, cell)
         for g, name in enumerate(table.translators)
         for i, row in enumerate(rows)
         if (cell := row.of(name, "l2")).value
     ]
-    left = min(cell.value for *_, cell in found) / 3
-    for y, row, cell in found:
+    left = min(cell.value for *_, cell in bars) / 3
+    for y, row, cell in bars:
         low, high = spread_of(cell)
         axes.barh(y, cell.value - left, left=left, color=look[row.label], height=0.85)
         axes.errorbar(cell.value, y, xerr=[[low], [high]], color="#111111", elinewidth=1, capsize=2)
@@ -63,7 +61,7 @@ def l2_by_translator(table):
         )
         values.append(cell.value)
     log_scale(axes.xaxis, values)
-    axes.set_xlim(left, max(cell.value + spread_of(cell)[1] for *_, cell in found) * 2.5)
+    axes.set_xlim(left, max(cell.value + spread_of(cell)[1] for *_, cell in bars) * 2.5)
     axes.set_yticks(
         [g * places + (len(rows) - 1) / 2 for g in range(len(table.translators))], table.translators
     )

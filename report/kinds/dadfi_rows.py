@@ -6,10 +6,13 @@ itself and against random signs.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from report.comparison import Comparison, Runs
-from report.looks import Looks
+from report.looks import Looks, look_of, shown_name
+from report.record import Record
 from report.rows import FEATURES, SPLIT, Cell, Row, Table, attack_of, differences, one_per_seed
 
 OWN, ALL = "own", "all"
@@ -19,7 +22,6 @@ VARIANTS = {
     "distance0": "with the paper's losses alone",
     "y0": "without L_y",
 }
-NAMES = {"none": "undisturbed", "random-sign": "random sign"}
 # what a label does not say
 PROTOCOL = {"attack_target": "gray", "attack_label": "original", "attack_blur": "none"}
 STEPS = (10, 0.01)
@@ -45,28 +47,28 @@ class DisruptionRow(Row):
     derived: dict = field(default_factory=dict)
 
     @property
-    def label(self):
+    def label(self) -> str:
         return self.defence
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         return self.get("config.attack")
 
     @property
-    def own(self):
+    def own(self) -> bool:
         return self.get("config.crafted_on") == OWN
 
-    def get(self, key):
+    def get(self, key: str) -> Any:
         return (
             tuple(sorted((super().get("provenance.gan_sha256") or {}).items()))
             if key == "victims"
             else super().get(key)
         )
 
-    def cell(self, key):
+    def cell(self, key: str) -> Cell:
         return self.derived[key] if key in self.derived else super().cell(key)
 
-    def of(self, translator, key):
+    def of(self, translator: str, key: str) -> Cell:
         """The Cell of one translator's figure; `distance` is its fid on the standard Inception weights, else
         its frechet."""
         if key in ("share", "joint", "multiple"):
@@ -75,25 +77,25 @@ class DisruptionRow(Row):
         return self.cell(f"per_group.translator.{translator}.{key}")
 
     @property
-    def has_fid(self):
+    def has_fid(self) -> bool:
         return any(
             (m or {}).get("fid") is not None for m in (self.get("per_group.translator") or {}).values()
         )
 
     @property
-    def distance(self):
+    def distance(self) -> tuple[str, str]:
         """(name, key), as of other rows; the key is that of the first translator."""
         name, key = self.get("features.name"), "fid" if self.has_fid else "frechet"
         first = next(iter(self.get("per_group.translator") or {}), "")
         return (key if self.has_fid or not name else f"{key} ({name})"), f"per_group.translator.{first}.{key}"
 
-    def worst(self, translators):
+    def worst(self, translators: Sequence[str]) -> tuple[str, Cell] | None:
         """(translator, Cell of its l2) that breaks least; None where one was not measured."""
-        found = [(name, self.of(name, "l2")) for name in translators]
+        figures = [(name, self.of(name, "l2")) for name in translators]
         return (
             None
-            if any(cell.value is None for _, cell in found)
-            else min(found, key=lambda pair: pair[1].value)
+            if any(cell.value is None for _, cell in figures)
+            else min(figures, key=lambda pair: pair[1].value)
         )
 
 
@@ -105,15 +107,15 @@ class DisruptionTable(Table):
     image_size: int | None = None
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.dataset}, {self.gan}, {self.image_size} pixels"
 
     @property
-    def file_name(self):
+    def file_name(self) -> str:
         return "-".join([self.dataset, *self.translators, str(self.image_size)])
 
     @property
-    def best(self):
+    def best(self) -> int | None:
         """id of the unmarked row with the largest worst l2 among those that make one image for all; None
         where there are no two."""
         rows = [
@@ -124,22 +126,23 @@ class DisruptionTable(Table):
         return id(max(rows, key=lambda r: r.worst(self.translators)[1].value)) if len(rows) > 1 else None
 
 
-def label_of(config: dict) -> str:
+def label_of(config: dict, looks: Looks) -> str:
     """`DADFI, trained on stargan+stgan`, `pgd, own victim, target clean`, `random sign`: the attack in words,
     without its radius and the usual protocol."""
     c, attack = config, config.get("attack")
+    shown = shown_name(str(attack), looks.attacks)
     if attack == "dadfi":
         variant = c.get("variant")
         words = [
-            "DADFI" + (f" {VARIANTS.get(variant, variant)}" if variant else ""),
+            shown + (f" {VARIANTS.get(variant, variant)}" if variant else ""),
             "trained on " + "+".join(c.get("trained_on_victims") or ["?"]),
         ]
     elif c.get("crafted_on"):
         words = [
             (
-                f"{attack}, own victim"
+                f"{shown}, own victim"
                 if c["crafted_on"] == OWN
-                else f"{attack} on {'all at once' if c['crafted_on'] == ALL else c['crafted_on']}"
+                else f"{shown} on {'all at once' if c['crafted_on'] == ALL else c['crafted_on']}"
             )
         ]
         words += [
@@ -154,18 +157,18 @@ def label_of(config: dict) -> str:
             else []
         )
     else:
-        words = [NAMES.get(attack, str(attack))] + ([c["perturbation"]] if c.get("perturbation") else [])
+        words = [shown] + ([c["perturbation"]] if c.get("perturbation") else [])
     return ", ".join(words)
 
 
-def _place(row):
-    """Order of rows: controls, one image for all made on one translator or on many, the upper bounds."""
-    order = ("none", "random-sign", "gaussian", "universal")
-    rank = (
-        order.index(row.kind) if row.kind in order else len(order) + (2 if row.own else row.kind == "dadfi")
-    )
+def _place(row, attacks):
+    """Order of rows: as attacks declare it (controls, one image for all made on one translator or on many),
+    then the upper bounds."""
+    look = look_of(str(row.kind), attacks)
     return (
-        rank,
+        row.own,
+        look is None,
+        look.order if look else 0,
         not row.get("config.variant"),
         len(row.get("config.trained_on_victims") or []),
         row.label,
@@ -204,16 +207,16 @@ def table_of(
     """The DisruptionTable of some runs [(path, Record)]; paths of runs that a repetition
     replaced are appended to `replaced`."""
     groups = defaultdict(list)
-    for path, found in runs:
+    for path, record in runs:
         # trainings with other seeds become one row
-        attack = attack_of({k: v for k, v in found.config.items() if k != "attack_weights"}, looks)
-        row = DisruptionRow(attack, label_of(found.config), [(path, found)])
+        attack = attack_of({k: v for k, v in record.config.items() if k != "attack_weights"}, looks)
+        row = DisruptionRow(attack, label_of(record.config, looks), [(path, record)])
         groups[(attack, row.label, *(row.get(key) for keys, _ in COMPARED for key in keys))].append(
-            (path, found)
+            (path, record)
         )
 
-    def made_by(found):
-        return found.config["attack_weights"] or found.provenance["attacked_key"]
+    def made_by(record: Record) -> str | None:
+        return record.config["attack_weights"] or record.provenance["attacked_key"]
 
     rows = [
         DisruptionRow(key[0], key[1] + suffix, mine)
@@ -227,7 +230,7 @@ def table_of(
         or rows
     )
     reasons = {id(row): note for row in rows if (note := _why_not(row, standard))}
-    rows.sort(key=lambda r: (reasons.get(id(r), ""), _place(r)))
+    rows.sort(key=lambda r: (reasons.get(id(r), ""), _place(r, looks.attacks)))
     table = DisruptionTable(
         dataset,
         " + ".join(translators),
@@ -244,14 +247,14 @@ def table_of(
 def tables_of(runs: Runs, comparison: Comparison) -> list[DisruptionTable]:
     """[DisruptionTable] of runs [(path, Record)] of kind dadfi."""
     groups = defaultdict(list)
-    for path, found in runs:
+    for path, record in runs:
         groups[
             (
-                found.dataset or "?",
-                tuple(sorted(found.config["translators"] or [])),
-                found.config["image_size"],
+                record.dataset or "?",
+                tuple(sorted(record.config["translators"] or [])),
+                record.config["image_size"],
             )
-        ].append((path, found))
+        ].append((path, record))
     return [
         table_of(*key, group, comparison.looks, comparison.replaced)
         for key, group in sorted(groups.items(), key=lambda item: (item[0][:2], item[0][2] or 0))

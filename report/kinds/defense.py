@@ -7,7 +7,8 @@ from report.comparison import Comparison
 from report.kind import Csv, Kind, Marker, Pictures, Plot
 from report.kinds.defense_rows import table_of, tables_of
 from report.looks import natural
-from report.markers import OPTIONS, NoRecords, joined, runs_left
+from report.markers import LEGEND as WORDS
+from report.markers import OPTIONS, NoRecords, joined, runs_left, with_legends
 from report.rows import Cell, Table, attack_text, protocol_of
 from report.schema import COST, COUNT, DICT, FAKES, NUMBER, PHOTOS, PROVENANCE, TEXT
 from report.text import (
@@ -206,15 +207,18 @@ def pictures(table: Table) -> list[Pictures]:
     ]
 
 
+MARKER_OPTIONS = {**OPTIONS, **WORDS}
+
+
 def _left(comparison, dataset, options):
     """The data set's tables of the runs that the options leave."""
-    left = runs_left(comparison.tables["defense"], dataset, options, OPTIONS)
+    left = runs_left(comparison.tables["defense"], dataset, options, MARKER_OPTIONS)
     return [table_of(dataset, table.gan, runs, comparison.looks, []) for table, runs in left]
 
 
 def table_part(comparison: Comparison, dataset: str, options: dict) -> str:
     """What a table marker asks for."""
-    return joined(_left(comparison, dataset, options), markdown) + f"\n\n{LEGEND}"
+    return with_legends(options, joined(_left(comparison, dataset, options), markdown), LEGEND)
 
 
 def heading_of(attack: tuple, main: tuple, without_translator: Sequence[str]) -> str:
@@ -327,10 +331,10 @@ KIND = Kind(
     pictures=pictures,
     markers={
         "table": Marker(
-            table_part, OPTIONS, "the rows of a data set; several translators follow one another"
+            table_part, MARKER_OPTIONS, "the rows of a data set; several translators follow one another"
         ),
         "matrix": Marker(
-            matrix_part, OPTIONS, "l2 of the purified fakes, a row per defence and a column per attack"
+            matrix_part, MARKER_OPTIONS, "l2 of the purified fakes, a row per defence and a column per attack"
         ),
     },
 )

@@ -78,7 +78,7 @@ def curves(table: Table) -> dict[tuple, dict[str, list]]:
         ):
             key = (protocol_of(row.attack), row.defence)
             rows.setdefault(key, {}).setdefault(row.get("config.num_images"), []).append(row)
-    found = {}
+    curves_of = {}
     for (protocol, defence), by_number in rows.items():
         mine = max(
             by_number.values(),
@@ -95,15 +95,15 @@ def curves(table: Table) -> dict[tuple, dict[str, list]]:
         ]
         clean = mine[0].cell("metrics.clean_purified.l2")
         points += [(0.0, clean)] if clean.value is not None else []
-        found.setdefault(protocol, {})[defence] = sorted(
+        curves_of.setdefault(protocol, {})[defence] = sorted(
             (p for p in points if p[1].value > 0), key=lambda p: p[0]
         )
     several = {
         p: long
-        for p, c in found.items()
+        for p, c in curves_of.items()
         if (long := {d: points for d, points in c.items() if sum(eps > 0 for eps, _ in points) > 1})
     }
-    return dict(list((several or found).items())[:MOST_PANELS])
+    return dict(list((several or curves_of).items())[:MOST_PANELS])
 
 
 def l2_by_eps(table: Table) -> Figure | None:

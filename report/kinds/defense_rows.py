@@ -37,32 +37,32 @@ COMPARED = (
 )
 
 
-def defence_label(found: Record, looks: Looks) -> str:
+def defence_label(record: Record, looks: Looks) -> str:
     """The record's name, which has the defence's parameters, with what else sets it apart."""
     return (
-        shown_name(found.name, looks.defences)
-        + trained_on(found.config)
-        + (" (attacked itself)" if found.config.get("attack_on") == "self" else "")
+        shown_name(record.name, looks.defences)
+        + trained_on(record.config)
+        + (" (attacked itself)" if record.config.get("attack_on") == "self" else "")
     )
 
 
 def _rows(runs, looks, replaced):
     groups = defaultdict(list)
-    for path, found in runs:
-        c = found.config
+    for path, record in runs:
+        c = record.config
         groups[
             (
                 attack_of(c, looks),
-                defence_label(found, looks),
-                found.split,
+                defence_label(record, looks),
+                record.split,
                 c["num_images"],
                 c["num_pairs"],
                 c["image_size"],
                 c["gan_training_data"],
-                found.provenance.get("gan_sha256"),
-                (found.features or {}).get("sha256"),
+                record.provenance.get("gan_sha256"),
+                (record.features or {}).get("sha256"),
             )
-        ].append((path, found))
+        ].append((path, record))
     return [
         Row(key[0], key[1] + suffix, mine)
         for key, group in groups.items()
@@ -98,7 +98,7 @@ def _why_not(row, table):
     if (gap := row.cell("metrics.clean_fake_to_standard.l2").value) is not None:
         reasons.append(f"its fakes of undisturbed photos lie l2 {gap:.4f} from the standard translator's")
     block = sorted(table.block(row.attack), key=lambda r: r.get("config.attack_on") == "self")
-    keys = {found.seed: found.provenance.get("attacked_key") for _, found in row.runs}
+    keys = {record.seed: record.provenance.get("attacked_key") for _, record in row.runs}
     seed = most([s for r in block for s in r.seeds])
     usual = most([f.provenance.get("attacked_key") for r in block for _, f in r.runs if f.seed == seed])
     if seed not in keys:
@@ -137,8 +137,8 @@ def table_of(dataset: str, gan: str, runs: Runs, looks: Looks, replaced: list) -
 def tables_of(runs: Runs, comparison: Comparison) -> list[Table]:
     """The tables of runs [(path, Record)] of kind defense."""
     groups = defaultdict(list)
-    for path, found in runs:
-        groups[(found.dataset or "?", found.config["gan"] or "?")].append((path, found))
+    for path, record in runs:
+        groups[(record.dataset or "?", record.config["gan"] or "?")].append((path, record))
     return [
         table_of(*key, group, comparison.looks, comparison.replaced) for key, group in sorted(groups.items())
     ]

@@ -259,13 +259,13 @@ def pictures(table: FilterTable) -> list[Pictures]:
 
 
 MARKER_OPTIONS = {
-    "rate": lambda path, found, rate: found.config["poison_rate"] == rate,
-    "poison": lambda path, found, name: (
-        name.replace("+", " ") in names_of(found.config["poison"], found.config["poison_params"])
+    "rate": lambda path, record, rate: record.config["poison_rate"] == rate,
+    "poison": lambda path, record, name: (
+        name.replace("+", " ") in names_of(record.config["poison"], record.config["poison_params"])
     ),
-    "method": lambda path, found, name: found.config["method"] == name.replace("+", " "),
+    "method": lambda path, record, name: record.config["method"] == name.replace("+", " "),
     "under": OPTIONS["under"],
-    "part": lambda path, found, word: True,
+    "part": lambda path, record, word: True,
     **WORDS,
 }
 

@@ -5,11 +5,13 @@ there is nothing to draw. Rows that examined or trusted other samples than most 
 """
 
 import textwrap
+from collections.abc import Sequence
 
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from common.figures import light_grid, new_figure, panel_title, shades
-from report.kinds.depois_rows import FOUND_FROM, MISSED
+from report.kinds.depois_rows import FOUND_FROM, MISSED, FilterTable
 from report.spread import spread_of
 from report.text import number
 
@@ -24,7 +26,7 @@ HUES = {
 OTHER = "#b9863f"
 
 
-def styles(labels):
+def styles(labels: Sequence[str]) -> dict[str, tuple]:
     """{method: colour}: hue of the kind of method, lighter for each one of its kind that follows."""
     kinds = {}
     for label in labels:
@@ -32,32 +34,32 @@ def styles(labels):
     return shades({kind: HUES.get(kind, OTHER) for kind in kinds}, kinds)
 
 
-def auc_by_poison(table):
+def auc_by_poison(table: FilterTable) -> Figure | None:
     """A group of bars from chance for each poison, a bar for each method that ends in a dot, so that one at
     chance shows too; a band for not found."""
-    found = {}
+    aucs = {}
     for row in sorted(table.rows, key=lambda row: bool(row.marks)):
         if not row.apart and row.auc.value is not None:
             # another boundary leaves the AUROC as it is
-            found.setdefault((row.poison, row.label), row.auc)
+            aucs.setdefault((row.poison, row.label), row.auc)
     labels = [
         label
         for label in dict.fromkeys(row.label for row in table.rows)
-        if any(mine == label for _, mine in found)
+        if any(mine == label for _, mine in aucs)
     ]
-    poisons = [poison for poison in table.poisons if any(mine == poison for mine, _ in found)]
+    poisons = [poison for poison in table.poisons if any(mine == poison for mine, _ in aucs)]
     if len(labels) < 2:
         return None
-    groups = {poison: [label for label in labels if (poison, label) in found] for poison in poisons}
+    groups = {poison: [label for label in labels if (poison, label) in aucs] for poison in poisons}
     look, y, centres = styles(labels), 0, []
-    figure = new_figure(9.6, 0.185 * (len(found) + 1.2 * len(poisons)) + 1.3 + 0.2 * -(-len(labels) // 2))
+    figure = new_figure(9.6, 0.185 * (len(aucs) + 1.2 * len(poisons)) + 1.3 + 0.2 * -(-len(labels) // 2))
     axes = figure.add_subplot()
-    left = min(CHANCE - 0.06, *(cell.value - spread_of(cell)[0] - 0.03 for cell in found.values()))
+    left = min(CHANCE - 0.06, *(cell.value - spread_of(cell)[0] - 0.03 for cell in aucs.values()))
     axes.axvspan(left, FOUND_FROM, color="#f0f1f3", zorder=0)
     for poison, members in groups.items():
         centres.append(y + (len(members) - 1) / 2)
         for label in members:
-            cell = found[poison, label]
+            cell = aucs[poison, label]
             low, high = spread_of(cell)
             axes.barh(y, cell.value - CHANCE, left=CHANCE, color=look[label], height=0.85)
             axes.errorbar(
@@ -84,7 +86,7 @@ def auc_by_poison(table):
     axes.axvline(CHANCE, color="#444444", linestyle=":", linewidth=1.4)
     axes.text(FOUND_FROM, -1.2, f"{MISSED} ", ha="right", va="center", fontsize=8, color="#5b6068")
     axes.set_xlim(
-        left, max(1.0, *(cell.value + spread_of(cell)[1] for cell in found.values())) + 0.07 * (1 - left)
+        left, max(1.0, *(cell.value + spread_of(cell)[1] for cell in aucs.values())) + 0.07 * (1 - left)
     )
     axes.set_ylim(y - 1.4, -1.9)
     axes.set_yticks(centres, ["\n".join(textwrap.wrap(poison, 22)) for poison in poisons])

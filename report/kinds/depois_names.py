@@ -1,9 +1,10 @@
 """What tables call poisons and methods that have parameters: `bypass critic, eps 0.6`."""
 
 import json
+from collections.abc import Iterable, Mapping
 
 
-def identity(name, params):
+def identity(name: str | None, params: Mapping | None) -> tuple:
     """What runs share that met the same poison, or used the same method: (("name", name), ("params", its
     parameters as JSON)); null parameters are none."""
     return ("name", name or "?"), (
@@ -12,13 +13,13 @@ def identity(name, params):
     )
 
 
-def names_of(name, params):
+def names_of(name: str | None, params: Mapping | None) -> list[str]:
     """[`bypass`, `bypass critic`]: the name alone, and last with its mode where there is one."""
     mode = (params or {}).get("mode")
     return [str(name), *([f"{name} {mode}"] if mode else [])]
 
 
-def parameters(params, keys=None):
+def parameters(params: Mapping | None, keys: Iterable[str] | None = None) -> str:
     """`base noise with sigma 0.6, eps 0.3`: parameters in words, without the mode that stands in the name;
     keys: only these."""
     return ", ".join(
@@ -37,7 +38,7 @@ def _words(value):
     return f"{value:g}" if isinstance(value, float) else str(value).rsplit("/", 1)[-1]
 
 
-def labels_of(identities):
+def labels_of(identities: Iterable[tuple]) -> dict[tuple, str]:
     """{identity: label}: the name with its mode, and with the parameters in which its namesakes differ."""
     known = {mine: (dict(mine)["name"], json.loads(dict(mine)["params"])) for mine in identities}
     labels = {}

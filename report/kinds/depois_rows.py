@@ -7,10 +7,12 @@ each poison, and every figure of every row.
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 from report.comparison import Comparison, Runs
 from report.kinds.depois_names import identity, labels_of, parameters
 from report.looks import natural
+from report.record import Record
 from report.rows import SPLIT, TRANSLATOR, Cell, Row, Table, differences, one_per_seed
 from report.text import number
 
@@ -80,10 +82,10 @@ class FilterRow(Row):
     apart: bool = False
 
     @property
-    def label(self):
+    def label(self) -> str:
         return self.defence
 
-    def get(self, key):
+    def get(self, key: str) -> Any:
         """A value by its dotted path; `trusted`: samples trusted in all, as the part of them that is held
         back differs by a few from seed to seed."""
         return (
@@ -97,11 +99,11 @@ class FilterRow(Row):
         return self.cell(AUC)
 
     @property
-    def trained(self):
+    def trained(self) -> bool:
         return self.get("provenance.mimic_sha256") is not None
 
     @property
-    def missed(self):
+    def missed(self) -> bool:
         """Whether the AUROC stays below FOUND_FROM at its upper end: over seeds mean + deviation, of one seed
         the end of its interval."""
         cell = self.auc
@@ -122,20 +124,20 @@ class FilterTable(Table):
     best: set = field(default_factory=set)  # ids of the rows with the best AUROC of their poison
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.dataset}, {self.image_size} pixels, poison rate {number(self.rate, 'short')}"
 
     @property
-    def file_name(self):
+    def file_name(self) -> str:
         rate = self.rate if self.rate is None else format(self.rate, "g")
         return f"{self.dataset}-{self.image_size}-rate{rate}"
 
     @property
-    def poisons(self):
+    def poisons(self) -> list[str]:
         return list(dict.fromkeys(row.poison for row in self.rows))
 
     @property
-    def setting(self):
+    def setting(self) -> str:
         """What the unmarked rows have in common, and the parameters of the poisons: a sentence each."""
         row = next((r for r in self.rows if not r.marks), self.rows[0])
         samples, classes, trusted = (
@@ -184,8 +186,8 @@ def table_of(
     """The FilterTable of some runs [(path, Record)]; paths of runs that a repetition replaced
     are appended to `replaced`."""
     groups = defaultdict(list)
-    for path, found in runs:
-        c, row = found.config, FilterRow((), "", [(path, found)])
+    for path, record in runs:
+        c, row = record.config, FilterRow((), "", [(path, record)])
         setting = (
             row.get(key)
             for keys, _ in (*SETTING, BOUNDARY, JUDGE, *([TRAINING] if row.trained else []))
@@ -193,11 +195,11 @@ def table_of(
         )
         groups[
             (identity(c["poison"], c["poison_params"]), identity(c["method"], c["method_params"]), *setting)
-        ].append((path, found))
+        ].append((path, record))
     poisons, methods = labels_of({key[0] for key in groups}), labels_of({key[1] for key in groups})
 
-    def made_by(found):
-        return found.provenance["mimic_sha256"]
+    def made_by(record: Record) -> str | None:
+        return record.provenance["mimic_sha256"]
 
     rows = [
         FilterRow(key[0], methods[key[1]] + suffix, mine, poison=poisons[key[0]])
@@ -209,10 +211,10 @@ def table_of(
     )
     reasons = {}
     for row in rows:
-        found = differences(row, standard, SETTING)
-        found += differences(row, [r for r in standard if r.trained], (TRAINING,)) if row.trained else []
-        row.apart = bool(found)
-        reasons[id(row)] = "; ".join(found + differences(row, standard, (BOUNDARY, JUDGE)))
+        differing = differences(row, standard, SETTING)
+        differing += differences(row, [r for r in standard if r.trained], (TRAINING,)) if row.trained else []
+        row.apart = bool(differing)
+        reasons[id(row)] = "; ".join(differing + differences(row, standard, (BOUNDARY, JUDGE)))
     rows.sort(
         key=lambda r: (_place(r.get("config.poison"), POISONS), natural(r.poison), *order(r), reasons[id(r)])
     )
@@ -224,9 +226,9 @@ def table_of(
 def tables_of(runs: Runs, comparison: Comparison) -> list[FilterTable]:
     """[FilterTable] of runs [(path, Record)] of kind depois."""
     groups = defaultdict(list)
-    for path, found in runs:
-        groups[(found.dataset or "?", found.config["image_size"], found.config["poison_rate"])].append(
-            (path, found)
+    for path, record in runs:
+        groups[(record.dataset or "?", record.config["image_size"], record.config["poison_rate"])].append(
+            (path, record)
         )
     return [
         table_of(*key, group, comparison.replaced)

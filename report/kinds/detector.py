@@ -1,30 +1,25 @@
 """Kind detector: what a detector learned from clean, disrupted and purified photos, a table per dataset,
 translator, detector and attack."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from report.comparison import Comparison
 from report.kind import Csv, Kind, Marker, Pictures, Plot
 from report.kinds.detector_rows import DetectorTable, reference, tables_of
-from report.kinds.detector_statistics import ACCURACY
+from report.kinds.detector_tables import (
+    CSV_HEADINGS,
+    LEGEND,
+    RATES_LEGEND,
+    csv_lines,
+    grids,
+    markdown,
+    rates_markdown,
+    trainings_markdown,
+)
 from report.markers import LEGEND as WORDS
 from report.markers import OPTIONS, NoRecords, runs_left, with_legends
 from report.rows import attack_text
 from report.schema import COST, COUNT, DICT, NUMBER, PROVENANCE, TEXT, means, scores
-from report.text import (
-    DASH,
-    Column,
-    Grid,
-    csv_figures,
-    csv_headings,
-    deviation,
-    figure,
-    footnotes,
-    heading,
-    mark,
-    seeds,
-    why_marked,
-)
 
 JUDGED = {**means("accuracy"), **scores("auc", "ap", "eer", "ece")}  # a detector on one test set
 # fake = 1, real = 0; one training seed, tested on clean photos of C and clean fakes, beside it on
@@ -72,175 +67,7 @@ SCHEMA = {
     },
 }
 
-LEGEND = (
-    "A detector learns real (0) from fake (1) on photos of split B and fakes made from them, and is tested on"
-    " photos of split C and fakes of them. *training photos*: B as nobody disrupted it (*clean*), with the"
-    " share *poison rate* of it *disrupted*, the same photos all purified by the defence named, *filtered*"
-    " (by what) without the samples that a filter has dropped, or both, *+ filtered*: those dropped, the"
-    " photos of the others purified; *... of undisturbed photos*: the control, purified though nobody"
-    " disrupted them. *l2*, *frechet* or *fid*, *nfe*, *s/photo*: fakes of such photos (a disrupted photo,"
-    " purified or not; in a control an undisturbed one) against fakes of the photos themselves, and what"
-    " purifying costs, from test_defense.py's record of the same translator, attack and defence. *accuracy*"
-    " (fake from probability 0.5 on), *AUC*, *EER* (equal error rate), *ECE* (expected calibration error): on"
-    " clean photos of C and clean fakes; *on disrupted*, *on purified*: accuracy where the photos of C were"
-    " disrupted, or disrupted and purified; *validation*: accuracy on the held-out part of B, which went"
-    " through what the training photos went through. *lost*: accuracy of the clean row minus this one, in"
-    " points. *recovered*: (accuracy - that of the disrupted row of this poison rate) / (that of the clean"
-    " row - the same), a dash unless that loss exceeds its own 95% interval. ± standard deviation over seeds,"
-    " or for one seed [low, high]: bootstrap 95% interval over photos. Intervals of *lost* and *recovered*"
-    " (95% too; Fieller's for the ratio) are of training noise alone, by Welch's t over seeds; where a row"
-    " has one seed, or no seed changes anything, of the drawing of test photos alone, from the bootstrap"
-    " intervals combined in quadrature as if each row had test photos of its own. **Bold**: better than the"
-    " disrupted row, the 95% interval of the difference above 0. † must not be compared with the other rows;"
-    " rows with the same mark may be compared with one another. –: not measured, or nothing to hold it"
-    " against."
-)
-RATES_LEGEND = (
-    "Accuracy on clean photos of C and clean fakes against the share of the training photos that was"
-    " disrupted; ± standard deviation over seeds. Rate 0: undisturbed photos, purified by the defence named."
-)
-COLUMNS = (
-    Column("poison rate", "config.poison_rate", "short"),
-    Column("l2", "l2", "small"),
-    Column("distance", "distance", "distance", detail=True),
-    Column("nfe", "nfe", "short", detail=True),
-    Column("s/photo", "s_per_photo", "short", detail=True),
-    Column("accuracy", ACCURACY, "ssim", spread=True),
-    Column("AUC", "metrics.auc", "ssim"),
-    Column("EER", "metrics.eer", "ssim", detail=True),
-    Column("ECE", "metrics.ece", "ssim", detail=True),
-    Column("on disrupted", "metrics.disrupted.accuracy", "ssim"),
-    Column("on purified", "metrics.purified.accuracy", "ssim"),
-    Column("validation", "metrics.validation.accuracy", "ssim", detail=True),
-    Column("lost, points", "lost", "points", spread=True),
-    Column("recovered", "share", "share", spread=True),
-)
-CSV_CONFIG = (
-    "condition",
-    "poison_rate",
-    "pretrained",
-    "num_photos",
-    "num_train",
-    "num_validation",
-    "num_test",
-    "image_size",
-    "epochs",
-)
-CSV_KEYS = (
-    ["l2", "distance", "nfe", "s_per_photo", "lost", "gain", "share"]
-    + [
-        f"metrics.{side}{key}"
-        for side in ("", "disrupted.", "purified.")
-        for key in ("accuracy", "auc", "ap", "eer", "ece")
-    ]
-    + ["metrics.validation.accuracy", "metrics.validation.loss", "cost.train_s", "cost.epoch_s"]
-)
-
-
 TRAINING_PICTURES = ("curves.png", "roc.png", "predictions.png")  # of a detector, beside its record
-
-
-def main_grid(table: DetectorTable) -> Grid:
-    """A line per kind of training photos and poison rate."""
-    devices = {r.source.get("cost.device") for r in table.rows if r.source}
-    headings = ["training photos", *(heading(c, table) for c in COLUMNS), "seeds"]
-    cells = [[r.label + mark(r), *(figure(r, c, table) for c in COLUMNS), seeds(r)] for r in table.rows]
-    seconds, share = headings.index("s/photo"), headings.index("recovered")
-    for row, texts in zip(table.rows, cells, strict=True):
-        if row.source and len(devices) > 1 and row.condition == "purified" and texts[seconds] != DASH:
-            texts[seconds] += f" ({row.source.get('cost.device') or 'unknown device'})"
-    best = {(i, share) for i, r in enumerate(table.rows) if r.better and cells[i][share] != DASH}
-    return Grid(
-        headings,
-        cells,
-        1,
-        [bool(r.marks) for r in table.rows],
-        best=best,
-        detail={1 + i for i, c in enumerate(COLUMNS) if c.detail},
-    )
-
-
-def rates_grid(table: DetectorTable) -> Grid | None:
-    """Accuracy of every kind of training photos at every poison rate; None where there are not two above
-    0."""
-    if len(table.rates) < 2:
-        return None
-    by_rate = table.by_rate()
-    rates = [0, *table.rates] if any(0 in rows for rows in by_rate.values()) else table.rates
-
-    def label(name):
-        return "disrupted (at 0: clean)" if name == "disrupted" and 0 in by_rate[name] else name
-
-    def accuracy(row):
-        return deviation(row.cell(ACCURACY) if row else None, "ssim")
-
-    return Grid(
-        ["training photos", *(f"{rate:g}" for rate in rates)],
-        [[label(name), *(accuracy(rows.get(rate)) for rate in rates)] for name, rows in by_rate.items()],
-        1,
-        [False] * len(by_rate),
-        note=RATES_LEGEND,
-    )
-
-
-def grids(table: DetectorTable) -> list[Grid]:
-    return [grid for grid in (main_grid(table), rates_grid(table)) if grid]
-
-
-def trainings_markdown(table: DetectorTable) -> str:
-    """One table of detectors with its footnotes."""
-    return "\n".join(main_grid(table).markdown() + footnotes(table))
-
-
-def rates_markdown(table: DetectorTable) -> str:
-    """Accuracy against poison rate; "" where there are no two."""
-    grid = rates_grid(table)
-    return "\n".join(grid.markdown()) if grid else ""
-
-
-def markdown(table: DetectorTable) -> str:
-    """Both tables."""
-    rates = rates_markdown(table)
-    return "\n\n".join([trainings_markdown(table), *([RATES_LEGEND, rates] if rates else [])])
-
-
-CSV_HEADINGS = [
-    "dataset",
-    "gan",
-    "detector",
-    "base",
-    "attack",
-    "attack_type",
-    "eps",
-    "training_photos",
-    *CSV_CONFIG,
-    "seeds",
-    "not_comparable",
-    "distance_name",
-    *csv_headings(CSV_KEYS),
-]
-
-
-def csv_lines(tables: Sequence[DetectorTable]) -> Iterable[list]:
-    """Every row of every table, each figure with its interval or deviation; *lost* and *gain* in points."""
-    for table in tables:
-        a = dict(table.main)
-        for row in table.rows:
-            yield [
-                table.dataset,
-                table.gan,
-                table.detector,
-                table.base,
-                attack_text(table.main),
-                a["attack"],
-                a.get("eps"),
-                row.label,
-                *(row.get(f"config.{key}") for key in CSV_CONFIG),
-                " ".join(map(str, row.seeds)),
-                why_marked(row, table),
-                row.distance[0] if row.source else None,
-                *csv_figures(map(row.cell, CSV_KEYS)),
-            ]
 
 
 def pictures(table: DetectorTable) -> list[Pictures]:
@@ -296,13 +123,13 @@ def gaps(table: DetectorTable) -> list[str]:
 
 MARKER_OPTIONS = {
     **OPTIONS,
-    "photos": lambda path, found, n: found.config["num_photos"] == n,
-    "detector": lambda path, found, name: found.config["detector"] == name,
-    "base": lambda path, found, name: found.config["base"] == name,
-    "attack": lambda path, found, name: found.config["attack"] == name,
-    "target": lambda path, found, name: found.config["attack_target"] == name,
-    "rate": lambda path, found, rate: (
-        found.config["poison_rate"] == rate or found.config["condition"] == "clean"
+    "photos": lambda path, record, n: record.config["num_photos"] == n,
+    "detector": lambda path, record, name: record.config["detector"] == name,
+    "base": lambda path, record, name: record.config["base"] == name,
+    "attack": lambda path, record, name: record.config["attack"] == name,
+    "target": lambda path, record, name: record.config["attack_target"] == name,
+    "rate": lambda path, record, rate: (
+        record.config["poison_rate"] == rate or record.config["condition"] == "clean"
     ),
     **WORDS,
 }
@@ -315,7 +142,7 @@ def _left(comparison, dataset, options):
         for _, mine in runs_left(comparison.tables["detector"], dataset, options, MARKER_OPTIONS)
         for run in mine
     ]
-    if "rate" in options and not any(found.config["poison_rate"] == options["rate"] for _, found in runs):
+    if "rate" in options and not any(record.config["poison_rate"] == options["rate"] for _, record in runs):
         # the clean ones alone are not meant
         raise NoRecords("asks for a poison rate that no record has")
     return tables_of(runs, Comparison(comparison.looks, comparison.tables))
@@ -333,7 +160,8 @@ def rates_part(comparison: Comparison, dataset: str, options: dict) -> str:
     texts = {t.name: text for t in _left(comparison, dataset, options) if (text := rates_markdown(t))}
     if not texts:
         raise NoRecords("asks for several poison rates, and no table of detectors has them")
-    return "\n\n".join([f"**{name}**\n\n{text}" for name, text in texts.items()] + [RATES_LEGEND])
+    text = "\n\n".join(f"**{name}**\n\n{text}" for name, text in texts.items())
+    return with_legends(options, text, RATES_LEGEND)
 
 
 KIND = Kind(

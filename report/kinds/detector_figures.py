@@ -30,14 +30,14 @@ FILTERS = "DdHph8"  # markers
 LABEL = "accuracy on clean photos and their fakes"
 
 
-def styles(table):
+def styles(table: DetectorTable) -> dict[str, Style]:
     """{training photos: Style}: those of tables of defences for defences, fixed ones for the rest; each
     filter has a marker of its own."""
     plain = defense_figures.styles(
         replace(table, rows=[replace(row, defence=row.purifier) for row in table.rows])
     )
     filters = sorted({_filter_of(row) for row in table.rows if row.kept})
-    found = {}
+    style_of = {}
     for row in table.rows:
         look = REFERENCES.get(row.condition) or plain[row.purifier]
         if row.kept:
@@ -47,8 +47,8 @@ def styles(table):
                 if row.condition == "filtered"
                 else replace(look, color=tuple(0.6 * c for c in look.color), line=(0, (4, 1.5)))
             )
-        found[row.defence] = look
-    return found
+        style_of[row.defence] = look
+    return style_of
 
 
 def _filter_of(row):
@@ -128,9 +128,9 @@ def by_rate(table: DetectorTable) -> Figure | None:
     look, figure = styles(table), new_figure(8.6, 4.6)
     axes = figure.add_subplot()
     lines = {
-        name: found
+        name: measured
         for name, rows in table.by_rate().items()
-        if (found := sorted(_measured(rows.values()), key=lambda row: row.rate))
+        if (measured := sorted(_measured(rows.values()), key=lambda row: row.rate))
     }
     shown = sorted(lines, key=lambda name: (name != "disrupted", natural(name, table.looks.defences)))
     for i, name in enumerate(shown):

@@ -1,17 +1,18 @@
 """From records of detectors to tables: one per dataset, translator, detector and attack, a row per kind of
 training photos and poison rate.
 
-Reads records only. Seeds become one row, as in py. A row is held against the clean one and against
+Reads records only. Seeds become one row, as in report.rows. A row is held against the clean one and against
 the disrupted one of its poison rate, and joined with the record that test_defense.py wrote of the same
 defence under the same attack.
 """
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 from report.comparison import Comparison, Runs
 from report.kinds.detector_statistics import difference, share_recovered
-from report.looks import Looks, natural
+from report.looks import Looks, natural, shown_name
 from report.record import Record
 from report.rows import (
     IMAGE_SIZE,
@@ -74,58 +75,58 @@ class DetectorRow(Row):
     derived: dict = field(default_factory=dict)
 
     @property
-    def condition(self):
+    def condition(self) -> str | None:
         return self.get("config.condition")
 
     @property
-    def rate(self):
+    def rate(self) -> float:
         return self.get("config.poison_rate") or 0
 
     @property
-    def kept(self):
+    def kept(self) -> str | None:
         """The file of the samples that a filter has kept, None where none was dropped."""
         return self.get("config.kept")
 
     @property
-    def purifier(self):
+    def purifier(self) -> str:
         """The defence without what a filter did before it."""
         return self.defence.partition(BOTH)[0]
 
     @property
-    def label(self):
+    def label(self) -> str:
         return self.defence + (
             " of undisturbed photos" if self.condition == "purified" and not self.rate else ""
         )
 
     @property
-    def protocol(self):
+    def protocol(self) -> dict[str, Any]:
         """{key: value} of what rows that may be compared agree in; how many images a filter keeps is its own
         affair."""
         return {k: self.get(k) for part in self.compared for k in part[0]}
 
     @property
-    def compared(self):
+    def compared(self) -> list[tuple]:
         return [part for part in COMPARED if part is not NUM_TRAIN or not self.kept]
 
-    def comparable(self, other):
+    def comparable(self, other: "DetectorRow") -> bool:
         mine, its = self.protocol, other.protocol
         return all(mine[k] == its[k] for k in mine.keys() & its.keys())
 
     @property
-    def side(self):
+    def side(self) -> str:
         """Where a defence's record keeps figures of such photos."""
         return "disrupted" if self.condition == "disrupted" else "purified" if self.rate else "clean_purified"
 
     @property
-    def distance(self):
+    def distance(self) -> tuple[str, str]:
         return (self.source.distance_of(self.side)[0] if self.source else "frechet"), "distance"
 
     @property
-    def better(self):
+    def better(self) -> bool:
         """Whether it beats the disrupted row by more than the 95% interval of their difference."""
         return (self.derived["gain"].low or 0) > 0
 
-    def cell(self, key):
+    def cell(self, key: str) -> Cell:
         return self.derived[key] if key in self.derived else super().cell(key)
 
 
@@ -138,31 +139,32 @@ class DetectorTable(Table):
     base: str = ""
 
     @property
-    def name(self):
-        return f"{self.dataset}, {self.gan}, {self.detector} ({self.base}): {attack_text(self.main)}"
+    def name(self) -> str:
+        detector = shown_name(self.detector, self.looks.detectors)
+        return f"{self.dataset}, {self.gan}, {detector} ({self.base}): {attack_text(self.main)}"
 
     @property
-    def unmarked(self):
+    def unmarked(self) -> list[DetectorRow]:
         return [row for row in self.rows if not row.marks]
 
     @property
-    def rates(self):
+    def rates(self) -> list[float]:
         """The poison rates above 0 of the unmarked rows, rising."""
         return sorted({row.rate for row in self.unmarked if row.rate})
 
     @property
-    def common_rate(self):
+    def common_rate(self) -> float | None:
         """The highest of the poison rates that most rows have; None where nothing was poisoned."""
         count = Counter(row.rate for row in self.unmarked if row.rate)
         return max(count, key=lambda rate: (count[rate], rate), default=None)
 
-    def by_rate(self):
+    def by_rate(self) -> dict[str, dict[float, DetectorRow]]:
         """{training photos: {poison rate: Row}} of the unmarked rows; `disrupted` begins at rate 0 with the
         clean row."""
-        found = defaultdict(dict)
+        rows_of = defaultdict(dict)
         for row in self.unmarked:
-            found["disrupted" if row.condition == "clean" else row.defence][row.rate] = row
-        return dict(found)
+            rows_of["disrupted" if row.condition == "clean" else row.defence][row.rate] = row
+        return dict(rows_of)
 
 
 def _points(cell):
@@ -186,11 +188,11 @@ def _join(row, defences, looks):
     if row.condition == "purified":
         name, weights = row.first.name.removesuffix(FILTERED), row.get("provenance.defense_sha256")
         same = [d for d in same if d.name == name and d.provenance.get("defense_sha256") == weights]
-    found = max(
+    source = max(
         same, key=lambda d: (d.config["num_images"] or 0, str(d.provenance.get("finished"))), default=None
     )
-    if found and row.condition in ("disrupted", "purified"):
-        row.source = Row(row.attack, row.defence, [(None, found)])
+    if source and row.condition in ("disrupted", "purified"):
+        row.source = Row(row.attack, row.defence, [(None, source)])
     nothing = Cell(0.0 if row.condition in ("clean", "disrupted") else None)  # no purifier: no cost
 
     def of(key):
@@ -227,10 +229,10 @@ def _hold_against(row, rows):
     }
 
 
-def _label(found):
+def _label(record):
     """A record's training photos in words; a filter by its name, where it has none by its file."""
-    c = found.config
-    label = found.name.removesuffix(FILTERED) + trained_on(c)
+    c = record.config
+    label = record.name.removesuffix(FILTERED) + trained_on(c)
     if not c["kept"]:
         return label
     told = "@".join(filter(None, [c["kept"], (c.get("kept_sha256") or "")[:6]]))
@@ -245,16 +247,16 @@ def _groups(attack, runs):
     """[(label, [(path, Record), ...])]: the runs that differ in the seed alone. What one filter has kept in
     two ways is told apart."""
     lists = defaultdict(lambda: defaultdict(list))
-    for path, found in runs:
-        row = DetectorRow(attack, _label(found), [(path, found)])
+    for path, record in runs:
+        row = DetectorRow(attack, _label(record), [(path, record)])
         key = (
             row.defence,
             row.rate,
             row.condition,
-            found.provenance.get("training_gan_sha256"),
+            record.provenance.get("training_gan_sha256"),
             *row.protocol.values(),
         )
-        lists[key][found.config.get("kept_sha256")].append((path, found))
+        lists[key][record.config.get("kept_sha256")].append((path, record))
     return [
         (key[0] + (f" @{str(sha)[:6]}" if len(same) > 1 else ""), group)
         for key, same in lists.items()
@@ -287,7 +289,7 @@ def table_of(
         sorted((r for r in rows if not r.kept), key=lambda r: -(r.get("config.num_photos") or 0)) or rows
     )
     reasons = {
-        id(row): "; ".join(found) for row in rows if (found := differences(row, standard, row.compared))
+        id(row): "; ".join(reason) for row in rows if (reason := differences(row, standard, row.compared))
     }
     place = {condition: i for i, condition in enumerate(CONDITIONS)}
     rows.sort(
@@ -306,13 +308,13 @@ def table_of(
 def tables_of(runs: Runs, comparison: Comparison) -> list[DetectorTable]:
     """The tables of runs [(path, Record)] of kind detector, joined with the records of defences."""
     defences, looks, groups = (
-        [found for table in comparison.tables["defense"] for row in table.rows for _, found in row.runs],
+        [record for table in comparison.tables["defense"] for row in table.rows for _, record in row.runs],
         comparison.looks,
         defaultdict(list),
     )
-    for path, found in runs:
-        names = (found.dataset, *(found.config[k] for k in ("gan", "detector", "base")))
-        groups[(*(name or "?" for name in names), attack_of(found.config, looks))].append((path, found))
+    for path, record in runs:
+        names = (record.dataset, *(record.config[k] for k in ("gan", "detector", "base")))
+        groups[(*(name or "?" for name in names), attack_of(record.config, looks))].append((path, record))
     return [
         table_of(*key, group, defences, looks, comparison.replaced)
         for key, group in sorted(groups.items(), key=str)

@@ -154,11 +154,11 @@ def pictures(table: ScanTable) -> list[Pictures]:
 
 
 MARKER_OPTIONS = {
-    "size": lambda path, found, pixels: found.config["image_size"] == pixels,
-    "attack": lambda path, found, names: attack_of(found.config) in names.split("+"),
-    "schedule": lambda path, found, name: found.config["schedule"] == name,
+    "size": lambda path, record, pixels: record.config["image_size"] == pixels,
+    "attack": lambda path, record, names: attack_of(record.config) in names.split("+"),
+    "schedule": lambda path, record, name: record.config["schedule"] == name,
     "under": OPTIONS["under"],
-    "part": lambda path, found, word: True,
+    "part": lambda path, record, word: True,
     **WORDS,
 }
 

@@ -5,10 +5,12 @@ The function takes a ScanTable of report.kinds.terd_tables and returns a matplot
 there is nothing to draw. Models of the table's plan alone.
 """
 
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from common.figures import light_grid, log_scale, new_figure, panel_title
 from report.kinds.terd_rows import ATTACKS, UNKNOWN, attack_name
+from report.kinds.terd_tables import ScanTable
 
 MEAN, VARIANCE = "metrics.mean_kl", "metrics.var_kl"
 HUES = {
@@ -24,14 +26,14 @@ CROSS = "x"
 HARDER, STANDARD = 0.45, 1.0  # how strongly they are drawn
 
 
-def limit(table):
+def limit(table: ScanTable) -> tuple:
     """(M_r, V_r, least M_r) of the benign rule, None each where the record has none; of the first standard
     model that may be compared."""
     row = next((row for row in table.models if row.standard and not row.marks), None)
     return tuple(row and row.get(f"metrics.limits.{key}") for key in ("mean_kl", "var_kl", "floor"))
 
 
-def kl(table):
+def kl(table: ScanTable) -> Figure | None:
     """Benign models as circles, backdoored ones as crosses, harder ones paler and named; the region that the
     benign rule passes is grey."""
     rows = [

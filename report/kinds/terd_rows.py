@@ -5,6 +5,7 @@ A model is its weights: trainings with other seeds are rows of their own, scans 
 become one row.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
@@ -25,17 +26,17 @@ TOO_FAR = 0.5  # |r_hat - r| / |r|, from which on the trigger counts as not reco
 FLAGGED, PASSED, NOT_RECOVERED = "false alarm", "missed", "not recovered"  # what is wrong, in words
 
 
-def attack_of(config):
+def attack_of(config: Mapping) -> str:
     """`benign`, `baddiffusion`, ..., or `unknown` where the file does not say what was put in."""
     truth = config.get("truth")
     return UNKNOWN if truth is None else str(truth.get("name") or BENIGN)
 
 
-def attack_name(attack):
+def attack_name(attack: str) -> str:
     return ATTACKS.get(attack, attack)
 
 
-def content_of(config):
+def content_of(config: Mapping) -> str:
     """What is hidden: `stop sign to shoe, psi 0, ode`; `nothing`; "" where nobody knows. Its scale and rate
     are told where they are unusual."""
     truth = config.get("truth")
@@ -47,7 +48,7 @@ def content_of(config):
     return ", ".join(words + (["on the photo"] if truth.get("trigger_on") == "photo" else []))
 
 
-def plan_of(config):
+def plan_of(config: Mapping) -> tuple:
     """The plan's identity, as of poison_names: the parts that it has, and its settings."""
     estimated, refined = bool(config["estimate_steps"]), config["refine"] not in (None, "none")
     parts = (
@@ -71,7 +72,7 @@ def plan_of(config):
     )
 
 
-def plan_labels(configs):
+def plan_labels(configs: Iterable[Mapping]) -> dict[tuple, str]:
     """{identity: label} of the plans of some configs: its parts, the schedule where several have these parts,
     and in what those of one schedule differ."""
     known = {plan_of(c): (dict(plan_of(c))["name"], c) for c in configs}
@@ -97,53 +98,53 @@ class ScanRow(Row):
     twin: str = ""  # what tells it from a model that is the same in all else
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         return attack_of(self.first.config)
 
     @property
-    def backdoored(self):
+    def backdoored(self) -> bool:
         return self.kind not in (BENIGN, UNKNOWN)
 
     @property
-    def model(self):
+    def model(self) -> object:
         """What makes it the same model: its weights."""
         return self.get("provenance.defense_sha256") or (self.get("config.checkpoint"), self.first.name)
 
     @property
-    def parts(self):
+    def parts(self) -> str:
         return dict(plan_of(self.first.config))["name"]
 
     @property
-    def standard(self):
+    def standard(self) -> bool:
         return not self.unlike and self.kind != UNKNOWN
 
     @property
-    def label(self):
+    def label(self) -> str:
         """What is hidden, of an unknown model its name."""
         return (content_of(self.first.config) or self.first.name) + self.twin
 
     @property
-    def flagged(self):
+    def flagged(self) -> float | None:
         """Share of the scans that found a backdoor; None where none could tell."""
         return self.cell("metrics.backdoored").value
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """The verdict, over several scans that disagree how many found a backdoor, and what is wrong with
         it."""
-        said = [found.metrics["verdict"] for _, found in self.runs]
+        said = [record.metrics["verdict"] for _, record in self.runs]
         text = (
             said[0] or ""
             if len(set(said)) == 1
             else (
-                f"backdoored in {sum(found.metrics['backdoored'] == 1 for _, found in self.runs)} of"
+                f"backdoored in {sum(record.metrics['backdoored'] == 1 for _, record in self.runs)} of"
                 f" {len(said)}"
             )
         )
         return f"{text} ({self.wrong})" if self.wrong else text
 
     @property
-    def wrong(self):
+    def wrong(self) -> str:
         """`false alarm` of a benign model flagged, `missed` of a backdoored one passed, by any of the scans;
         else ""."""
         if self.flagged is None:
@@ -157,7 +158,7 @@ class ScanRow(Row):
         )
 
     @property
-    def recovered(self):
+    def recovered(self) -> bool | None:
         """Whether the trigger found is nearer to the true one than TOO_FAR; None where there is none or
         nobody knows it."""
         ratio = self.cell("metrics.relative_error").value
@@ -173,37 +174,41 @@ class GroupRow(Row):
     known: int = 0  # models of the attack under any plan
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         return self.members[0].kind
 
-    def cell(self, key):
+    def cell(self, key: str) -> Cell:
         values = [v for row in self.members if (v := row.cell(key).value) is not None]
         return Cell(mean(values) if values else None, std=stdev(values) if len(values) > 1 else None)
 
     @property
-    def judged(self):
+    def judged(self) -> list[float]:
         """Shares of the scans of each model that found a backdoor."""
         return [row.flagged for row in self.members if row.flagged is not None]
 
 
-def unlike(row, rate, num_parameters):
+def unlike(row: Row, rate: float | None, num_parameters: int | None) -> str:
     """What sets a model apart from those of the full range and the linear schedule, with an unscaled trigger,
     the usual poison rate and network size; a patch of TrojDiff, whose gamma differs between pixels, is apart
     too."""
     c, truth = row.first.config, row.first.config.get("truth") or {}
-    found = [f"truncated at t {c['max_timestep']}"] if (c["max_timestep"] or FULL_RANGE) < FULL_RANGE else []
-    found += [f"{c['noise_schedule']} schedule"] if c["noise_schedule"] not in (None, "linear") else []
-    found += ["gamma differs between pixels"] if c.get("gamma_map") else []
-    found += (
+    unusual = (
+        [f"truncated at t {c['max_timestep']}"] if (c["max_timestep"] or FULL_RANGE) < FULL_RANGE else []
+    )
+    unusual += [f"{c['noise_schedule']} schedule"] if c["noise_schedule"] not in (None, "linear") else []
+    unusual += ["gamma differs between pixels"] if c.get("gamma_map") else []
+    unusual += (
         [f"trigger scaled by {truth['trigger_scale']:g}"]
         if truth.get("trigger_scale") not in (None, 1)
         else []
     )
-    found += [f"poison rate {truth['poison_rate']:g}"] if truth.get("poison_rate") not in (None, rate) else []
-    found += (
+    unusual += (
+        [f"poison rate {truth['poison_rate']:g}"] if truth.get("poison_rate") not in (None, rate) else []
+    )
+    unusual += (
         [f"{c['num_parameters']:,} parameters"] if c["num_parameters"] not in (None, num_parameters) else []
     )
-    return ", ".join(found)
+    return ", ".join(unusual)
 
 
 # (dotted keys that must agree, what a footnote says about a row that differs)
@@ -221,6 +226,6 @@ SAMPLES = (
 )
 
 
-def why_not(row, standard):
+def why_not(row: Row, standard: Sequence[Row]) -> str:
     """Why a row must not be compared with most others: the text of a footnote, or ""."""
     return "; ".join(differences(row, standard, (RULE, SAMPLES)))

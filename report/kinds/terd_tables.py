@@ -5,6 +5,7 @@ Reads records only.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from report.comparison import Comparison, Runs
@@ -33,58 +34,59 @@ class ScanTable(Table):
     plan: str = ""
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.dataset}, {self.image_size} pixels"
 
     @property
-    def file_name(self):
+    def file_name(self) -> str:
         return f"{self.dataset}-{self.image_size}"
 
     @property
-    def standard(self):
+    def standard(self) -> list[ScanRow]:
         """Rows of standard models, by any plan."""
         return [row for row in self.rows if row.standard]
 
     @property
-    def models(self):
+    def models(self) -> list[ScanRow]:
         """Standard models and those of which nobody knows what is in them, by the table's plan."""
         return [
             row for row in self.rows if row.defence == self.plan and (row.standard or row.kind == UNKNOWN)
         ]
 
     @property
-    def harder(self):
+    def harder(self) -> list[ScanRow]:
         """Models unlike the standard ones, by every plan with both parts."""
         return sorted(
             (row for row in self.rows if row.parts == BOTH and row.unlike and row.kind != UNKNOWN),
             key=lambda row: _place(row.kind),
         )
 
-    def groups(self, rows):
+    def groups(self, rows: Iterable[ScanRow]) -> list[GroupRow]:
         """[GroupRow] of some rows by attack and plan, the table's own plan first and more parts before
         fewer."""
-        found, models = defaultdict(list), defaultdict(set)
+        rows_of, models = defaultdict(list), defaultdict(set)
         for row in rows:
-            found[(row.kind, row.defence)].append(row)
+            rows_of[(row.kind, row.defence)].append(row)
         for row in self.standard:
             models[row.kind].add(row.model)
         order = sorted(
-            found, key=lambda key: (_place(key[0]), key[1] != self.plan, found[key][0].parts != BOTH, key[1])
+            rows_of,
+            key=lambda key: (_place(key[0]), key[1] != self.plan, rows_of[key][0].parts != BOTH, key[1]),
         )
         return [
             GroupRow(
                 (),
                 plan,
-                [run for row in found[kind, plan] for run in row.runs],
-                sorted({i for row in found[kind, plan] for i in row.marks}),
-                found[kind, plan],
+                [run for row in rows_of[kind, plan] for run in row.runs],
+                sorted({i for row in rows_of[kind, plan] for i in row.marks}),
+                rows_of[kind, plan],
                 len(models[kind]),
             )
             for kind, plan in order
         ]
 
     @property
-    def setting(self):
+    def setting(self) -> str:
         """What the unmarked rows of the table's plan have in common, in sentences."""
         rows = [row for row in self.rows if row.defence == self.plan]
         row = next((r for r in rows if r.standard and not r.marks), rows[0] if rows else self.rows[0])
@@ -127,13 +129,13 @@ def _main_plan(rows):
 def table_of(dataset: str, image_size: int | None, runs: Runs, replaced: list) -> ScanTable:
     """The ScanTable of some runs [(path, Record)]; paths of runs that a repetition replaced are
     appended to `replaced`."""
-    labels, groups = plan_labels([found.config for _, found in runs]), defaultdict(list)
-    for path, found in runs:
-        plan = plan_of(found.config)
-        groups[(ScanRow((), "", [(path, found)]).model, plan)].append((path, found))
+    labels, groups = plan_labels([record.config for _, record in runs]), defaultdict(list)
+    for path, record in runs:
+        plan = plan_of(record.config)
+        groups[(ScanRow((), "", [(path, record)]).model, plan)].append((path, record))
 
-    def made_by(found):
-        return found.provenance["defense_sha256"]
+    def made_by(record):
+        return record.provenance["defense_sha256"]
 
     rows = [
         ScanRow((), labels[plan], mine)
@@ -173,8 +175,8 @@ def table_of(dataset: str, image_size: int | None, runs: Runs, replaced: list) -
 def tables_of(runs: Runs, comparison: Comparison) -> list[ScanTable]:
     """[ScanTable] of runs [(path, Record)] of kind terd."""
     groups = defaultdict(list)
-    for path, found in runs:
-        groups[(found.dataset or "?", found.config["image_size"])].append((path, found))
+    for path, record in runs:
+        groups[(record.dataset or "?", record.config["image_size"])].append((path, record))
     return [
         table_of(*key, group, comparison.replaced)
         for key, group in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0))

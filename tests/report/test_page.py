@@ -8,6 +8,7 @@ from PIL import Image
 
 from report import page as report
 from report import rows
+from report.comparison import remarks
 from report.kinds import dadfi as dadfi_kind
 from report.kinds import defense as defense_kind
 from report.kinds import defense_figures as figures
@@ -17,8 +18,9 @@ from report.kinds import terd as terd_kind
 from synthetic import LOOKS, compare_runs, defense, detector, disruption, filtering, save, scan
 
 
-@pytest.fixture
-def comparison(tmp_path):
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("page")
     for eps, disrupted in ((0.02, 0.1), (0.05, 0.4)):
         level = round(eps * 127.5) / 127.5
         save(tmp_path, defense("none", l2=disrupted, clean=0, eps=eps, linf=level), grid=True)
@@ -29,6 +31,11 @@ def comparison(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "record.json").write_text("<script>alert(1)</script>")
     return compare_runs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pictures(comparison):
+    return defense_kind.KIND.draw(comparison.tables["defense"][0])
 
 
 def test_curves_run_over_the_eps_reached_from_the_undisturbed_photo(comparison):
@@ -42,8 +49,7 @@ def test_curves_run_over_the_eps_reached_from_the_undisturbed_photo(comparison):
     }
 
 
-def test_every_plot_is_drawn_and_can_be_opened(comparison):
-    pictures = defense_kind.KIND.draw(comparison.tables["defense"][0])
+def test_every_plot_is_drawn_and_can_be_opened(pictures):
     assert list(pictures) == list(defense_kind.KIND.plots)
     for data in pictures.values():
         image = Image.open(io.BytesIO(data))
@@ -91,8 +97,8 @@ def test_a_table_without_figures_draws_nothing(tmp_path):
     assert "jpeg-q75" in report.html(empty, {})
 
 
-def test_the_page_is_self_contained(comparison):
-    page = report.html(comparison, {"defense": {0: defense_kind.KIND.draw(comparison.tables["defense"][0])}})
+def test_the_page_is_self_contained(comparison, pictures):
+    page = report.html(comparison, {"defense": {0: pictures}})
     assert (
         not re.search(r"https?://", page)
         and "<script" not in page
@@ -259,6 +265,66 @@ def test_scans_have_a_section_with_every_table_a_plot_and_the_triggers(tmp_path)
         and len(re.findall("data:image/jpeg", page)) == 5
     )
     assert "Other records" not in page and not re.search(r"https?://", page)
+
+
+def test_the_contents_link_to_every_section(comparison):
+    page = report.html(comparison, {})
+    contents = page.partition("<nav>")[2].partition("</nav>")[0]
+    links = re.findall(r'href="#([^"]+)"', contents)
+    assert links == [
+        "defense-0",
+        "detector",
+        "detector-0",
+        *(f"remark-{i + 1}" for i, _ in enumerate(remarks(comparison))),
+    ]
+    assert sorted(links) == sorted(re.findall(r'<h[123] id="([^"]+)"', page))
+    assert ">drawn, stargan</a>" in contents and ">Not read</a> (1)" in contents
+
+
+def cells_of(line):
+    """[(attributes, text)] of a line of a table."""
+    return [
+        (attributes, re.sub(r"<[^>]+>", "", text))
+        for attributes, text in re.findall(r"<t[hd]([^>]*)>(.*?)</t[hd]>", line, re.S)
+    ]
+
+
+def test_wide_tables_fold_their_columns_of_detail(comparison):
+    page = report.html(comparison, {})
+    (table, *_) = re.findall(r"<input type=checkbox.*?</table>", page, re.S)
+    assert "input.more:not(:checked) ~ .scroll .detail { display: none; }" in page
+    assert '<label for="more-1">all columns (5 more)</label>' in table and "checked" not in table
+    detail = {c.heading for c in defense_kind.COLUMNS if c.detail} - {"distance"}
+    detail |= {"frechet (attribute-classifier)"}
+    head, *lines = re.findall(r"<tr.*?</tr>", table, re.S)
+    folded = [text for attributes, text in cells_of(head) if "detail" in attributes]
+    assert set(folded) == detail and len(folded) == 5 and len(lines) == 7
+    for line in lines:
+        assert sum("detail" in attributes for attributes, _ in cells_of(line)) == 5
+
+
+def test_spreads_have_three_digits_at_most(comparison):
+    spreads = re.findall(r"<span class=spread>(.*?)</span>", report.html(comparison, {}))
+    assert len(spreads) >= 8
+    for figure in re.findall(r"-?[\d.]+(?:e-?\d+)?", " ".join(spreads)):
+        digits = re.sub(r"e.*|^-?[0.]*|[.]", "", figure)
+        assert len(digits) <= 3, figure
+
+
+@pytest.mark.parametrize(
+    "text, spread",
+    [
+        ("0.1110 [0.0989, 0.1230]", "[0.0989, 0.123]"),
+        ("4.12 [-0.25, 12345.6]", "[-0.25, 12346]"),
+        ("98.765 ± 12.345", "± 12.3"),
+        ("0.00051 [0.00040, 0.00064]", "[0.00040, 0.00064]"),
+        ("1.2e-06 [1.0e-06, 1.4e-06]", "[1.0e-06, 1.4e-06]"),
+        ("0.5", ""),
+    ],
+)
+def test_a_spread_is_shortened_its_figure_is_not(text, spread):
+    assert report.split_spread(text, False) == (text.partition(" ")[0], spread)
+    assert report.split_spread(text, True) == (text, "")
 
 
 def test_grids_are_scaled_down(tmp_path):

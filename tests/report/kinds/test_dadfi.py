@@ -8,7 +8,7 @@ from PIL import Image
 
 from report.kinds import dadfi, dadfi_figures, dadfi_rows
 from report.rows import Cell
-from synthetic import compare_runs, disruption, save
+from synthetic import LOOKS, compare_runs, disruption, save
 
 BOTH = "trained on stargan+stgan"
 
@@ -66,7 +66,7 @@ def blocks(text):
     ],
 )
 def test_a_label_says_the_attack_and_what_differs_from_the_usual_protocol(record, label):
-    assert dadfi_rows.label_of(record.config) == label
+    assert dadfi_rows.label_of(record.config, LOOKS) == label
 
 
 def test_rows_go_from_controls_to_the_upper_bound(tmp_path):
