@@ -20,6 +20,17 @@ def few_resamples(monkeypatch):
 
 
 @pytest.fixture
+def drawn():
+    """Asked for by tests that look at the pictures of a run; the runs of the others draw none."""
+
+
+@pytest.fixture(autouse=True)
+def pictures_where_asked(request, monkeypatch):
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(script, "save_pictures", lambda *rest: None)
+
+
+@pytest.fixture
 def stage(tmp_path, face_folder):
     """(flags, results): 20 photos of B and 12 of C under other names, a translator, and the flags that all
     runs share."""

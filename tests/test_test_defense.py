@@ -112,7 +112,7 @@ def test_diffusion_defences_use_one_checkpoint_and_count_their_evaluations(stage
 
 def test_an_attack_through_the_purifier_is_another_attack(stage, tmp_path):
     flags, results = stage
-    weights = tiny.diffusion(tmp_path / "one.safetensors", "one-step")
+    weights = tiny.diffusion(tmp_path / "one.safetensors", "one-step", channel_mult="1")
     run(flags, f"--defense_model_type one-step --defense_weights {weights} --attack_target clean")
     run(
         flags,
@@ -277,11 +277,14 @@ def test_translators_and_generators_that_do_not_fit_are_told_before_anything_is_
 
 
 @pytest.fixture
-def flagged(tmp_path):
-    """Weights of a purifier whose kept verdict is backdoored, with a stop sign for the trigger."""
+def flagged(tmp_path, monkeypatch):
+    """Weights of a purifier whose kept verdict is backdoored, with a stop sign for the trigger; few faces
+    are drawn for the threshold of a screen."""
     from models.diffusion import triggers
+    from purify.terd import screen
     from purify.terd.verdict import Verdict, keep
 
+    monkeypatch.setattr(screen, "NUM", 10)
     weights = tiny.diffusion(tmp_path / "ddpm.safetensors")
     sha = files.sha256(weights)
     keep(

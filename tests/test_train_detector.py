@@ -23,13 +23,14 @@ from models.detector.samples import join
 
 ROOT = Path(__file__).resolve().parents[1]
 
-few_resamples, stage = detectors.few_resamples, detectors.stage
+few_resamples, pictures_where_asked = detectors.few_resamples, detectors.pictures_where_asked
+stage, drawn = detectors.stage, detectors.drawn
 run, records, only, opened, translator = (
     getattr(detectors, k) for k in ("run", "records", "only", "opened", "translator")
 )
 
 
-def test_the_run_leaves_weights_scores_pictures_and_a_record(stage):
+def test_the_run_leaves_weights_scores_pictures_and_a_record(stage, drawn):
     flags, results = stage
     run(flags, "--condition disrupted --attack_target clean --seeds 0 1")
     folders = sorted(p.parent for p in results.rglob("record.json"))
@@ -161,7 +162,7 @@ def test_purified_means_all_photos_and_the_caches_are_those_of_test_defense(stag
     assert {p: p.stat().st_mtime_ns for p in made} == made
 
 
-def test_images_are_made_once_and_a_finished_run_is_left_alone(stage, capsys):
+def test_images_are_made_once_and_a_finished_run_is_left_alone(stage, drawn, capsys):
     flags, results = stage
     run(flags, "--condition disrupted --resume")
     made = {p: p.stat().st_mtime_ns for p in results.rglob("*.png")}
@@ -210,7 +211,7 @@ def test_flags_that_cannot_be_trained_are_one_line(stage, more, message):
         script.parse_args(f"{stage[0]} {more}".split())
 
 
-def test_the_grid_shows_the_rows_that_the_scores_name(stage, monkeypatch):
+def test_the_grid_shows_the_rows_that_the_scores_name(stage, drawn, monkeypatch):
     flags, results = stage
     shown = {}
     whole = pictures.prediction_grid

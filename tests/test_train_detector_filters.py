@@ -13,7 +13,8 @@ from models.detector.samples import join
 from report.comparison import compare
 from report.looks import Looks
 
-few_resamples, stage = detectors.few_resamples, detectors.stage
+few_resamples, pictures_where_asked = detectors.few_resamples, detectors.pictures_where_asked
+stage = detectors.stage
 run, records, only, opened = (getattr(detectors, k) for k in ("run", "records", "only", "opened"))
 NAMES = [f"{i + 1:06d}.png" for i in range(20)]  # of split B
 BOTH = "--condition purified --defense_model_type jpeg --poison_rate 0.5"

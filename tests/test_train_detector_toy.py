@@ -9,7 +9,8 @@ import detectors
 from common.declared import Look
 from models.detector.network import DETECTORS, Base, load_detector, looks
 
-few_resamples, stage, run, only = (getattr(detectors, k) for k in ("few_resamples", "stage", "run", "only"))
+few_resamples, pictures_where_asked = detectors.few_resamples, detectors.pictures_where_asked
+stage, run, only = (getattr(detectors, k) for k in ("stage", "run", "only"))
 
 
 class Toy(Base):

@@ -34,11 +34,13 @@ def translator(path, conv_dim=4, c_dim=5):
     return path
 
 
-def diffusion(path, kind="diffusion", image_size=32):
-    """A diffusion network of one level whose output layer is not zero."""
+def diffusion(path, kind="diffusion", image_size=32, channel_mult=None):
+    """A diffusion network whose output layer is not zero. The attention in its middle is over all pixels of
+    the last level: 16 x 16 at most where `channel_mult` does not say otherwise."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        options = build.options_for(image_size, channel_mult="1", num_res_blocks=1)
+        mult = channel_mult or ("1" if image_size <= 16 else "1,1")
+        options = build.options_for(image_size, channel_mult=mult, num_res_blocks=1)
         network = build.create_network(options)
         with torch.no_grad():
             for p in network.out.parameters():

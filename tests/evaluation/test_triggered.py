@@ -2,6 +2,7 @@
 few tiny photos."""
 
 import json
+from functools import partialmethod
 
 import pytest
 import torch
@@ -24,6 +25,14 @@ HIDDEN = {
     "trigger_scale": 1.0,
     "trigger_on": "background",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    """The sampler of a backdoor takes 5 steps in place of 200."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Backdoor, "answer", partialmethod(Backdoor.answer, steps=5))
+        yield
 
 
 def hiding(path, name, max_timestep=300, **other):

@@ -11,6 +11,7 @@ import yaml
 from common import checkpoint, cli, images
 from common.cli import RunError, UserError
 from models.diffusion import build
+from models.diffusion.backdoor import Backdoor
 from purify.terd import __main__ as terd
 from purify.terd import known, memory, reversion
 from purify.terd.options import name_of, plan_of
@@ -32,10 +33,15 @@ SHORT = [*STEPS, "--starts", "dark"]
 
 @pytest.fixture(scope="module", autouse=True)
 def few_pairs():
-    """Losses over 32 pairs of noises in place of 256, and answers to 2 noises in place of 16."""
+    """Losses over 32 pairs of noises in place of 256, those that are compared over 2 in place of 32, read
+    out of chains of 4 steps in place of 20; answers to 2 noises in place of 16, in 5 steps in place of
+    200."""
     with pytest.MonkeyPatch.context() as patch:
         results = partialmethod(reversion.Reversion.results, n=32)
         patch.setattr(reversion.Reversion, "results", results)
+        patch.setattr(reversion, "PAIRS", 2)
+        patch.setattr(reversion, "READOUT_STEPS", 4)
+        patch.setattr(Backdoor, "answer", partialmethod(Backdoor.answer, steps=5))
         patch.setattr(known, "ANSWERS", 2)
         yield
 
