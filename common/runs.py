@@ -13,6 +13,7 @@ import yaml
 
 from common import files
 from common.cli import UserError
+from common.distributed import Context
 
 # equal results whatever their value
 MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir")
@@ -141,56 +142,62 @@ def newest_finished(parent, finished_by):
     return done[-1] if done else None
 
 
-def open_run(parent, args, ctx, finished_by="record.json", may_change=()):
-    """Claim the next numbered folder below `parent`, or continue one as args.resume says.
+def open_run(
+    parent: Path | str,
+    options: object,
+    ctx: Context,
+    finished_by: str = "record.json",
+    may_change: tuple[str, ...] = (),
+) -> Run:
+    """Claim the next numbered folder below `parent`, or continue one as options.resume says.
 
-    args.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one with
-    equal options (a no-op for the caller, see Run.finished), else a new run; a path = that run.
+    options.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one
+    with equal options (a no-op for the caller, see Run.finished), else a new run; a path = that run.
     may_change: names of the command's own options that a continued run may have otherwise.
     Raises UserError if the named run is missing or belongs to other options (the difference is shown).
     """
-    options, resume = options_of(args), getattr(args, "resume", None)
+    values, resume = options_of(options), getattr(options, "resume", None)
     if not ctx.is_main:
-        folder, resumed = ctx.broadcast(None)
-        return Run(folder, finished_by, resumed)
-    found = None
+        place, resumed = ctx.broadcast(None)
+        return Run(place, finished_by, resumed)
+    folder = None
     if resume == "auto":
-        equal = [p for p in numbered(parent) if not _differences(options, p, may_change)]
+        equal = [p for p in numbered(parent) if not _differences(values, p, may_change)]
         unfinished = [p for p in equal if not (p / finished_by).exists()]
-        found = (unfinished or equal or [None])[-1]
+        folder = (unfinished or equal or [None])[-1]
     elif resume:
-        found = Path(resume)
-        if not found.is_dir():
+        folder = Path(resume)
+        if not folder.is_dir():
             raise UserError(f"--resume {resume}: no such run folder")
-        changed = _differences(options, found, may_change)
+        changed = _differences(values, folder, may_change)
         if changed:
             raise UserError(
                 f"--resume {resume}: that run has other options ({'; '.join(changed)}); drop --resume, or"
                 " restore these flags"
             )
-    resumed = found is not None
+    resumed = folder is not None
     if not resumed:
         parent = files.make_folder(parent)
         number = int(numbered(parent)[-1].name) + 1 if numbered(parent) else 0
         while True:
-            found = parent / f"{number:03d}"
+            folder = parent / f"{number:03d}"
             try:
-                found.mkdir()
+                folder.mkdir()
                 break
             except FileExistsError:
                 number += 1
         header = {
-            "options": options,
+            "options": values,
             "command": command(),
             "commit": commit(),
             "versions": versions(),
             "world_size": ctx.world,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
         }
-        files.write_atomic(found / "options.yaml", yaml.safe_dump(header, sort_keys=False))
-    ctx.broadcast((str(found), resumed))
-    ctx.print(f"run folder: {found}{' (continued)' if resumed else ''}")
-    return Run(found, finished_by, resumed)
+        files.write_atomic(folder / "options.yaml", yaml.safe_dump(header, sort_keys=False))
+    ctx.broadcast((str(folder), resumed))
+    ctx.print(f"run folder: {folder}{' (continued)' if resumed else ''}")
+    return Run(folder, finished_by, resumed)
 
 
 def show(options, ctx) -> None:
