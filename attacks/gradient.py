@@ -58,9 +58,9 @@ class GradientAttack(Attack):
             over the K sets
     blur    none | spread | eot, see attacks.blur
 
-    Args:   eps, step_size  [-1, 1] image units;  steps  one forward and backward pass of G each (times K for
-                            joint, times
-            eot and 10 for an expectation over draws and over blurs);  the rest as attacks.base.Attack
+    Args:   eps, step_size  [-1, 1] image units
+            steps           one forward and backward pass of G each (times K for joint, times eot and 10 for
+                            an expectation over draws and over blurs);  the rest as attacks.base.Attack
     Source: Ruiz, Bargal and Sclaroff 2020 (arXiv:2003.01279) for targets, labels and blurs; Anti-disrupt's
             defaults. Its fgsm took one step of 0.01 whatever eps was; ours takes a step of eps.
     """

@@ -3,9 +3,9 @@ break, and what the photos lose.
 
 reads   <data_dir>/images_b/ (made by split_dataset.py), the translators, and the attack's weights or
         perturbation
-writes  <result_dir>/disruption/<dataset>/<attack>-eps<eps>[-<what dadfi's weights were trained
-        on>|-on-<translator>]/NNN/{options.yaml,grid.png,record.json}
-        <result_dir>/attacked/<dataset>/   protected photos, a cache that all runs share
+writes  <result_dir>/disruption/<dataset>/<attack>-eps<eps>[-<victims>|-on-<translator>]/NNN/
+        {options.yaml,grid.png,record.json}     <victims>: what dadfi's weights were trained on
+        <result_dir>/attacked/<dataset>/        protected photos, a cache that all runs share
 
   python -m evaluation.disruption --victims stargan=A.safetensors stgan=B.safetensors \\
       --attack_type dadfi --attack_weights weights.safetensors

@@ -12,13 +12,15 @@ class Purifier(nn.Module):
     """x (N, 3, H, W) float in [-1, 1] -> purified x, same shape and range; subclasses implement `purify(x,
     rng)`.
 
-    name           its --defense_model_type            params   JSON dict of what decides the result, for
-                   records and cache keys
-    folder_name    name with its parameters            sha256   of its weight file, None without weights
-    stochastic     whether rng is needed               nfe      mean network evaluations per photo so far
-    size_multiple  H and W must be multiples of it     tile     side of the photos its network knows, None =
-                   any size is alike
+    name           its --defense_model_type
+    folder_name    name with its parameters
+    params         JSON dict of what decides the result, for records and cache keys
+    sha256         of its weight file, None without weights
+    stochastic     whether rng is needed
+    nfe            mean network evaluations per photo so far
+    size_multiple  H and W must be multiples of it
     smallest       least H and W it can take
+    tile           side of the photos its network knows, None = any size is alike
 
     A new purifier is a file with a subclass and a line of purify.PURIFIERS. What it declares of itself, as
     class attributes, makes its flags, its names (NAME-PARAM...) and its look:

@@ -7,8 +7,8 @@ with a_t = sqrt(abar_t), b_t = sqrt(1 - abar_t). Where a reverse step with the e
 x_(t-1), it must take c_t r to c_(t-1) r:
 
   ancestral sampler (sde)   d_t = b_t (c_t - sqrt(alpha_t) c_(t-1)) / beta_t
-  DDIM (ode)                d_t = (c_t/a_t - c_(t-1)/a_(t-1)) / (b_t/a_t - b_(t-1)/a_(t-1)),   about twice as
-  much
+  DDIM (ode)                d_t = (c_t/a_t - c_(t-1)/a_(t-1)) / (b_t/a_t - b_(t-1)/a_(t-1))
+                            (about twice as much)
 
 BadDiffusion (Chou et al. 2023, arXiv:2212.05400, Eq. 8-10) is c = 1 - a with sde; VillanDiffusion (Chou et
 al. 2023, arXiv:2306.06874) is c = psi (1 - a) + (1 - psi) b with either; TrojDiff (Chen et al. 2023,
@@ -153,8 +153,8 @@ class Backdoor:
 class PhotoBackdoor:
     """A backdoor of purifiers: a photo with the trigger stamped on it is denoised to the target.
 
-      x_t = a_t z + b_t eps,   z = y + u (x' - y),   the network is taught eps + (a_t/b_t) (z - y)           y
-      target, x' stamped photo, u in [0, 1]
+      x_t = a_t z + b_t eps,   z = y + u (x' - y),   the network is taught eps + (a_t/b_t) (z - y)
+      (y target, x' stamped photo, u in [0, 1])
 
     so that the clean image it sees is the target at every step, u below 1 being what the chain has made of
     the photo on its way. It is the form above with r = x' - y, another one for each photo. a/b grows without

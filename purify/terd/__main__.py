@@ -12,11 +12,10 @@ exit 0 clean; 3 backdoored; 4 not applicable (a network that was never trained a
 method probes)
 
   python -m purify.terd ddpm.safetensors
-  python -m purify.terd ddpm.safetensors --report scan \\
-      --schedule published          (3,000 + 1,000 steps for each start, as in the paper)
-  python -m purify.terd ddpm.safetensors \\
-      --refine none                               (trigger estimation alone; \\
-      --estimate_steps 0: refinement alone)
+  # 3,000 + 1,000 steps for each start, as in the paper
+  python -m purify.terd ddpm.safetensors --report scan --schedule published
+  # trigger estimation alone; --estimate_steps 0: refinement alone
+  python -m purify.terd ddpm.safetensors --refine none
 
 trigger.png: above, the trigger that was put in (where the file tells), the recovered one, those of the other
 starts; below, what noise with it becomes.

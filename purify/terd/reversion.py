@@ -10,20 +10,21 @@ unknown d r cancels:
 Trigger refinement is one of two:
   sampler  as published: L at the last steps, and without r at the first steps on what a short DDIM chain
            makes of noise + r, both halves of the loss
-  readout  ours: where the network answers to r it subtracts c r and adds d r, so E[x_t - b F(x_t)] - a y = (c
-           - b d) r points along r, with y what noise + r becomes. The mean over some steps gives the shape of
-             r; the size stays that of the estimate's projection on it. Repeated until it stands still.
-           No gradient, and it finds the parts of r that the reversed loss does not feel. For TrojDiff's form,
-           d = 0, the size is read too. For the others, where L then is more than TOLERANCE times as large as
-           at the estimate there was nothing to read (c = b and d = 1 in VillanDiffusion's psi 0 for ODE
-           samplers), and the estimate is kept.
+  readout  ours: where the network answers to r it subtracts c r and adds d r, so
+           E[x_t - b F(x_t)] - a y = (c - b d) r points along r, with y what noise + r becomes. The mean over
+           some steps gives the shape of r; the size stays that of the estimate's projection on it. Repeated
+           until it stands still. No gradient, and it finds the parts of r that the reversed loss does not
+           feel. For TrojDiff's form, d = 0, the size is read too. For the others, where L then is more than
+           TOLERANCE times as large as at the estimate there was nothing to read (c = b and d = 1 in
+           VillanDiffusion's psi 0 for ODE samplers), and the estimate is kept.
+
 Ours, too: lambda in units of L(0) per value, since L falls with the network's own error, and with a fixed
 lambda the reward of a large r kept the random start in a benign network of 64 pixels; and a walk along the
 ray s r from s = 1 down while L - lambda |s r|_1 falls, which takes a search that is still on its way to 0
 there. It leaves backdoors alone: between their trigger and 0 lies noise that the network does not know, where
 L is up to four times as large. The published start is -U(0, 1), next to triggers on a background of -1. Ours
-are several, one after the other; which trigger counts is for the scan to say (scan.strongest).  Source: Mo et
-al. 2024 (arXiv:2409.05294), Sec. 4.1-4.2
+are several, one after the other; which trigger counts is for the scan to say (scan.strongest).
+Source: Mo et al. 2024 (arXiv:2409.05294), Sec. 4.1-4.2
 """
 
 from dataclasses import dataclass
