@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from common import files
-from common.cli import UserError
+from common.cli import RunOptions, UserError
 from common.distributed import Context
 
 # equal results whatever their value
@@ -33,26 +33,26 @@ PACKAGES = (
 class Run:
     """One numbered folder. `finished_by` names the file whose presence means that the run is complete."""
 
-    def __init__(self, folder, finished_by, resumed=False):
+    def __init__(self, folder: Path | str, finished_by: str, resumed: bool = False):
         self.folder, self.finished_by, self.resumed = Path(folder), finished_by, resumed
         self.started = time.time()
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         return (self.folder / self.finished_by).exists()
 
     @property
-    def last(self):
+    def last(self) -> Path:
         return self.folder / "last.pt"
 
-    def log(self, **values):
+    def log(self, **values: object) -> None:
         """Append one line to log.jsonl."""
         with open(self.folder / "log.jsonl", "a") as f:
             f.write(
                 json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}) + "\n"
             )
 
-    def truncate_log(self, step):
+    def truncate_log(self, step: int) -> None:
         """Forget the lines after `step`: a resumed run writes them again."""
         path = self.folder / "log.jsonl"
         if path.exists():
@@ -77,7 +77,7 @@ def _step_of(line):
         return float("inf")
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     """Library versions, interpreter and platform, for records."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -88,7 +88,7 @@ def versions():
     return found
 
 
-def commit():
+def commit() -> str | None:
     """Short commit of the checkout, `+` when files differ from it, None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
@@ -103,7 +103,7 @@ def commit():
         return None
 
 
-def command():
+def command() -> str:
     """The command line of this process, as it could be typed again."""
     words = sys.orig_argv[1:]
     if words[:1] == ["-m"]:
@@ -111,7 +111,7 @@ def command():
     return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def options_of(options) -> dict:
+def options_of(options: object) -> dict:
     """JSON-typed options: the fields of a command's frozen dataclass."""
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
 
@@ -126,7 +126,7 @@ def _differences(options, folder, may_change=()):
     return [f"{k}: {saved.get(k)} -> {options.get(k)}" for k in keys if saved.get(k) != options.get(k)]
 
 
-def numbered(parent):
+def numbered(parent: Path | str) -> list[Path]:
     """The run folders 000, 001, ... of a parent, oldest first."""
     parent = Path(parent)
     return (
@@ -136,7 +136,7 @@ def numbered(parent):
     )
 
 
-def newest_finished(parent, finished_by):
+def newest_finished(parent: Path | str, finished_by: str) -> Path | None:
     """The newest finished run folder of a parent, or None."""
     done = [p for p in numbered(parent) if (p / finished_by).exists()]
     return done[-1] if done else None
@@ -200,13 +200,17 @@ def open_run(
     return Run(folder, finished_by, resumed)
 
 
-def show(options, ctx) -> None:
+def show(options: object, ctx: Context) -> None:
     """Print a command's resolved options."""
     ctx.print(json.dumps(options_of(options), indent=2))
 
 
 def begin(
-    options, ctx, parent: Path | str, finished_by: str = "record.json", may_change: tuple[str, ...] = ()
+    options: RunOptions,
+    ctx: Context,
+    parent: Path | str,
+    finished_by: str = "record.json",
+    may_change: tuple[str, ...] = (),
 ) -> Run | None:
     """Print the options and claim or continue a run folder below `parent`; None where nothing is left to do.
 
