@@ -21,6 +21,8 @@ trigger.png: above, the trigger that was put in (where the file tells), the reco
 starts; below, what noise with it becomes.
 """
 
+import argparse
+
 from common import cli, distributed, files
 from common.cli import UserError
 from models.diffusion import build
@@ -57,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> ScanOptions:
     return cli.resolve(ScanOptions, parsed, name=name_of(parsed.checkpoint))
 
 
-def add_search_flags(parser):
+def add_search_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """How the trigger is searched and judged."""
     g = parser.add_argument_group("search")
     g.add_argument(
