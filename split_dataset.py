@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from common import cli, files, progress
 from common.cli import UserError
 from faces.attributes import FILE_NAMES, format_table, read_table
@@ -240,7 +242,7 @@ def already_there(output: Path, parts: list[list[str]], texts: list[bytes], reco
     return True
 
 
-def place(source: Path, target: Path, names: list[str], mode: str, bar) -> int:
+def place(source: Path, target: Path, names: list[str], mode: str, bar: tqdm) -> int:
     """Link or copy `names` from a folder into another.  Returns the number of symbolic links among them."""
     source, symbolic = source.resolve(), 0
     # no path is walked per photo

@@ -21,17 +21,21 @@ writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-e
 import dataclasses
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import purify
 from attacks.flags import AttackOptions, ThroughOptions, add_attack_flags, attack_config
 from common import cli, distributed, files, runs
+from common.distributed import Context
 from common.errors import UserError
+from faces.celeba import FaceFolder
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_judged
 from metrics.fid import Extractor, load_extractor
 from metrics.score import Score, score_all
 from models.flags import TranslatorOptions, add_translator_flags, gan_name
+from pipeline.attacked import AttackedPhotos
 from pipeline.pictures import Pictures
 from purify.defences import DEFENCES
 from purify.flags import PurifierOptions, add_purifier_flags, options_of, resolve_defences
@@ -165,7 +169,7 @@ class Judged:
     score: Score
 
 
-def open_trials(trials: list[Trial], ctx) -> list[tuple[Trial, runs.Run, tuple]]:
+def open_trials(trials: list[Trial], ctx: Context) -> list[tuple[Trial, runs.Run, tuple]]:
     """Scan the purifiers as asked, then claim a run folder for each defence that is not finished."""
     scans = [scan_of(trial.options, trial.purifier, ctx) for trial in trials]
     opened = []
@@ -178,7 +182,13 @@ def open_trials(trials: list[Trial], ctx) -> list[tuple[Trial, runs.Run, tuple]]
     return opened
 
 
-def judge(opened, attacked, faces, extractor: Extractor | None, ctx) -> list[record.Record]:
+def judge(
+    opened: Sequence[tuple[Trial, runs.Run, tuple]],
+    attacked: AttackedPhotos,
+    faces: FaceFolder,
+    extractor: Extractor | None,
+    ctx: Context,
+) -> list[record.Record]:
     """Disrupt, purify and score the photos for defences that meet the same disruption; write their records.
 
     Args: opened  of open_trials;  attacked  pipeline.attacked.AttackedPhotos that they meet
@@ -214,7 +224,14 @@ def judge(opened, attacked, faces, extractor: Extractor | None, ctx) -> list[rec
     return [found for found in records if found is not None]
 
 
-def conclude(judged: Judged, attacked, faces, extractor, attack_seconds, ctx) -> record.Record | None:
+def conclude(
+    judged: Judged,
+    attacked: AttackedPhotos,
+    faces: FaceFolder,
+    extractor: Extractor | None,
+    attack_seconds: float | None,
+    ctx: Context,
+) -> record.Record | None:
     """Write grid.png and record.json of a defence; None on every process but the first."""
     trial, run, score = judged.trial, judged.run, judged.score
     with warnings.catch_warnings(record=True) as caught:
@@ -266,7 +283,7 @@ def conclude(judged: Judged, attacked, faces, extractor, attack_seconds, ctx) ->
     return found
 
 
-def config_of(judged: Judged, counts: dict[str, int], faces) -> dict:
+def config_of(judged: Judged, counts: dict[str, int], faces: FaceFolder) -> dict:
     """What the record says was run."""
     trial, options = judged.trial, judged.trial.options
     verdict = judged.scan[0]

@@ -31,6 +31,7 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ import torch
 
 from attacks.flags import add_attack_flags, refuse_target
 from common import cli, distributed, files, runs, seeds
+from common.distributed import Context
+from common.runs import Run
 from evaluation.detector_output import make_record, save_pictures, write_scores
 from evaluation.detector_stage import DetectorOptions, Stage, condition_name, run_folder
 from faces.flags import add_data_flags, dataset_name
@@ -268,7 +271,17 @@ def frozen_features(
     }
 
 
-def train_one(options, stage, seed, run, sets, tests, features, ctx, kept):
+def train_one(
+    options: Options,
+    stage: Stage,
+    seed: int,
+    run: Run,
+    sets: Sequence[Samples],
+    tests: dict[str, Samples],
+    features: dict[str, torch.Tensor],
+    ctx: Context,
+    kept: dict,
+) -> None:
     """One training, its test and its record.
 
     Args: options  Options;  stage  Stage;  run  of this seed;  sets  (training, validation) and tests  {test

@@ -4,6 +4,8 @@ A new attack is a file and a line of ATTACKS: all else follows from what its cla
 attacks.base.Attack.
 """
 
+from typing import Any
+
 from common import registry
 from common.declared import Look, Parameter
 
@@ -69,7 +71,7 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def build(name: str, translator: object, eps: float, **options: object):
+def build(name: str, translator: object, eps: float, **options: object) -> Any:
     """Make an attack by name.
 
     Args:    translator  G(x, c), a models.translators.Translator or attacks.through.ThroughDefence; unused by

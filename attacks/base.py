@@ -2,6 +2,7 @@
 translator."""
 
 import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,20 +12,21 @@ from attacks.through import ThroughDefence
 from common import distributed, images
 from common.cli import EIGHT_BIT_STEP
 from common.declared import Look, Parameter
+from common.seeds import Streams
 
 
-def grey_levels(eps):
+def grey_levels(eps: float) -> int:
     """Whole 8-bit levels inside an L-inf radius of [-1, 1] units: 0.05 -> 6 (of 6.375)."""
     return math.floor(127.5 * eps + 1e-6)
 
 
-def on_grid(x, tolerance=1e-4):
+def on_grid(x: torch.Tensor, tolerance: float = 1e-4) -> bool:
     """True if every value of x is one of the 256 grey levels."""
     return bool((images.quantise(x) - x).abs().max() <= tolerance)
 
 
 @contextmanager
-def frozen(module):
+def frozen(module: nn.Module) -> Iterator[None]:
     """No parameter gradients inside: the attack needs the input's gradient alone (a third of the backward
     pass is saved)."""
     parameters = [p for p in module.parameters() if p.requires_grad] if isinstance(module, nn.Module) else []
@@ -63,7 +65,7 @@ class Attack:
     only_for_tests: str | None = None  # why nothing may be trained on photos that it disrupted
     smallest_eps = EIGHT_BIT_STEP
 
-    def __init__(self, translator, eps, precision="fp32"):
+    def __init__(self, translator: Callable[..., torch.Tensor] | None, eps: float, precision: str = "fp32"):
         if not (math.isfinite(eps) and self.smallest_eps <= eps + 1e-8):
             raise ValueError(
                 f"eps {eps}: {self.name} needs at least {self.smallest_eps:.5f} in [-1, 1] units (one 8-bit"
@@ -80,7 +82,7 @@ class Attack:
     def check_size(self, image_size: int) -> None:
         """Raises UserError if photos of this side, in pixels, are not what the attack was made for."""
 
-    def __call__(self, x, labels, rng):
+    def __call__(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         images.check_range(x)
         if not on_grid(x):
             raise ValueError(
@@ -93,29 +95,29 @@ class Attack:
         with frozen(self.translator):
             return self.release(x, self.perturb(x, labels.to(x.device, x.dtype), rng))
 
-    def perturb(self, x, labels, rng):
+    def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         """The perturbation d before rounding, (N, 3, H, W), |d| <= eps and x + d in [-1, 1]."""
         raise NotImplementedError
 
-    def definition(self):
+    def definition(self) -> dict:
         """JSON dict of everything that decides the result, besides the photo, its labels and its random
         stream."""
         raise NotImplementedError
 
     @staticmethod
-    def memory_format(x):
+    def memory_format(x: torch.Tensor) -> torch.memory_format:
         return torch.channels_last if x.is_cuda else torch.contiguous_format
 
-    def project(self, x, d):
+    def project(self, x: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
         """Nearest d inside the ball |d| <= eps and the image box |x + d| <= 1."""
         return (x + d.clamp(-self.eps, self.eps)).clamp(-1, 1) - x
 
     @property
-    def levels(self):
+    def levels(self) -> int:
         """Largest change of a released pixel, in whole grey levels."""
         return grey_levels(self.eps)
 
-    def release(self, x, d):
+    def release(self, x: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
         """The 8-bit image that leaves the attacker's hands: x + clip(round(127.5 d), -n, n)/127.5, n =
         floor(127.5 eps), in [-1, 1].
 
@@ -124,16 +126,16 @@ class Attack:
         d = (127.5 * d).round().clamp(-self.levels, self.levels) / 127.5
         return images.quantise((x + d).clamp(-1, 1))  # bit-equal to the PNG read back
 
-    def translate(self, x, c):
+    def translate(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Fakes (N, 3, H, W) float32 of x by the undefended translator."""
         with distributed.autocast(x.device, self.precision):
             return self.generator(x, c).float()
 
-    def defend(self, x, rng):
+    def defend(self, x: torch.Tensor, rng: Streams) -> torch.Tensor:
         """What the translator gets to see of x: one draw of the defence where there is one."""
         return self.defence.defend(x, rng) if self.defence else x
 
-    def reference(self, x, c):
+    def reference(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Fakes of the clean photo, undefended and without gradients: what attacked fakes are compared
         with."""
         with torch.no_grad():

@@ -1,7 +1,10 @@
 """Disruptions that survive a blur: the attacker blurs the photo inside the loss (Ruiz et al. 2020, Sec.
 3.4)."""
 
+from collections.abc import Callable
 from functools import partial
+
+import torch
 
 from common.blur import box_blur, gaussian_blur
 
@@ -14,11 +17,11 @@ BLURS = (
 )
 
 
-def identity(x):
+def identity(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def views(mode, step):
+def views(mode: str, step: int) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
     """The transforms between photo and translator at an attack step; the loss is the mean over them.
 
     none    the photo itself

@@ -1,11 +1,15 @@
 """DADFI: the perturbation of a photo from one pass of a trained generator (Yang et al. 2024)."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 
 from attacks.base import Attack
 from common.cli import RunError, UserError
 from common.declared import Look, Parameter
+from common.seeds import Streams
 from models.dadfi.network import load_perturber
 
 OTHER_SIZES = ("refuse", "resize")
@@ -38,7 +42,13 @@ class DADFI(Attack):
     uses_translator = False
     only_for_tests = "its generator is what purifiers are tested against"
 
-    def __init__(self, translator, eps, weights=None, other_sizes="refuse"):
+    def __init__(
+        self,
+        translator: Callable[..., torch.Tensor] | None,
+        eps: float,
+        weights: Path | str | None = None,
+        other_sizes: str = "refuse",
+    ):
         super().__init__(None, eps)
         if weights is None:
             raise UserError("dadfi needs --attack_weights FILE, made by `python -m models.dadfi.train`")
@@ -52,14 +62,14 @@ class DADFI(Attack):
             )
 
     @classmethod
-    def check_flags(cls, values):
+    def check_flags(cls, values: dict[str, object]) -> None:
         if values["weights"] is None:
             raise UserError(
                 "--attack_type dadfi needs --attack_weights FILE, a trained perturbation generator: python -m"
                 " models.dadfi.train"
             )
 
-    def check_size(self, image_size):
+    def check_size(self, image_size: int) -> None:
         if self.other_sizes == "refuse" and image_size != self.network.image_size:
             raise UserError(
                 f"{self.path} was trained on photos of {self.network.image_size} pixels, --image_size"
@@ -67,7 +77,7 @@ class DADFI(Attack):
             )
 
     @torch.no_grad()
-    def perturb(self, x, labels, rng):
+    def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         h, w = x.shape[-2:]
         size, network = self.network.image_size, self.network.to(x.device)
         if (h, w) == (size, size) or min(h, w) == size and self.other_sizes == "resize":
@@ -88,7 +98,7 @@ class DADFI(Attack):
             )
         return self.project(x, p)
 
-    def definition(self):
+    def definition(self) -> dict:
         return {
             "attack": self.name,
             "eps": self.eps,
@@ -97,6 +107,6 @@ class DADFI(Attack):
         }
 
 
-def shrunk(h, w, size):
+def shrunk(h: int, w: int, size: int) -> tuple[int, int]:
     """(h, w) scaled so that the short side is `size`, the long one rounded."""
     return (size, round(w * size / h)) if h <= w else (round(h * size / w), size)

@@ -3,6 +3,8 @@ was reached."""
 
 import csv
 import io
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,14 +17,16 @@ SMALLEST = 8  # pixels a side: halvings by the translator must leave something t
 HEADER = ["file", "source", "width", "height", "linf", "l2"]
 
 
-def read_photo(path, image_size=0):
+def read_photo(path: Path | str, image_size: int = 0) -> np.ndarray:
     """uint8 (H, W, 3); image_size > 0 resizes the short side to it and crops the centre square, 0 keeps the
     photo's size."""
     image = images.read_rgb(path)
     return np.asarray(images.center_crop_resize(image, 0, image_size) if image_size else image)
 
 
-def inspect(paths, image_size=0, skip_damaged=False, num_workers=0):
+def inspect(
+    paths: Sequence[Path], image_size: int = 0, skip_damaged: bool = False, num_workers: int = 0
+) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
     """common.folder.inspect, with the sizes that read_photo gives.  Raises UserError also for a photo that is
     too small."""
     sizes, damaged = folder.inspect(paths, skip_damaged, num_workers)
@@ -37,7 +41,7 @@ def inspect(paths, image_size=0, skip_damaged=False, num_workers=0):
     return sizes, damaged
 
 
-def pad_to(x, multiple):
+def pad_to(x: torch.Tensor, multiple: int) -> torch.Tensor:
     """Reflect the right and lower border until H and W are multiples; crop with [..., :H, :W] afterwards."""
     h, w = x.shape[-2:]
     down, right = -h % multiple, -w % multiple
@@ -47,13 +51,13 @@ def pad_to(x, multiple):
 class Output(folder.Output):
     """The output folder with attack.csv: what was reached, per file."""
 
-    def save(self, sources, x, x_adv):
+    def save(self, sources: Sequence[Path], x: np.ndarray, x_adv: np.ndarray) -> list[list]:
         """Write the batch x_adv of uint8 (N, H, W, 3) and return its rows for attack.csv."""
         for path, image in zip(sources, x_adv, strict=True):
             images.save_png(self.path(path), image)
         return [self.row(*each) for each in zip(sources, x, x_adv, strict=True)]
 
-    def row(self, source, before, after):
+    def row(self, source: Path, before: np.ndarray, after: np.ndarray) -> list:
         d = torch.from_numpy(after.astype(np.float32) - before.astype(np.float32)) / 127.5
         return [
             self.path(source).name,
@@ -64,7 +68,7 @@ class Output(folder.Output):
             f"{float(d.square().mean()):.8f}",
         ]
 
-    def report(self, sources, rows, image_size):
+    def report(self, sources: Sequence[Path], rows: Sequence[list], image_size: int) -> list[list]:
         """Write attack.csv for all sources: `rows` of this run, rows of earlier runs, measured again where a
         killed run left none."""
         path = self.folder / "attack.csv"

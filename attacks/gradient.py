@@ -1,11 +1,15 @@
 """FGSM, BIM, PGD and MIM: one loop, four settings."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 
 from attacks import blur as blurs
 from attacks.base import Attack
 from common import cli
 from common.declared import Look, Parameter
+from common.seeds import Streams
 from models.conditions import RULES
 
 TARGETS = ("gray", "clean", "input")
@@ -58,9 +62,9 @@ class GradientAttack(Attack):
             over the K sets
     blur    none | spread | eot, see attacks.blur
 
-    Args:   eps, step_size  [-1, 1] image units;  steps  one forward and backward pass of G each (times K for
-                            joint, times
-            eot and 10 for an expectation over draws and over blurs);  the rest as attacks.base.Attack
+    Args:   eps, step_size  [-1, 1] image units
+            steps           one forward and backward pass of G each (times K for joint, times eot and 10 for
+                            an expectation over draws and over blurs);  the rest as attacks.base.Attack
     Source: Ruiz, Bargal and Sclaroff 2020 (arXiv:2003.01279) for targets, labels and blurs; Anti-disrupt's
             defaults. Its fgsm took one step of 0.01 whatever eps was; ours takes a step of eps.
     """
@@ -73,14 +77,14 @@ class GradientAttack(Attack):
 
     def __init__(
         self,
-        translator,
-        eps,
-        steps=10,
-        step_size=0.01,
-        target="gray",
-        label="original",
-        blur="none",
-        precision="fp32",
+        translator: Callable[..., torch.Tensor] | None,
+        eps: float,
+        steps: int = 10,
+        step_size: float = 0.01,
+        target: str = "gray",
+        label: str = "original",
+        blur: str = "none",
+        precision: str = "fp32",
     ):
         super().__init__(translator, eps, precision)
         if target not in TARGETS:
@@ -92,7 +96,7 @@ class GradientAttack(Attack):
         blurs.views(blur, 0)  # raises for an unknown mode
         self.steps, self.step_size, self.target, self.label, self.blur = steps, step_size, target, label, blur
 
-    def definition(self):
+    def definition(self) -> dict:
         return {
             "attack": self.name,
             "eps": self.eps,
@@ -106,7 +110,7 @@ class GradientAttack(Attack):
             "through": self.defence.definition() if self.defence else None,
         }
 
-    def perturb(self, x, labels, rng):
+    def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         per_step = self._label_sets(labels)
         goals = self._goals(x, labels)
         d = self.start(x, rng)
@@ -123,7 +127,7 @@ class GradientAttack(Attack):
             d = self.project(x, d + self.step_size * grad.sign())
         return d
 
-    def start(self, x, rng):
+    def start(self, x: torch.Tensor, rng: Streams) -> torch.Tensor:
         """Where the loop begins: uniform in the ball for pgd, the photo for the others.
 
         Against the clean fake the loss has its minimum at the photo, so its gradient there is exactly zero: a
@@ -134,7 +138,15 @@ class GradientAttack(Attack):
             return torch.zeros_like(x)
         return self.project(x, rng.uniform(x, -reach, reach).contiguous(memory_format=self.memory_format(x)))
 
-    def ascent(self, x, d, labels, goals, views, rng):
+    def ascent(
+        self,
+        x: torch.Tensor,
+        d: torch.Tensor,
+        labels: torch.Tensor,
+        goals: Sequence[torch.Tensor],
+        views: Sequence[Callable[[torch.Tensor], torch.Tensor]],
+        rng: Streams,
+    ) -> torch.Tensor:
         """Gradient with respect to d of what the attack maximises, meaned over views, defence draws and label
         sets.
 
@@ -206,5 +218,5 @@ class FGSM(GradientAttack):
     look = Look("fgsm", COLOUR, 40)
     parameters = AIM
 
-    def __init__(self, translator, eps, **options):
+    def __init__(self, translator: Callable[..., torch.Tensor] | None, eps: float, **options: Any):
         super().__init__(translator, eps, steps=1, step_size=eps, **options)

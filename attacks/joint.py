@@ -1,8 +1,12 @@
 """PGD against several translators at once: one image of a photo that is to break all of them."""
 
+from collections.abc import Sequence
+
 import torch
 
 from attacks.base import Attack
+from common.seeds import Streams
+from models.victims import Victim
 
 
 class JointPGD(Attack):
@@ -19,13 +23,13 @@ class JointPGD(Attack):
 
     name = "pgd"
 
-    def __init__(self, victims, eps, steps=10, step_size=0.01):
+    def __init__(self, victims: Sequence[Victim], eps: float, steps: int = 10, step_size: float = 0.01):
         super().__init__(None, eps)
         if steps < 1 or not step_size > 0:
             raise ValueError(f"expected steps >= 1 and step_size > 0, found {steps} and {step_size}")
         self.victims, self.steps, self.step_size = list(victims), steps, step_size
 
-    def definition(self):
+    def definition(self) -> dict:
         return {
             "attack": self.name,
             "eps": self.eps,
@@ -37,7 +41,7 @@ class JointPGD(Attack):
             "precision": [v.precision for v in self.victims],
         }
 
-    def perturb(self, x, labels, rng):
+    def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         conditions = [victim.conditions(labels[:, 0]) for victim in self.victims]
         with torch.no_grad():
             goals = [

@@ -1,7 +1,12 @@
 """Controls: no disruption, and noise that knows nothing of the translator."""
 
+from collections.abc import Callable
+
+import torch
+
 from attacks.base import Attack
 from common.declared import Look
+from common.seeds import Streams
 
 
 class NoAttack(Attack):
@@ -13,13 +18,13 @@ class NoAttack(Attack):
     ball = False
     smallest_eps = float("-inf")
 
-    def __init__(self, translator=None, eps=0.0):
+    def __init__(self, translator: Callable[..., torch.Tensor] | None = None, eps: float = 0.0):
         super().__init__(None, eps or 0.0)
 
-    def perturb(self, x, labels, rng):
+    def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         return x.new_zeros(()).expand_as(x)
 
-    def definition(self):
+    def definition(self) -> dict:
         return {"attack": self.name, "eps": 0.0}
 
 
@@ -33,17 +38,17 @@ class Gaussian(Attack):
     ball = False
     smallest_eps = 1e-6
 
-    def __init__(self, translator, eps):
+    def __init__(self, translator: Callable[..., torch.Tensor] | None, eps: float):
         super().__init__(None, eps)
 
-    def perturb(self, x, labels, rng):
+    def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         return self.eps * rng.normal(x)
 
     @property
-    def levels(self):
+    def levels(self) -> int:
         return 255  # eps does not bound the noise, the image box does
 
-    def definition(self):
+    def definition(self) -> dict:
         return {"attack": self.name, "eps": self.eps}
 
 
@@ -56,11 +61,11 @@ class RandomSign(Attack):
     uses_translator = False
     only_for_tests = "it is the control at an equal bound; gaussian is the noise to train on"
 
-    def __init__(self, translator, eps):
+    def __init__(self, translator: Callable[..., torch.Tensor] | None, eps: float):
         super().__init__(None, eps)
 
-    def perturb(self, x, labels, rng):
+    def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         return self.project(x, self.eps * rng.uniform(x, -1, 1).sign())
 
-    def definition(self):
+    def definition(self) -> dict:
         return {"attack": self.name, "eps": self.eps}

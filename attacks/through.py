@@ -3,6 +3,9 @@
 import torch
 from torch import nn
 
+from common.seeds import Streams
+from models.translators import Translator
+
 GRADIENTS = ("full", "bpda")
 
 
@@ -21,7 +24,7 @@ class ThroughDefence(nn.Module):
             expected fake
     """
 
-    def __init__(self, translator, purifier, gradient="full", eot=1):
+    def __init__(self, translator: Translator, purifier: nn.Module, gradient: str = "full", eot: int = 1):
         super().__init__()
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient {gradient!r}: one of {', '.join(GRADIENTS)}")
@@ -33,10 +36,10 @@ class ThroughDefence(nn.Module):
         )
 
     @property
-    def draws(self):
+    def draws(self) -> int:
         return self.eot if self.purifier.stochastic else 1
 
-    def defend(self, x, rng=None):
+    def defend(self, x: torch.Tensor, rng: Streams | None = None) -> torch.Tensor:
         """One purified draw of x (N, 3, H, W), with the gradient chosen.
 
         Raises ValueError if the full gradient is asked of a purifier that has none.
@@ -50,14 +53,14 @@ class ThroughDefence(nn.Module):
             raise ValueError(f"{self.purifier.name} passes no gradient: attack through it with gradient bpda")
         return purified
 
-    def reference(self, x, c):
+    def reference(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """The undefended translator's fake: what the attacked fake is compared with."""
         return self.translator(x, c)
 
-    def forward(self, x, c, rng=None):
+    def forward(self, x: torch.Tensor, c: torch.Tensor, rng: Streams | None = None) -> torch.Tensor:
         return self.translator(self.defend(x, rng), c)
 
-    def definition(self):
+    def definition(self) -> dict:
         """JSON dict of the defence and of how it is differentiated, for cache keys."""
         return {
             "purifier": self.purifier.name,

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from attacks.base import Attack
 from common import checkpoint, files
 from common.cli import UserError
 from common.declared import Look, Parameter
+from common.seeds import Streams
 
 FITS = ("resize", "tile")
 
 
-def load_perturbation(path):
+def load_perturbation(path: Path | str) -> torch.Tensor:
     """Read a (3, h, w) or (1, 3, h, w) tensor in [-1, 1] units from a .pt or .npy file, as data and never as
     code.
 
@@ -58,7 +60,7 @@ def load_perturbation(path):
     return p
 
 
-def save_perturbation(path, perturbation):
+def save_perturbation(path: Path | str, perturbation: torch.Tensor) -> None:
     """Write a (3, h, w) tensor as a .pt file, whole or not at all."""
     buffer = io.BytesIO()
     torch.save(perturbation.detach().cpu().contiguous().clone(), buffer)
@@ -97,7 +99,13 @@ class Universal(Attack):
     uses_translator = False
     only_for_tests = "one perturbation for all photos can be learned by heart"
 
-    def __init__(self, translator, eps, perturbation=None, fit="resize"):
+    def __init__(
+        self,
+        translator: Callable[..., torch.Tensor] | None,
+        eps: float,
+        perturbation: Path | str | torch.Tensor | None = None,
+        fit: str = "resize",
+    ):
         super().__init__(None, eps)
         if perturbation is None:
             raise UserError(
@@ -108,17 +116,17 @@ class Universal(Attack):
         self.perturbation = perturbation if torch.is_tensor(perturbation) else load_perturbation(perturbation)
         self.fit = fit
 
-    def perturb(self, x, labels, rng):
+    def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         p = fitted(self.perturbation.to(x.device, x.dtype), *x.shape[-2:], self.fit)
         return self.project(x, p.expand_as(x))
 
-    def definition(self):
+    def definition(self) -> dict:
         data = self.perturbation.detach().cpu().float().contiguous()
         digest = hashlib.sha256(str(tuple(data.shape)).encode() + data.numpy().tobytes()).hexdigest()
         return {"attack": self.name, "eps": self.eps, "perturbation": digest, "fit": self.fit}
 
 
-def fitted(p, h, w, fit):
+def fitted(p: torch.Tensor, h: int, w: int, fit: str) -> torch.Tensor:
     """(3, h0, w0) -> (3, h, w)."""
     if tuple(p.shape[-2:]) == (h, w):
         return p

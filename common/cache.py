@@ -5,9 +5,11 @@ or --limit.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from common import files, images
 from common.cli import UserError
@@ -26,7 +28,7 @@ class ImageCache:
                        is made again
     """
 
-    def __init__(self, root, name, definition, sources=None):
+    def __init__(self, root: Path | str, name: str, definition: dict, sources: dict[str, str] | None = None):
         definition = {"cache_format": FORMAT_VERSION, **definition}
         self.key = files.key_of(definition)
         self.folder = Path(root) / f"{name}-{self.key[:8]}"
@@ -59,10 +61,10 @@ class ImageCache:
                 " it, its images are made again"
             )
 
-    def path(self, name):
+    def path(self, name: str) -> Path:
         return self.folder / f"{Path(name).stem}.png"
 
-    def missing(self, names):
+    def missing(self, names: Sequence[str]) -> list[str]:
         """The names that have no image yet, in their order."""
         there = {p.stem for p in self.folder.glob("*.png")} if self.folder.is_dir() else set()
         if self.sources is not None:
@@ -79,7 +81,7 @@ class ImageCache:
             if stem(n) not in there or self.sources is not None and made_from[stem(n)] != self.sources[n]
         ]
 
-    def save(self, names, array):
+    def save(self, names: Sequence[str], array: np.ndarray) -> None:
         """uint8 (N, H, W, 3), one file each."""
         if not self.folder.is_dir():
             files.make_folder(self.folder)
@@ -91,10 +93,10 @@ class ImageCache:
             with open(self.listed, "a") as f:
                 f.write("".join(f"{Path(n).stem}\t{self.sources[n]}\n" for n in names))
 
-    def load(self, names):
+    def load(self, names: Sequence[str]) -> np.ndarray:
         """uint8 (N, H, W, 3)."""
         return np.stack([images.load_png(self.path(n)) for n in names])
 
-    def floats(self, names):
+    def floats(self, names: Sequence[str]) -> torch.Tensor:
         """float32 (N, 3, H, W) in [-1, 1]."""
         return images.to_float(self.load(names))

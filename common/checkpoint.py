@@ -9,6 +9,7 @@ import json
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -105,7 +106,7 @@ def read_meta(path: Path | str) -> dict:
         ) from e
 
 
-def is_safetensors(path):
+def is_safetensors(path: Path | str) -> bool:
     """Whether a file begins as safetensors do.  Raises UserError if it cannot be read."""
     head = _head(path)
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 26
@@ -123,7 +124,7 @@ def _head(path):
         raise UserError(f"{path}: cannot be read ({e.strerror})") from e
 
 
-def read_torch(path):
+def read_torch(path: Path | str) -> Any:
     """Read any torch file as data: tensors, numbers, strings, lists and dicts, on the CPU.
 
     Raises UserError, one line, for a file that is missing, truncated, text, an HTML page, or a pickle that

@@ -10,8 +10,8 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -70,20 +70,22 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 class ArgumentParser(argparse.ArgumentParser):
     """argparse with one-line errors, nearest-name suggestions, no abbreviations and `--config FILE.yaml`."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         kwargs.setdefault("formatter_class", HelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message}")
 
     def flags(self) -> dict[str, argparse.Action]:
         """--spelling -> what argparse makes of it."""
         return {o: a for a in self._actions for o in a.option_strings if o.startswith("--")}
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         argv = list(sys.argv[1:] if args is None else args)
         self._check_flags(argv)
         parsed, unknown = super().parse_known_args(self._yaml_flags(argv) + argv, namespace)

@@ -2,34 +2,39 @@
 
 import os
 import resource
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from common.cli import UserError
+
+T = TypeVar("T")
 
 
 class Context:
     """Who this process is: rank, world, device; is_main writes files."""
 
-    def __init__(self, rank, world, device):
+    def __init__(self, rank: int, world: int, device: torch.device):
         self.rank, self.world, self.device = rank, world, device
         self.is_main = rank == 0
 
-    def print(self, *words):
+    def print(self, *words: object) -> None:
         if self.is_main:
             print(*words, flush=True)
 
-    def shard(self, items):
+    def shard(self, items: Sequence[T]) -> Sequence[T]:
         """This process's part of a list, without padding."""
         return items[self.rank :: self.world]
 
-    def barrier(self):
+    def barrier(self) -> None:
         if self.world > 1:
             dist.barrier()
 
-    def gather(self, rows):
+    def gather(self, rows: Iterable[T]) -> list[T]:
         """Concatenate every process's list of rows (picklable), in the order of ranks, on every process."""
         if self.world == 1:
             return list(rows)
@@ -37,14 +42,14 @@ class Context:
         dist.all_gather_object(parts, list(rows))
         return [row for part in parts for row in part]
 
-    def broadcast(self, value):
+    def broadcast(self, value: T) -> T:
         """Rank 0's value on every process."""
         box = [value]
         if self.world > 1:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def average_gradients(self, parameters):
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Mean of the gradients over the processes, as one message: a step of N equal shards is the step of
         one batch."""
         if self.world == 1:
@@ -56,7 +61,7 @@ class Context:
         for g, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             g.copy_(part.view_as(g))
 
-    def mean(self, value):
+    def mean(self, value: float | torch.Tensor) -> float:
         """Mean of one float over the processes."""
         if self.world == 1:
             return float(value)
@@ -65,7 +70,7 @@ class Context:
         return float(t) / self.world
 
 
-def resolve_device(name, local_rank=0):
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     """`auto | cpu | cuda | cuda:N` -> torch.device.  Raises UserError for a GPU that is not there; never
     falls back silently."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -82,7 +87,7 @@ def resolve_device(name, local_rank=0):
 
 
 @contextmanager
-def session(device="auto"):
+def session(device: str = "auto") -> Iterator[Context]:
     """Join torchrun's group (gloo on CPU, nccl on GPU) or be the only process."""
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     where = resolve_device(device, int(os.environ.get("LOCAL_RANK", 0)))
@@ -99,12 +104,12 @@ def session(device="auto"):
         dist.destroy_process_group()
 
 
-def autocast(device, precision):
+def autocast(device: torch.device | str, precision: str) -> torch.autocast:
     """Autocast region of `--precision fp32|bf16` on this device."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def peak_memory_mb(device):
+def peak_memory_mb(device: torch.device | str) -> float:
     """The most memory held so far, megabytes: of the GPU by this process's tensors, else of the process."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6

@@ -1,6 +1,7 @@
 """A folder of photos in, a folder of PNGs of the same names out: what is read, what is there already, what is
 written beside it."""
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from common import files, images
 from common.cli import UserError
 
 
-def inspect(paths, skip_damaged=False, num_workers=0):
+def inspect(
+    paths: Sequence[Path], skip_damaged: bool = False, num_workers: int = 0
+) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
     """Decode every photo once, before anything is written.
 
     Returns: (sizes {path: (H, W)} in the order of paths, damaged [path])
@@ -31,7 +34,7 @@ def inspect(paths, skip_damaged=False, num_workers=0):
     ]
 
 
-def batches(sizes, batch_size):
+def batches(sizes: dict[Path, tuple[int, int]], batch_size: int) -> list[list[Path]]:
     """Lists of at most batch_size paths of equal (H, W)."""
     groups = {}
     for path, size in sizes.items():
@@ -39,7 +42,7 @@ def batches(sizes, batch_size):
     return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
 
 
-def check_apart(folder, sources):
+def check_apart(folder: Path | str, sources: Iterable[Path]) -> None:
     """Raises UserError if --output is the folder of the photos. A photo may be a link: neither where it is
     listed nor where it lies is written to."""
     if Path(folder).resolve() in {p.resolve().parent for p in sources} | {
@@ -58,7 +61,7 @@ class Output:
     photos would share a name.
     """
 
-    def __init__(self, folder, sources, description):
+    def __init__(self, folder: Path | str, sources: Iterable[Path], description: str):
         self.folder = Path(folder)
         self.description = self.folder / description
         check_apart(folder, sources)
@@ -73,14 +76,14 @@ class Output:
                     " rename one"
                 )
 
-    def path(self, source):
+    def path(self, source: Path) -> Path:
         return self.folder / f"{source.stem}.png"
 
     @property
-    def described(self):
+    def described(self) -> bool:
         return self.description.exists()
 
-    def missing(self, sources, parameters):
+    def missing(self, sources: Sequence[Path], parameters: dict) -> list[Path]:
         """The photos that still have no image made with these parameters (JSON types).
 
         Raises UserError for a folder made with others, or images without a description.
@@ -102,7 +105,7 @@ class Output:
         there = set(there)
         return [p for p in sources if p not in there]
 
-    def changed(self, parameters):
+    def changed(self, parameters: dict) -> list[str]:
         """["name: described -> given"] for every parameter that differs from the description's."""
         try:
             saved = yaml.safe_load(self.description.read_text())["parameters"]
@@ -114,7 +117,7 @@ class Output:
         except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
             return [f"{self.description.name} cannot be read"]
 
-    def describe(self, parameters, facts):
+    def describe(self, parameters: dict, facts: dict) -> None:
         """Write the description: `parameters` decide the images, `facts` say where they came from and what
         they took."""
         files.make_folder(self.folder)

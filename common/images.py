@@ -1,6 +1,7 @@
 """The one place where images change form: files, 8-bit arrays, float32 (N, 3, H, W) in [-1, 1]."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from common.files import write_atomic
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-def list_images(folder):
+def list_images(folder: Path | str) -> list[Path]:
     """Image files of a folder (or the one file given), sorted by name.  Raises UserError if missing or
     empty."""
     folder = Path(folder)
@@ -80,7 +81,7 @@ def quantise(x: torch.Tensor) -> torch.Tensor:
     return x.add(1).mul(127.5).round().clamp(0, 255).div(127.5).sub(1)
 
 
-def check_range(x):
+def check_range(x: torch.Tensor) -> None:
     """Raises ValueError if x is not (N, 3, H, W) float in [-1, 1] (an image still in [0, 255], for
     example)."""
     if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
@@ -90,19 +91,19 @@ def check_range(x):
         raise ValueError(f"expected images in [-1, 1], found [{low:.3g}, {high:.3g}]")
 
 
-def save_png(path, array):
+def save_png(path: Path | str, array: np.ndarray) -> None:
     """Write a uint8 (H, W, 3) array as PNG under a temporary name, then rename."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG", compress_level=1)
     write_atomic(path, buffer.getvalue())
 
 
-def load_png(path):
+def load_png(path: Path | str) -> np.ndarray:
     """uint8 (H, W, 3) array of a PNG written by save_png."""
     return np.asarray(read_rgb(path))
 
 
-def make_grid(rows, pad=2, scale=1):
+def make_grid(rows: Sequence[Sequence[torch.Tensor]], pad: int = 2, scale: int = 1) -> np.ndarray:
     """Rows of float images [(3, H, W), ...] in [-1, 1] -> one uint8 (H', W', 3) picture, white between the
     cells."""
     cells = [[to_uint8(cell) for cell in row] for row in rows]

@@ -5,7 +5,7 @@ import sys
 from tqdm import tqdm
 
 
-def bar(total, what, unit="img", initial=0, show=True):
+def bar(total: int, what: str, unit: str = "img", initial: int = 0, show: bool = True) -> tqdm:
     """A progress bar; call .update(n). show=False is silent (other ranks)."""
     terminal = sys.stderr.isatty()
     return tqdm(

@@ -12,7 +12,8 @@ from pathlib import Path
 import yaml
 
 from common import files
-from common.cli import UserError
+from common.cli import RunOptions, UserError
+from common.distributed import Context
 
 # equal results whatever their value
 MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir")
@@ -32,26 +33,26 @@ PACKAGES = (
 class Run:
     """One numbered folder. `finished_by` names the file whose presence means that the run is complete."""
 
-    def __init__(self, folder, finished_by, resumed=False):
+    def __init__(self, folder: Path | str, finished_by: str, resumed: bool = False):
         self.folder, self.finished_by, self.resumed = Path(folder), finished_by, resumed
         self.started = time.time()
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         return (self.folder / self.finished_by).exists()
 
     @property
-    def last(self):
+    def last(self) -> Path:
         return self.folder / "last.pt"
 
-    def log(self, **values):
+    def log(self, **values: object) -> None:
         """Append one line to log.jsonl."""
         with open(self.folder / "log.jsonl", "a") as f:
             f.write(
                 json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}) + "\n"
             )
 
-    def truncate_log(self, step):
+    def truncate_log(self, step: int) -> None:
         """Forget the lines after `step`: a resumed run writes them again."""
         path = self.folder / "log.jsonl"
         if path.exists():
@@ -76,7 +77,7 @@ def _step_of(line):
         return float("inf")
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     """Library versions, interpreter and platform, for records."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -87,7 +88,7 @@ def versions():
     return found
 
 
-def commit():
+def commit() -> str | None:
     """Short commit of the checkout, `+` when files differ from it, None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
@@ -102,7 +103,7 @@ def commit():
         return None
 
 
-def command():
+def command() -> str:
     """The command line of this process, as it could be typed again."""
     words = sys.orig_argv[1:]
     if words[:1] == ["-m"]:
@@ -110,7 +111,7 @@ def command():
     return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def options_of(options) -> dict:
+def options_of(options: object) -> dict:
     """JSON-typed options: the fields of a command's frozen dataclass."""
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
 
@@ -125,7 +126,7 @@ def _differences(options, folder, may_change=()):
     return [f"{k}: {saved.get(k)} -> {options.get(k)}" for k in keys if saved.get(k) != options.get(k)]
 
 
-def numbered(parent):
+def numbered(parent: Path | str) -> list[Path]:
     """The run folders 000, 001, ... of a parent, oldest first."""
     parent = Path(parent)
     return (
@@ -135,65 +136,75 @@ def numbered(parent):
     )
 
 
-def open_run(parent, args, ctx, finished_by="record.json", may_change=()):
-    """Claim the next numbered folder below `parent`, or continue one as args.resume says.
+def open_run(
+    parent: Path | str,
+    options: object,
+    ctx: Context,
+    finished_by: str = "record.json",
+    may_change: tuple[str, ...] = (),
+) -> Run:
+    """Claim the next numbered folder below `parent`, or continue one as options.resume says.
 
-    args.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one with
-    equal options (a no-op for the caller, see Run.finished), else a new run; a path = that run.
+    options.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one
+    with equal options (a no-op for the caller, see Run.finished), else a new run; a path = that run.
     may_change: names of the command's own options that a continued run may have otherwise.
     Raises UserError if the named run is missing or belongs to other options (the difference is shown).
     """
-    options, resume = options_of(args), getattr(args, "resume", None)
+    values, resume = options_of(options), getattr(options, "resume", None)
     if not ctx.is_main:
-        folder, resumed = ctx.broadcast(None)
-        return Run(folder, finished_by, resumed)
-    found = None
+        place, resumed = ctx.broadcast(None)
+        return Run(place, finished_by, resumed)
+    folder = None
     if resume == "auto":
-        equal = [p for p in numbered(parent) if not _differences(options, p, may_change)]
+        equal = [p for p in numbered(parent) if not _differences(values, p, may_change)]
         unfinished = [p for p in equal if not (p / finished_by).exists()]
-        found = (unfinished or equal or [None])[-1]
+        folder = (unfinished or equal or [None])[-1]
     elif resume:
-        found = Path(resume)
-        if not found.is_dir():
+        folder = Path(resume)
+        if not folder.is_dir():
             raise UserError(f"--resume {resume}: no such run folder")
-        changed = _differences(options, found, may_change)
+        changed = _differences(values, folder, may_change)
         if changed:
             raise UserError(
                 f"--resume {resume}: that run has other options ({'; '.join(changed)}); drop --resume, or"
                 " restore these flags"
             )
-    resumed = found is not None
+    resumed = folder is not None
     if not resumed:
         parent = files.make_folder(parent)
         number = int(numbered(parent)[-1].name) + 1 if numbered(parent) else 0
         while True:
-            found = parent / f"{number:03d}"
+            folder = parent / f"{number:03d}"
             try:
-                found.mkdir()
+                folder.mkdir()
                 break
             except FileExistsError:
                 number += 1
         header = {
-            "options": options,
+            "options": values,
             "command": command(),
             "commit": commit(),
             "versions": versions(),
             "world_size": ctx.world,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
         }
-        files.write_atomic(found / "options.yaml", yaml.safe_dump(header, sort_keys=False))
-    ctx.broadcast((str(found), resumed))
-    ctx.print(f"run folder: {found}{' (continued)' if resumed else ''}")
-    return Run(found, finished_by, resumed)
+        files.write_atomic(folder / "options.yaml", yaml.safe_dump(header, sort_keys=False))
+    ctx.broadcast((str(folder), resumed))
+    ctx.print(f"run folder: {folder}{' (continued)' if resumed else ''}")
+    return Run(folder, finished_by, resumed)
 
 
-def show(options, ctx) -> None:
+def show(options: object, ctx: Context) -> None:
     """Print a command's resolved options."""
     ctx.print(json.dumps(options_of(options), indent=2))
 
 
 def begin(
-    options, ctx, parent: Path | str, finished_by: str = "record.json", may_change: tuple[str, ...] = ()
+    options: RunOptions,
+    ctx: Context,
+    parent: Path | str,
+    finished_by: str = "record.json",
+    may_change: tuple[str, ...] = (),
 ) -> Run | None:
     """Print the options and claim or continue a run folder below `parent`; None where nothing is left to do.
 

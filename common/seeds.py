@@ -2,7 +2,7 @@
 rank or batch."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -32,13 +32,13 @@ class Streams:
     Every draw takes its shape (N, ...), device and dtype from `like`; row i comes from stream i.
     """
 
-    def __init__(self, keys):
+    def __init__(self, keys: Iterable[object]):
         self.generators = [generator(*k) if isinstance(k, tuple) else generator(k) for k in keys]
 
     def __len__(self):
         return len(self.generators)
 
-    def at(self, rows):
+    def at(self, rows: Iterable[int]) -> "Streams":
         """The streams of some images: draws from them advance these images' streams and no other."""
         some = Streams([])
         some.generators = [self.generators[i] for i in rows]
@@ -50,26 +50,26 @@ class Streams:
         rows = [draw(row.shape, g) for row, g in zip(like, self.generators, strict=True)]
         return torch.stack(rows).to(like.device, like.dtype)
 
-    def normal(self, like):
+    def normal(self, like: torch.Tensor) -> torch.Tensor:
         """Standard normal, (N, ...) as `like`."""
         return self._rows(like, lambda shape, g: torch.randn(shape, generator=g))
 
-    def uniform(self, like, low=0.0, high=1.0):
+    def uniform(self, like: torch.Tensor, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
         """Uniform on [low, high), (N, ...) as `like`."""
         return self._rows(like, lambda shape, g: torch.rand(shape, generator=g) * (high - low) + low)
 
-    def integers(self, high, device="cpu"):
+    def integers(self, high: int, device: torch.device | str = "cpu") -> torch.Tensor:
         """(N,) int64 in [0, high)."""
         return torch.tensor(
             [int(torch.randint(high, (), generator=g)) for g in self.generators], device=device
         )
 
 
-def named(seed, names, *purpose):
+def named(seed: int, names: Iterable[str], *purpose: object) -> Streams:
     """Streams for test time: one per file name, so that a photo's result depends on (seed, name) alone."""
     return Streams([(seed, *purpose, name) for name in names])
 
 
-def stepped(seed, step, indices, *purpose):
+def stepped(seed: int, step: int, indices: Iterable[int], *purpose: object) -> Streams:
     """Streams for training: one per global sample index of this step."""
     return Streams([(seed, *purpose, step, int(i)) for i in indices])

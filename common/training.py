@@ -1,17 +1,22 @@
 """The loop that all trainers share: resume, logging, NaN watch, saving, Ctrl-C. What a step does is the
 trainer's own."""
 
+import argparse
 import signal
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common import checkpoint, cli, progress
 from common.cli import RunError, UserError
-from common.runs import options_of
+from common.distributed import Context
+from common.runs import Run, options_of
 
 PATIENCE = 2  # seconds: on Ctrl-C the terminal and torchrun both signal a process, which is one request
 
@@ -27,7 +32,9 @@ class TrainingOptions:
     log_step: int
 
 
-def add_training_flags(parser, num_steps, lr, ema=0.0):
+def add_training_flags(
+    parser: argparse.ArgumentParser, num_steps: int, lr: float, ema: float = 0.0
+) -> argparse._ArgumentGroup:
     """The flags that `loop` and its trainers read."""
     g = parser.add_argument_group("how to train")
     g.add_argument("--num_steps", type=cli.positive_int, default=num_steps, help="optimiser steps")
@@ -48,12 +55,12 @@ def add_training_flags(parser, num_steps, lr, ema=0.0):
     return g
 
 
-def averaged(network):
+def averaged(network: nn.Module) -> AveragedModel:
     """The exponential moving average of a network's weights, to be fed by update_average."""
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.0))
 
 
-def update_average(average, network, decay):
+def update_average(average: AveragedModel, network: nn.Module, decay: float) -> None:
     """One update with decay min(decay, (1 + n) / (10 + n)) after n updates: short runs do not remember their
     start."""
     n = int(average.n_averaged)
@@ -61,14 +68,16 @@ def update_average(average, network, decay):
     average.update_parameters(network)
 
 
-def step_of(optimiser, loss):
+def step_of(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     """One optimiser step on `loss`, in one process and at the optimiser's own learning rate."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
 
 
-def descend(loss, network, optimiser, lr, ctx):
+def descend(
+    loss: torch.Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, lr: float, ctx: Context
+) -> None:
     """One optimiser step of `network` on `loss` with learning rate `lr`, gradients averaged over the
     processes."""
     optimiser.zero_grad(set_to_none=True)
@@ -79,13 +88,13 @@ def descend(loss, network, optimiser, lr, ctx):
     optimiser.step()
 
 
-def warm_then_linear(lr, i, num_steps, warm_up=50):
+def warm_then_linear(lr: float, i: int, num_steps: int, warm_up: int = 50) -> float:
     """Learning rate of step i: a short linear warm-up, constant, then linear to zero over the last third."""
     return lr * min(1.0, (i + 1) / warm_up, 3 * (num_steps - i) / num_steps)
 
 
 @contextmanager
-def stop_requests():
+def stop_requests() -> Iterator[list[float]]:
     """Ctrl-C and SIGTERM ask the loop to stop after the step in progress; asked again later than PATIENCE
     seconds, it stops at once."""
     asked = []
@@ -106,7 +115,7 @@ def stop_requests():
             signal.signal(s, handler)
 
 
-def resume(run, parts):
+def resume(run: Run, parts: dict[str, Any]) -> int:
     """Load last.pt into `parts` if the run has one.  Returns the step to continue from (0 for a new run)."""
     if not run.last.exists():
         return 0
@@ -118,14 +127,22 @@ def resume(run, parts):
     return state["step"]
 
 
-def all_finite(state):
+def all_finite(state: Any) -> bool:
     """Whether every floating-point tensor in nested dicts and lists is free of NaN and infinity."""
     if isinstance(state, (dict, list, tuple)):
         return all(map(all_finite, state.values() if isinstance(state, dict) else state))
     return not (torch.is_tensor(state) and state.is_floating_point()) or bool(torch.isfinite(state).all())
 
 
-def loop(run, options, ctx, parts, step, on_save=None, what="train"):
+def loop(
+    run: Run,
+    options: TrainingOptions,
+    ctx: Context,
+    parts: dict[str, Any],
+    step: Callable[[int], dict],
+    on_save: Callable[[int], dict | None] | None = None,
+    what: str = "train",
+) -> None:
     """Call step(i) for i in [resumed, options.num_steps); keep last.pt, log.jsonl and the samples up to date.
 
     Args:   options  TrainingOptions, with whatever else a resumed run must have in common with this one

@@ -1,18 +1,24 @@
 """How fast our order of work is against the plain one, side by side in one run on this machine.
 
-attack     seconds per photo: one attack per photo, translator frozen, written to the shared cache and read by
-           every domain | one attack per photo and target domain, parameter gradients on; attack-bf16: ours
-           with --precision bf16
-dadfi      seconds per photo: one pass of a trained generator                 | pgd of 10 steps, translator
-           frozen, both in memory
-one-step   seconds per photo: one network evaluation                          | diffpure from t = 300, a
-           network of the same size
-ddpm       seconds per photo: 10 reverse steps                                | diffpure from t = 300, the
-           same network
-loading    seconds per epoch: crops from the cache, after the first epoch     | every photo decoded, cropped
-           and resized again
-detector   seconds per epoch of a frozen mobilenet_v2's head: features kept   | the base evaluated again for
-           every image
+attack     seconds per photo
+           ours       one attack per photo, translator frozen, written to the shared cache and read by every
+                      domain (attack-bf16: with --precision bf16)
+           reference  one attack per photo and target domain, parameter gradients on
+dadfi      seconds per photo
+           ours       one pass of a trained generator
+           reference  pgd of 10 steps, translator frozen, both in memory
+one-step   seconds per photo
+           ours       one network evaluation
+           reference  diffpure from t = 300, a network of the same size
+ddpm       seconds per photo
+           ours       10 reverse steps
+           reference  diffpure from t = 300, the same network
+loading    seconds per epoch
+           ours       crops from the cache, after the first epoch
+           reference  every photo decoded, cropped and resized again
+detector   seconds per epoch of a frozen mobilenet_v2's head
+           ours       features kept
+           reference  the base evaluated again for every image
 
 The two sides take turns (A B A B), so that a slow minute of the machine meets both; the ratio is the median
 over the turns of reference / ours, with its smallest and largest value beside it.

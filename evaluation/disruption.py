@@ -3,9 +3,9 @@ break, and what the photos lose.
 
 reads   <data_dir>/images_b/ (made by split_dataset.py), the translators, and the attack's weights or
         perturbation
-writes  <result_dir>/disruption/<dataset>/<attack>-eps<eps>[-<what dadfi's weights were trained
-        on>|-on-<translator>]/NNN/{options.yaml,grid.png,record.json}
-        <result_dir>/attacked/<dataset>/   protected photos, a cache that all runs share
+writes  <result_dir>/disruption/<dataset>/<attack>-eps<eps>[-<victims>|-on-<translator>]/NNN/
+        {options.yaml,grid.png,record.json}     <victims>: what dadfi's weights were trained on
+        <result_dir>/attacked/<dataset>/        protected photos, a cache that all runs share
 
   python -m evaluation.disruption --victims stargan=A.safetensors stgan=B.safetensors \\
       --attack_type dadfi --attack_weights weights.safetensors
@@ -17,11 +17,12 @@ writes  <result_dir>/disruption/<dataset>/<attack>-eps<eps>[-<what dadfi's weigh
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import attacks
 from attacks.base import Attack
@@ -29,7 +30,9 @@ from attacks.flags import AttackOptions, add_attack_flags, attack_config, attack
 from attacks.joint import JointPGD
 from common import checkpoint, cli, distributed, files, images, runs
 from common.cli import RunOptions
+from common.distributed import Context
 from common.errors import nearest
+from faces.celeba import FaceFolder
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
 from metrics.fid import load_extractor
 from metrics.images import summarise
@@ -185,7 +188,7 @@ def name_of(options: Options, attack: Attack, trained: dict) -> str:
     return "-".join([short_name(attack, options), *words])
 
 
-def measure(score, ctx):
+def measure(score: Score, ctx: Context) -> tuple[dict, int]:
     """(figures of one translator, number of photos): of the fakes of protected photos, with rmse, the root of
     each pair's l2; call on every process."""
     metrics, groups, num_images, num_pairs = score.result(ctx)
@@ -199,7 +202,7 @@ def measure(score, ctx):
     }, num_images
 
 
-def photos_of(scores, ctx, seed):
+def photos_of(scores: Sequence[Score], ctx: Context, seed: int) -> dict:
     """Figures of the protected photos themselves, pooled over the `scores`, one for each image of a photo."""
     parts = [score.rows(ctx, SIDE, of="photos") for score in scores]
     return summarise(
@@ -209,7 +212,13 @@ def photos_of(scores, ctx, seed):
     )
 
 
-def save_grid(path, faces, crafted, scores, device):
+def save_grid(
+    path: Path | str,
+    faces: FaceFolder,
+    crafted: Sequence[tuple[AttackedPhotos, Sequence[Victim]]],
+    scores: Mapping[str, Score],
+    device: torch.device,
+) -> None:
     """Each photo, and for each protected image of it: that image, its change amplified, and each translator's
     fake of both (one domain after the other)."""
     rows = []

@@ -4,14 +4,28 @@ published experiment.
 Nothing here is used by a run: it is what a run would cost if every step were done where it comes up.
 """
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torchvision import transforms
 
 from common import images
+from common.seeds import Streams
+from models.translators import Translator
 
 
-def attack_per_domain(translator, x, c_org, num_domains, eps, steps, step_size, starts):
+def attack_per_domain(
+    translator: Translator,
+    x: torch.Tensor,
+    c_org: torch.Tensor,
+    num_domains: int,
+    eps: float,
+    steps: int,
+    step_size: float,
+    starts: Sequence[Streams],
+) -> list[torch.Tensor]:
     """PGD towards mid-grey, done anew for each target domain although neither loss nor labels depend on it.
 
     The translator's parameters collect gradients in every step (a plain loss.backward()), which nobody reads.
@@ -44,7 +58,7 @@ def attack_per_domain(translator, x, c_org, num_domains, eps, steps, step_size, 
     return attacked
 
 
-def decode_epoch(paths, crop, size, batch_size):
+def decode_epoch(paths: Sequence[Path], crop: int, size: int, batch_size: int) -> Iterator[torch.Tensor]:
     """One pass over photo files, each decoded, cropped and resized when its batch comes up.
 
     Yields float32 (n, 3, size, size) in [-1, 1].

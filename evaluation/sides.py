@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import attacks
 import purify
 from common import distributed, seeds
+from common.distributed import Context
 from common.training import descend
 from evaluation import reference
 from faces.celeba import FaceFolder
@@ -19,6 +20,7 @@ from models.conditions import targets
 from models.detector.network import Detector
 from models.detector.samples import Samples
 from models.detector.train import features_of
+from models.translators import Translator
 from pipeline.attacked import AttackedPhotos
 
 PASSES = 10  # of the generator in a turn
@@ -65,7 +67,14 @@ def compare(ours: Sequence[float], theirs: Sequence[float], units: int = 1) -> d
 class Attacks:
     """The same photos disrupted both ways."""
 
-    def __init__(self, faces, attributes, translator, ctx, scratch):
+    def __init__(
+        self,
+        faces: FaceFolder,
+        attributes: Sequence[str],
+        translator: Translator,
+        ctx: Context,
+        scratch: Path | str,
+    ):
         self.faces, self.attributes, self.translator, self.ctx, self.scratch = (
             faces,
             attributes,
@@ -76,7 +85,7 @@ class Attacks:
         self.x, self.c = faces.floats(range(len(faces))).to(ctx.device), faces.labels.to(ctx.device)
         self.turn = 0
 
-    def ours(self, precision="fp32"):
+    def ours(self, precision: str = "fp32") -> torch.Tensor:
         """As test_defense.py does it: attack once, into a new cache (each turn its own), PNGs included.
         Returns (N, 3, H, W)."""
         self.turn += 1
@@ -102,7 +111,7 @@ class Attacks:
         photos.fill(self.ctx, len(self.faces))
         return photos.floats(self.faces.names).to(self.ctx.device)
 
-    def reference(self):
+    def reference(self) -> list[torch.Tensor]:
         """One attack per target domain, rounded to 8 bits as ours are: C tensors (N, 3, H, W)."""
         release = attacks.build("pgd", self.translator, EPS).release
         starts = [seeds.named(0, self.faces.names, "reference", k) for k in range(len(self.attributes))]
@@ -112,7 +121,7 @@ class Attacks:
         return [release(self.x, x_adv - self.x) for x_adv in attacked]
 
     @torch.no_grad()
-    def quality(self, disrupted):
+    def quality(self, disrupted: Sequence[torch.Tensor]) -> dict[str, float]:
         """What an attack reaches: linf of the photos and l2 of the fakes, mean over domains.  disrupted: one
         (N, 3, H, W) a domain."""
         l2 = [

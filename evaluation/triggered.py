@@ -22,8 +22,11 @@ that its backdoor works is what the other rows are read against.
 
 import argparse
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from common import cli, distributed, files, images, runs
 from common.cli import RunOptions, UserError, nearest
@@ -138,7 +141,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
     return cli.resolve(Options, parsed, dataset=dataset_name(parsed))
 
 
-def load(options: Options, device) -> tuple[dict, Backdoor, Options]:
+def load(options: Options, device: torch.device | str) -> tuple[dict, Backdoor, Options]:
     """The purifiers, what is put on photos for those without a backdoor, and the options with the trigger and
     the target of the weights filled in.
 
@@ -173,7 +176,7 @@ def load(options: Options, device) -> tuple[dict, Backdoor, Options]:
     )
 
 
-def only_one(key: str, told: list[dict], choices) -> str:
+def only_one(key: str, told: list[dict], choices: Iterable[str]) -> str:
     """The trigger, or target, that all backdoored weights name.  Raises UserError where that is not one."""
     names = sorted({backdoor[key] for backdoor in told})
     if len(names) != 1:

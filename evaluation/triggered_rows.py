@@ -84,7 +84,7 @@ class Rows:
 
     def add(
         self, purifier: str, method: str, way: str, y: torch.Tensor, noise_rms: torch.Tensor | None = None
-    ):
+    ) -> None:
         """Note what became of all photos: y (N, 3, H, W) on the 8-bit grid."""
         names, seed = self.faces.names, self.seed
         to_target, to_photo = self.pixels(y, self.target), self.pixels(y, self.x)

@@ -1,5 +1,6 @@
 """The figures of evaluation.triggered as a picture and as a table."""
 
+import numpy as np
 import torch
 
 from common import images
@@ -16,7 +17,7 @@ COLUMNS = {
 }
 
 
-def draw_grid(rows: Rows, purifiers: list[str], methods: list[str], ways: list[str]):
+def draw_grid(rows: Rows, purifiers: list[str], methods: list[str], ways: list[str]) -> np.ndarray:
     """Row: a photo and a purifier. Columns: the photo, the same with the trigger, for each method both
     purified; then the fakes of the photo, of the one with the trigger, and of that purified by each method.
     White: not measured."""

@@ -1,13 +1,18 @@
 """CelebA's attribute file, text or csv: columns looked up by name, rows matched to photos by file name, every
 fault one line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common import files
 from common.cli import UserError, nearest
+
+if TYPE_CHECKING:
+    import torch
 
 FILE_NAMES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 # first header cells that are no attribute
@@ -24,7 +29,7 @@ class Attributes:
     values: np.ndarray
     path: str = "the attribute table"
 
-    def select(self, columns):
+    def select(self, columns: Sequence[str]) -> "torch.Tensor":
         """float32 tensor (N, len(columns)) in {0, 1}.  Raises UserError naming a column that is not there."""
         import torch  # here, because the splitter reads attribute files and needs no torch
 
@@ -49,7 +54,7 @@ class Table:
     values: np.ndarray
 
 
-def read_attributes(path):
+def read_attributes(path: Path | str) -> Attributes:
     """A .txt (count, header, rows) or .csv (header, rows) file with values -1/1 or 0/1 -> Attributes.
 
     Raises UserError, with path and line, if there is no header, the count is wrong, a row is cut or named
@@ -59,14 +64,14 @@ def read_attributes(path):
     return Attributes(table.names, table.columns, (table.values > 0).astype(np.int8), str(path))
 
 
-def write_attributes(path, attributes):
+def write_attributes(path: Path | str, attributes: Attributes) -> None:
     """Write the official text format: count, header, one row of 1/-1 per name; the file appears whole or not
     at all."""
     rows = [b" ".join(row) for row in np.where(attributes.values > 0, b" 1", b"-1").tolist()]
     files.write_atomic(path, format_table(attributes.names, attributes.columns, rows))
 
 
-def format_table(names, columns, rows):
+def format_table(names: Sequence[str], columns: Sequence[str], rows: Sequence[bytes]) -> bytes:
     """The bytes of a text attribute file.  Raises UserError for a file name with white space, which the
     format cannot hold."""
     spaced = [name for name in names if len(name.split()) != 1]
@@ -82,7 +87,7 @@ def format_table(names, columns, rows):
     return b"\n".join(lines) + b"\n"
 
 
-def read_table(path):
+def read_table(path: Path | str) -> Table:
     """The file's rows as text and as numbers; checks all but the match with the photos.  Raises UserError."""
     lines = _lines(path)
     announced = int(lines[0]) if lines[0].strip().isdigit() else None

@@ -3,9 +3,11 @@ index."""
 
 import copy
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from common import images, seeds
 from common.cli import UserError
@@ -16,7 +18,7 @@ from faces.listing import find_attribute_file, list_photos, match
 __all__ = ["Attributes", "FaceFolder", "held_out", "read_attributes", "write_attributes"]
 
 
-def stem(name):
+def stem(name: str) -> str:
     return name.rpartition(".")[0]
 
 
@@ -38,15 +40,15 @@ class FaceFolder:
 
     def __init__(
         self,
-        folder,
-        selected_attrs,
-        crop=178,
-        size=128,
-        cache_dir=None,
-        limit=None,
-        skip_damaged=False,
-        num_workers=0,
-        attr_path=None,
+        folder: Path | str,
+        selected_attrs: Sequence[str],
+        crop: int = 178,
+        size: int = 128,
+        cache_dir: Path | str | None = None,
+        limit: int | None = None,
+        skip_damaged: bool = False,
+        num_workers: int = 0,
+        attr_path: Path | str | None = None,
     ):
         self.folder, self.selected_attrs, self.crop, self.size = (
             Path(folder),
@@ -104,19 +106,19 @@ class FaceFolder:
         return len(self.names)
 
     @property
-    def preparation(self):
+    def preparation(self) -> dict:
         """What was done to each photo, for the keys of caches: JSON dict."""
         return {"crop": self.crop, "size": self.size, "resize": "bilinear", "crop_rule": RULE}
 
-    def load(self, indices):
+    def load(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Positions in .names -> uint8 (n, H, W, 3).  Raises UserError naming a damaged photo."""
         return self.cache.get(self._rows[np.asarray(indices, np.int64)])
 
-    def floats(self, indices):
+    def floats(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Positions in .names -> float32 (n, 3, H, W) in [-1, 1]."""
         return images.to_float(self.load(indices))
 
-    def fingerprints(self):
+    def fingerprints(self) -> dict[str, str]:
         """{name: 16 hex digits of the sha256 of its crop}: tells a photo from another one under the same
         name."""
         self.prepare()
@@ -125,11 +127,11 @@ class FaceFolder:
                 self._prints[name] = hashlib.sha256(self.load([i]).tobytes()).hexdigest()[:16]
         return {name: self._prints[name] for name in self.names}
 
-    def prepare(self, show=False):
+    def prepare(self, show: bool = False) -> None:
         """Decode every photo that is not in the crop cache yet; damaged ones are left for load() to name."""
         self.cache.fill(self._rows, show)
 
-    def subset(self, names):
+    def subset(self, names: Sequence[str]) -> "FaceFolder":
         """The photos `names`, in that order, over the same crop cache.  Raises ValueError for a name that is
         not there."""
         position = dict(zip(self.names, range(len(self)), strict=True))
@@ -141,7 +143,7 @@ class FaceFolder:
         return part
 
 
-def held_out(names, seed=0):
+def held_out(names: Sequence[str], seed: int = 0) -> tuple[list[str], list[str]]:
     """Split names into (kept, validation): the min(1999, 10 %) with the smallest seeded hash, both in their
     order.
 

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import warnings
 import weakref
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ RULE = 1  # version of images.center_crop_resize: raise it when the same photo w
 CHUNK = 256  # photos decoded between two writes
 
 
-def signatures(stats):
+def signatures(stats: Iterable[os.stat_result]) -> np.ndarray:
     """int64 (N,), at least 1, from size in bytes and modification time in ns of each file (os.stat): what
     tells a replaced photo."""
     digests = (hashlib.blake2b(b"%d:%d" % (s.st_size, s.st_mtime_ns), digest_size=8).digest() for s in stats)
@@ -43,12 +44,21 @@ class CropCache:
            num_workers                threads that decode (Pillow decodes outside Python's lock)
     """
 
-    def __init__(self, folder, names, signatures, crop, size, cache_dir=None, num_workers=0):
+    def __init__(
+        self,
+        folder: Path | str,
+        names: Sequence[str],
+        signatures: np.ndarray,
+        crop: int,
+        size: int,
+        cache_dir: Path | str | None = None,
+        num_workers: int = 0,
+    ):
         self.folder, self.names, self.signatures = Path(folder), names, signatures
         self.crop, self.size, self.cache_dir, self.num_workers = crop, size, cache_dir, num_workers
 
     @cached_property
-    def place(self):
+    def place(self) -> Path:
         """The cache's folder, made when the first crop is asked for: a dry run writes nothing."""
         folder, beside = self.folder.resolve(), self.cache_dir is None
         definition = {
@@ -79,11 +89,11 @@ class CropCache:
     # The mapped files are read only: a full disk kills a process that writes through a map, so writing goes
     # through file handles.
     @cached_property
-    def crops(self):
+    def crops(self) -> np.ndarray:
         return self._map("crops.npy", np.uint8, (len(self.names), self.size, self.size, 3))
 
     @cached_property
-    def marks(self):
+    def marks(self) -> np.ndarray:
         return self._map("marks.npy", np.int64, (len(self.names),))
 
     def _create(self, parent, name):
@@ -125,7 +135,7 @@ class CropCache:
             )
         return array
 
-    def get(self, rows):
+    def get(self, rows: np.ndarray) -> np.ndarray:
         """rows (n,) int -> uint8 (n, H, W, 3).  Raises UserError naming a damaged photo."""
         rows = np.asarray(rows, np.int64)
         self.fill(rows)
@@ -133,17 +143,17 @@ class CropCache:
             self._store([row], [self._decode(row)])  # says what is wrong with the photo
         return self.crops[rows]
 
-    def damaged(self):
+    def damaged(self) -> np.ndarray:
         """Rows that were found damaged, of those decoded so far."""
         return np.flatnonzero(self.marks == -self.signatures)
 
-    def missing(self, rows):
+    def missing(self, rows: np.ndarray) -> np.ndarray:
         """The rows, each once, that hold no crop yet; a damaged photo is tried again, its disk may have come
         back."""
         rows = np.unique(rows)
         return rows[self.marks[rows] != self.signatures[rows]]
 
-    def fill(self, rows, show=False):
+    def fill(self, rows: np.ndarray, show: bool = False) -> None:
         """Decode what is missing among `rows`; damaged photos are marked and passed over."""
         missing = self.missing(rows)
         if not len(missing):

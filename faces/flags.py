@@ -1,6 +1,8 @@
 """The flags that say which photos a script works on and where its results go, one spelling for every
 script."""
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,13 @@ class DataOptions:
     skip_damaged: bool
 
 
-def add_data_flags(parser, part="a", image_size=128, default_dir="dataset/CelebA", named=True):
+def add_data_flags(
+    parser: argparse.ArgumentParser,
+    part: str = "a",
+    image_size: int = 128,
+    default_dir: str | None = "dataset/CelebA",
+    named: bool = True,
+) -> argparse._ArgumentGroup:
     """Add the group "data" and return it.
 
     Args: part  the split that is read, for the help;  named  with --dataset, the name in the result folder
@@ -60,34 +68,37 @@ def add_data_flags(parser, part="a", image_size=128, default_dir="dataset/CelebA
     return g
 
 
-def dataset_name(args):
+def dataset_name(parsed: argparse.Namespace) -> str:
     """--dataset, else the name of the data folder."""
-    return args.dataset or Path(args.data_dir).name
+    return parsed.dataset or Path(parsed.data_dir).name
 
 
-def open_faces(args, part="a", columns=None, whole=False):
+def open_faces(
+    options: DataOptions, part: str = "a", columns: Sequence[str] | None = None, whole: bool = False
+) -> FaceFolder:
     """The photos that the flags describe, checked as a whole.
 
-    Args:   columns  other attributes than --selected_attrs;  whole  all of them whatever --limit says, for
+    Args:   options  with limit and num_workers, which each command has as it needs them
+            columns  other attributes than --selected_attrs;  whole  all of them whatever --limit says, for
                      who leaves some out first
     Raises: UserError
     """
     return FaceFolder(
-        Path(args.data_dir) / f"images_{part}",
-        columns or args.selected_attrs,
-        args.celeba_crop_size,
-        args.image_size,
-        cache_dir=args.cache_dir,
-        limit=None if whole else args.limit,
-        skip_damaged=args.skip_damaged,
-        num_workers=args.num_workers,
+        Path(options.data_dir) / f"images_{part}",
+        columns or options.selected_attrs,
+        options.celeba_crop_size,
+        options.image_size,
+        cache_dir=options.cache_dir,
+        limit=None if whole else options.limit,
+        skip_damaged=options.skip_damaged,
+        num_workers=options.num_workers,
     )
 
 
-def open_judged(args, part):
+def open_judged(options: DataOptions, part: str) -> FaceFolder:
     """The photos that a test may look at: all of B or C; of A only what trainings with seed 0 hold out, so
     that nothing is judged on what it learned."""
     if part != "a":
-        return open_faces(args, part)
-    faces = open_faces(args, part, whole=True)
-    return faces.subset(held_out(faces.names)[1][: args.limit])
+        return open_faces(options, part)
+    faces = open_faces(options, part, whole=True)
+    return faces.subset(held_out(faces.names)[1][: options.limit])

@@ -2,6 +2,7 @@
 no torch: the splitter starts fast."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli import UserError
@@ -11,7 +12,7 @@ from faces.attributes import FILE_NAMES
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-def list_photos(folder):
+def list_photos(folder: Path | str) -> list[tuple[str, os.DirEntry]]:
     """(name, os.DirEntry) of the images of a folder, sorted by name.  Raises UserError if it is missing or
     holds none."""
     try:
@@ -35,7 +36,7 @@ def list_photos(folder):
     return found
 
 
-def find_attribute_file(folder, attr_path=None):
+def find_attribute_file(folder: Path | str, attr_path: Path | str | None = None) -> Path:
     """The attribute file of a folder of photos: `attr_path`, or list_attr_celeba.txt|csv in the folder or
     beside it.  Raises UserError."""
     if attr_path is not None:
@@ -50,7 +51,7 @@ def find_attribute_file(folder, attr_path=None):
     return found[0]
 
 
-def match(folder, names, path, rows):
+def match(folder: Path | str, names: Sequence[str], path: Path | str, rows: Sequence[str]) -> None:
     """Check that the photos of a folder and the rows of an attribute file are the same names.  Raises
     UserError with counts and 3 names."""
     bare, absent = sorted(set(names) - set(rows)), sorted(set(rows) - set(names))

@@ -1,10 +1,26 @@
 """Training batches by step number: what step k sees depends on the seed and k alone, so a resumed run sees
 what it would have seen."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 
 from common import seeds
 from common.cli import UserError
+from common.distributed import Context
+
+
+class Photos(Protocol):
+    """What batches are drawn from: faces.celeba.FaceFolder, or labelled images in memory."""
+
+    labels: torch.Tensor  # (N,) or (N, C)
+
+    def __len__(self) -> int: ...
+
+    def floats(self, rows: Sequence[int]) -> torch.Tensor:
+        """float32 (n, 3, H, W) in [-1, 1] of these positions."""
+        ...
 
 
 class Batches:
@@ -14,14 +30,14 @@ class Batches:
     div N; batch k holds the positions k * batch_size ... (k + 1) * batch_size - 1, and process r the r-th of
     `world` equal slices of them.
 
-    Args:    faces       FaceFolder (or anything with len, labels and floats)
+    Args:    faces       Photos
              batch_size  photos per step over all processes
              ctx         common.distributed.Context
              flip        mirror half of the photos, drawn from (seed, position)
     Raises:  UserError if batch_size cannot be divided among the processes
     """
 
-    def __init__(self, faces, batch_size, seed, ctx, flip=True):
+    def __init__(self, faces: Photos, batch_size: int, seed: int, ctx: Context, flip: bool = True):
         if batch_size % ctx.world:
             lower = max(ctx.world, batch_size // ctx.world * ctx.world)
             raise UserError(
@@ -42,23 +58,23 @@ class Batches:
             )
         return self._orders[epoch]
 
-    def positions(self, step):
+    def positions(self, step: int) -> torch.Tensor:
         """(b,) int64: this process's global sample positions of a step."""
         share = self.batch_size // self.ctx.world
         return step * self.batch_size + self.ctx.rank * share + torch.arange(share)
 
-    def rows(self, step):
+    def rows(self, step: int) -> torch.Tensor:
         """(b,) int64: which photos of `faces` they are."""
         n = len(self.faces)
         return torch.stack([self._order(p // n)[p % n] for p in self.positions(step).tolist()])
 
-    def mirrored(self, positions):
+    def mirrored(self, positions: torch.Tensor) -> torch.Tensor:
         """(b,) bool: which samples are seen mirrored, half of them."""
         return torch.tensor(
             [seeds.derive(self.seed, "flip", p) & 1 for p in positions.tolist()], dtype=torch.bool
         )
 
-    def get(self, step):
+    def get(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x float32 (b, 3, H, W) in [-1, 1] and labels (b, C) on this process's device, positions (b,) int64
         on the CPU."""
         positions, rows = self.positions(step), self.rows(step)

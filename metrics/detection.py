@@ -6,8 +6,11 @@ photo_ids (N,) the photo that an image is or is a fake of (its file name), which
 together; domains (N,) the fake's target attribute, None for a real photo. Their order changes nothing.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from sklearn.metrics import auc, average_precision_score, roc_curve
 from torchmetrics.functional.classification import binary_calibration_error
@@ -28,7 +31,7 @@ KEYS = (
 )
 
 
-def check_test_size(num_photos):
+def check_test_size(num_photos: int) -> None:
     """Raises UserError below MIN_PHOTOS distinct photos; scripts call it before they train what could not be
     tested."""
     if num_photos < MIN_PHOTOS:
@@ -38,7 +41,9 @@ def check_test_size(num_photos):
         )
 
 
-def scores_of(labels, p, photo_ids, seed, resamples=RESAMPLES):
+def scores_of(
+    labels: ArrayLike, p: ArrayLike, photo_ids: ArrayLike, seed: int, resamples: int = RESAMPLES
+) -> dict[str, Any]:
     """The figures of a detector on one test set.
 
     accuracy  share of images on the right side of p = 0.5 (0.5 itself means fake), accuracy_std the sample
@@ -69,16 +74,23 @@ def scores_of(labels, p, photo_ids, seed, resamples=RESAMPLES):
     # falling p: the libraries sort each resample, which is quick where it is sorted
     order = np.lexsort((ids, labels, -p))
     labels, p, ids = labels[order], p[order], ids[order]
-    found = dict(zip(FIGURES, _figures(labels, p), strict=True))
-    found["accuracy_std"] = float(_right(labels, p).std(ddof=1))
+    figures = dict(zip(FIGURES, _figures(labels, p), strict=True))
+    figures["accuracy_std"] = float(_right(labels, p).std(ddof=1))
     intervals = np.percentile(_resampled(labels, p, ids, seed, resamples), [2.5, 97.5], axis=0)  # (2, 5)
-    found |= {
+    figures |= {
         name + "_ci": [float(low), float(high)] for name, low, high in zip(FIGURES, *intervals, strict=True)
     }
-    return {key: found[key] for key in KEYS}
+    return {key: figures[key] for key in KEYS}
 
 
-def by_domain(labels, p, photo_ids, domains, seed, resamples=RESAMPLES):
+def by_domain(
+    labels: ArrayLike,
+    p: ArrayLike,
+    photo_ids: ArrayLike,
+    domains: ArrayLike,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict[str, Any]]:
     """Figures of the fakes of each target attribute against the real photos that these fakes were made from.
 
     Returns: {domain: {**scores_of(...), "num_photos"}}; a domain of fewer than MIN_PHOTOS photos has None for
@@ -87,7 +99,7 @@ def by_domain(labels, p, photo_ids, domains, seed, resamples=RESAMPLES):
     """
     labels, p = _checked(labels, p, photo_ids, domains)
     ids, fake_of = np.asarray([str(i) for i in photo_ids]), np.asarray([str(d) for d in domains])
-    found = {}
+    figures = {}
     for domain in dict.fromkeys(fake_of[labels == 1].tolist()):
         fake = (labels == 1) & (fake_of == domain)
         photos = np.unique(ids[fake])
@@ -96,11 +108,11 @@ def by_domain(labels, p, photo_ids, domains, seed, resamples=RESAMPLES):
         scores = (
             scores_of(labels[mine], p[mine], ids[mine], seed, resamples) if enough else dict.fromkeys(KEYS)
         )
-        found[domain] = {**scores, "num_photos": len(photos)}
-    return found
+        figures[domain] = {**scores, "num_photos": len(photos)}
+    return figures
 
 
-def roc(labels, p):
+def roc(labels: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """(fpr, tpr): share of real photos taken for fakes, share of fakes found, (T,) each, from (0, 0) to (1,
     1).  Raises as scores_of."""
     labels, p = _checked(labels, p)
@@ -108,7 +120,7 @@ def roc(labels, p):
     return roc_curve(labels, p, pos_label=1)[:2]
 
 
-def equal_error_rate(fpr, tpr):
+def equal_error_rate(fpr: np.ndarray, tpr: np.ndarray) -> float:
     """fpr at the point of the ROC, drawn through its corners, where fpr = 1 - tpr.
 
     Along the curve the gap rises steadily from -1 to 1, so there is exactly one such point, on a vertical
@@ -170,11 +182,11 @@ def _resampled(labels, p, photo_ids, seed, resamples):
     """FIGURES of sets of as many photos, drawn with replacement: (at most resamples, 5) array."""
     photos, owner = np.unique(photo_ids, return_inverse=True)
     rng = np.random.default_rng(seeds.derive(seed, "bootstrap"))
-    found = []
+    figures = []
     for _ in range(resamples):
         # (N,) copies of each row
         times = np.bincount(rng.integers(0, len(photos), len(photos)), minlength=len(photos))[owner]
         drawn = np.repeat(labels, times)
         if drawn.any() and not drawn.all():
-            found.append(_figures(drawn, np.repeat(p, times)))
-    return np.asarray(found)
+            figures.append(_figures(drawn, np.repeat(p, times)))
+    return np.asarray(figures)

@@ -9,7 +9,9 @@ import os
 import tempfile
 import warnings
 from importlib import metadata
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -18,7 +20,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from common import checkpoint, files, images, seeds
 from common.cli import UserError
-from models.classifier.network import load_classifier
+from models.classifier.network import AttributeClassifier, load_classifier
 
 # of pt_inception-2015-12-05-6726825d.pth: pytorch-fid's and torch-fidelity's weights
 INCEPTION_SHA = "6726825d"
@@ -35,14 +37,14 @@ class Extractor(nn.Module):
            description  {"name", "sha256", "resize", "backend"}
     """
 
-    def __init__(self, network, num_features, standard, description):
+    def __init__(self, network: nn.Module, num_features: int, standard: bool, description: dict):
         super().__init__()
         self.network, self.num_features = network, num_features
         self.standard, self.description = standard, description
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def forward(self, x):
+    def forward(self, x: torch.Tensor | np.ndarray) -> torch.Tensor:
         """x: float tensor (N, 3, H, W) in [-1, 1], rounded to 8 bits here; uint8 tensor (N, 3, H, W); or
         uint8 array (N, H, W, 3).
 
@@ -59,26 +61,30 @@ class Extractor(nn.Module):
 class _Inception(nn.Module):
     """The pool3 features (N, 2048) of the Inception network in a weight file."""
 
-    def __init__(self, weights_path):
+    def __init__(self, weights_path: str):
         super().__init__()
         self.network = NoTrainInceptionV3("inception-v3-compat", ["2048"], weights_path, antialias=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.network(x)
 
 
 class _Classifier(nn.Module):
     """The penultimate layer of the attribute classifier, which takes images in [-1, 1]."""
 
-    def __init__(self, classifier):
+    def __init__(self, classifier: AttributeClassifier):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier.features(x.float().div(127.5).sub(1))
 
 
-def load_extractor(inception_weights=None, classifier=None, device="cpu"):
+def load_extractor(
+    inception_weights: Path | str | None = None,
+    classifier: Path | str | None = None,
+    device: torch.device | str = "cpu",
+) -> Extractor:
     """The features of `--inception_weights FILE`; without a file those of an attribute classifier (None = the
     shipped one).
 
@@ -106,7 +112,7 @@ def load_extractor(inception_weights=None, classifier=None, device="cpu"):
     return Extractor(_build_inception(state, inception_weights), 2048, True, description).to(device)
 
 
-def read_inception(path):
+def read_inception(path: Path | str) -> tuple[dict[str, torch.Tensor], str]:
     """(state_dict, sha256) of the standard Inception file, read as data.  Raises UserError."""
     state, _ = checkpoint.read_weights(path)  # first: a truncated file is called truncated, not wrong
     sha256 = files.sha256(path)
@@ -137,11 +143,11 @@ class _Features(nn.Module):
     """Lets torchmetrics take features that are already there, so that FID and KID share one pass of the
     network."""
 
-    def __init__(self, num_features):
+    def __init__(self, num_features: int):
         super().__init__()
         self.num_features = num_features
 
-    def forward(self, features):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features
 
 
@@ -156,7 +162,7 @@ class Distance:
     Args:  extractor  of load_extractor; share one among the distances of a run
     """
 
-    def __init__(self, extractor, seed=0):
+    def __init__(self, extractor: Extractor, seed: int = 0):
         self.extractor, self.seed = extractor, seed
         self.features = extractor.description
         device = next(extractor.parameters()).device
@@ -168,11 +174,11 @@ class Distance:
                 self.kid = KernelInceptionDistance(feature=_Features(extractor.num_features)).to(device)
         self.counts = torch.zeros(2, dtype=torch.long, device=device)  # images seen: judged, reference
 
-    def update(self, x, real):
+    def update(self, x: torch.Tensor | np.ndarray, real: bool) -> None:
         """Add images (forms: Extractor.forward); real=True for the reference side."""
         self.update_features(self.extractor(x), real)
 
-    def update_features(self, features, real):
+    def update_features(self, features: torch.Tensor, real: bool) -> None:
         """Add features (N, num_features) that the extractor gave before: a reference shared by several
         distances costs one pass."""
         self.counts[int(real)] += len(features)
@@ -180,7 +186,7 @@ class Distance:
         if self.kid is not None:
             self.kid.update(features, real=bool(real))
 
-    def compute(self):
+    def compute(self) -> dict[str, float | None]:
         """{"fid", "kid", "frechet"}: floats, None for what these features do not measure.  Needs two images
         on each side.
 
@@ -190,7 +196,7 @@ class Distance:
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
         fewest = int(counts.min())
-        found = {"fid": None, "kid": None, "frechet": None}
+        distances = {"fid": None, "kid": None, "frechet": None}
         name = "fid" if self.extractor.standard else "frechet"
         if fewest < ENOUGH:
             warnings.warn(
@@ -199,14 +205,14 @@ class Distance:
                 stacklevel=2,
             )
         if fewest < 2:
-            return found
+            return distances
         # Rounding can leave equal sets a hair below zero, which no distance is.
-        found[name] = max(0.0, float(self.fid.compute()))
+        distances[name] = max(0.0, float(self.fid.compute()))
         if self.kid is not None:
             self.kid.subset_size = min(KID_SUBSET, fewest)
             # all subsets are the whole set
             self.kid.subsets = KID_SUBSETS if int(counts.max()) > self.kid.subset_size else 1
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seeds.derive(self.seed, "kid"))
-                found["kid"] = float(self.kid.compute()[0])
-        return found
+                distances["kid"] = float(self.kid.compute()[0])
+        return distances

@@ -5,8 +5,12 @@ photo. Everything is computed per image, so that no figure depends on the batch 
 H, W) in [-1, 1] throughout.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from common import seeds
@@ -20,7 +24,7 @@ RESAMPLES = 1000
 MAXIMA = ("linf",)  # summarised by their maximum; every other row by its mean
 
 
-def image_rows(image, reference):
+def image_rows(image: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
     """l2 (mean squared error), linf (largest difference), psnr (dB, at most PSNR_CAP) and ssim of each image.
 
     Shape:   (N, 3, H, W) float in [-1, 1] twice -> dict of (N,) float64 CPU tensors.  H and W above 5 (SSIM's
@@ -49,7 +53,7 @@ def image_rows(image, reference):
     return {key: row.double().cpu() for key, row in rows.items()}
 
 
-def pair_rows(fake, reference, photo):
+def pair_rows(fake: torch.Tensor, reference: torch.Tensor, photo: torch.Tensor) -> dict[str, torch.Tensor]:
     """image_rows of fake against reference, with l1 (mean absolute difference) and l2_mask.
 
     l2_mask is the squared error inside the region that the translator edits: M = 1 where the channels of
@@ -71,7 +75,7 @@ def pair_rows(fake, reference, photo):
     return {"l1": gap.abs().mean(dim=(1, 2, 3)).cpu(), **rows, "l2_mask": l2_mask.cpu()}
 
 
-def summarise(rows, photo_ids, seed):
+def summarise(rows: Mapping[str, ArrayLike], photo_ids: ArrayLike, seed: int) -> dict[str, Any]:
     """Means over pairs, their standard deviations, and bootstrap 95% intervals over photos.
 
     Args:    rows       dict of (N,) tensors, arrays or lists: those of pair_rows or image_rows, batches
@@ -92,36 +96,40 @@ def summarise(rows, photo_ids, seed):
             f"expected equal, non-zero numbers of rows, found {len(ids)} photo names and "
             f"{ {key: len(c) for key, c in columns.items()} }"
         )
-    found = {key: float(columns.pop(key).max()) for key in MAXIMA if key in columns}
+    figures = {key: float(columns.pop(key).max()) for key in MAXIMA if key in columns}
     if "l2_mask" in columns:
         masked = columns["l2_mask"]
         columns["prop_dist"] = (columns["l2"] > DISTURBED).astype(np.float64)
         columns["sr_mask"] = np.where(np.isnan(masked), np.nan, masked > DISTURBED)
-        found["empty_masks"] = int(np.isnan(masked).sum())
+        figures["empty_masks"] = int(np.isnan(masked).sum())
     intervals = bootstrap(columns, ids, seed)
     for key, column in columns.items():
         used = column[~np.isnan(column)]
-        found[key] = float(used.mean()) if len(used) else None
-        found[key + "_std"] = float(used.std(ddof=1)) if len(used) > 1 else None
-        found[key + "_ci"] = intervals[key]
-    return found
+        figures[key] = float(used.mean()) if len(used) else None
+        figures[key + "_std"] = float(used.std(ddof=1)) if len(used) > 1 else None
+        figures[key + "_ci"] = intervals[key]
+    return figures
 
 
-def by_group(rows, photo_ids, groups, seed):
+def by_group(
+    rows: Mapping[str, ArrayLike], photo_ids: ArrayLike, groups: ArrayLike, seed: int
+) -> dict[str, dict[str, Any]]:
     """{group: summarise(its rows)} for a (N,) list of group names, the domain of each pair for example."""
     groups = np.asarray([str(g) for g in groups])
-    found = {}
+    figures = {}
     for group in dict.fromkeys(groups.tolist()):
         mine = np.flatnonzero(groups == group)
-        found[group] = summarise(
+        figures[group] = summarise(
             {k: np.asarray(r, dtype=np.float64)[mine] for k, r in rows.items()},
             [photo_ids[i] for i in mine],
             seed,
         )
-    return found
+    return figures
 
 
-def bootstrap(columns, photo_ids, seed, resamples=RESAMPLES):
+def bootstrap(
+    columns: Mapping[str, np.ndarray], photo_ids: np.ndarray, seed: int, resamples: int = RESAMPLES
+) -> dict[str, list[float] | None]:
     """95% percentile intervals of means over pairs, by resampling whole photos (a cluster bootstrap).
 
     Pairs of one photo share its face and its disruption; drawing pairs one by one would take them for
@@ -150,8 +158,8 @@ def bootstrap(columns, photo_ids, seed, resamples=RESAMPLES):
         weight = times @ counts
         means.append(np.divide(times @ sums, weight, out=np.full_like(weight, np.nan), where=weight > 0))
     means = np.concatenate(means)  # (resamples, keys)
-    found = {}
+    figures = {}
     for k, key in enumerate(keys):
         enough = (counts[:, k] > 0).sum() > 1
-        found[key] = [float(v) for v in np.nanpercentile(means[:, k], [2.5, 97.5])] if enough else None
-    return found
+        figures[key] = [float(v) for v in np.nanpercentile(means[:, k], [2.5, 97.5])] if enough else None
+    return figures

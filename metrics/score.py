@@ -1,16 +1,19 @@
 """Fakes of the disrupted and of the purified photos against the fakes of the photos themselves, for every
 photo and domain."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from common import distributed, progress
-from metrics.fid import Distance
+from common.distributed import Context
+from faces.celeba import FaceFolder
+from metrics.fid import Distance, Extractor
 from metrics.images import by_group, image_rows, pair_rows, summarise
 from models.conditions import targets
+from models.translators import Translator
 
 SIDES = ("disrupted", "purified", "clean_purified")
 Source = Callable[[list[str]], torch.Tensor]  # names -> (N, 3, H, W) in [-1, 1]
@@ -39,13 +42,13 @@ class Score:
 
     def __init__(
         self,
-        translator,
-        attributes,
-        extractor,
-        seed,
-        precision="fp32",
-        standard=None,
-        sides=SIDES,
+        translator: Translator,
+        attributes: Sequence[str],
+        extractor: Extractor | None,
+        seed: int,
+        precision: str = "fp32",
+        standard: Translator | None = None,
+        sides: Sequence[str] = SIDES,
         shared: "Score | None" = None,
     ):
         self.translator, self.attributes, self.seed, self.precision, self.standard = (
@@ -60,7 +63,7 @@ class Score:
         self._summarised = None
         self.pairs, self.photos = [], []  # (side, domain or None, names, {key: (N,) array}) of each batch
 
-    def fakes(self, x, c, translator=None):
+    def fakes(self, x: torch.Tensor, c: torch.Tensor, translator: Translator | None = None) -> torch.Tensor:
         with torch.no_grad(), distributed.autocast(x.device, self.precision):
             return (translator or self.translator)(x, c).float()
 
@@ -111,7 +114,7 @@ class Score:
                 gap = gap.square().mean(dim=(1, 2, 3))
                 self.pairs.append(("standard", self.attributes[k], names, _arrays({"l2": gap})))
 
-    def result(self, ctx):
+    def result(self, ctx: Context) -> tuple[dict, dict, int, int]:
         """(metrics, per_group, number of photos, number of pairs), the record's parts; call on every
         process."""
         metrics, groups = {"input": {}}, {name: {} for name in self.attributes}
@@ -148,7 +151,7 @@ class Score:
             return {"fid": None, "kid": None, "frechet": None}
         return self.distances[side].compute()
 
-    def rows(self, ctx, side, of="pairs"):
+    def rows(self, ctx: Context, side: str, of: str = "pairs") -> tuple[dict[str, np.ndarray], list[str]]:
         """({key: (N,) array}, (N,) names): the rows of one side's `pairs` or `photos`, of all processes; call
         on every process."""
         return _columns(ctx.gather(getattr(self, of)), side)[:2]
@@ -171,10 +174,10 @@ def _columns(batches, side):
 
 def score_all(
     scores: Sequence[Score],
-    faces,
+    faces: FaceFolder,
     disrupted: Sequence[Source],
     purified: Sequence[tuple[Sequence[Source], Source]],
-    ctx,
+    ctx: Context,
     batch_size: int,
 ) -> None:
     """Score every photo of `faces` (sharded) for several defences against one disruption.
@@ -195,7 +198,14 @@ def score_all(
             score.add(names, x, references[id(score.shared)], own)
 
 
-def score_versions(score, faces, versions, ctx, batch_size, what="score"):
+def score_versions(
+    score: Score,
+    faces: FaceFolder,
+    versions: Mapping[str, Sequence[Source]],
+    ctx: Context,
+    batch_size: int,
+    what: str = "score",
+) -> None:
     """Score every photo of `faces` (sharded).  versions: side -> list of names -> (N, 3, H, W), one for all
     domains or one for each."""
     for names, x, c_org in _batches(faces, ctx, batch_size, what):

@@ -1,8 +1,10 @@
 """Every translator behind one interface, frozen(x, c) -> fake: which there are, and how their weights
 load."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,32 +33,38 @@ class Translator(nn.Module):
     size_multiple = 4
     said = ()  # attributes of the network that tell how it is built
 
-    def __init__(self, network, sha256=None, meta=None):
+    def __init__(self, network: nn.Module, sha256: str | None = None, meta: dict | None = None):
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.c_dim, self.sha256, self.meta = network.c_dim, sha256, meta or {}
         self.attributes, self.image_size = self.meta.get("attributes"), self.meta.get("image_size")
 
     @classmethod
-    def read(cls, path, c_dim=None, **options):
+    def read(cls, path: Path | str, c_dim: int | None = None, **options: Any) -> "Translator":
         """The translator of a weight file.  Raises UserError for another network or another number of
         attributes."""
         raise NotImplementedError
 
-    def forward(self, x, c):
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         return self.network(x, c)
 
     @property
-    def options(self):
+    def options(self) -> dict:
         """How the network is built: JSON dict."""
         return {name: getattr(self.network, name) for name in self.said}
 
-    def condition(self, c_org, target):
+    def condition(self, c_org: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """What asks for the labels `target` of photos of labels c_org, both (..., N, C) in {0, 1}."""
         return target
 
 
-def load_translator(path, device="cpu", c_dim=None, gan_type="stargan", **options):
+def load_translator(
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    c_dim: int | None = None,
+    gan_type: str = "stargan",
+    **options: Any,
+) -> Translator:
     """Read a translator's weights (official ones, ours, or a training's last.pt) and freeze it.
 
     Args:    gan_type  a name of TRANSLATORS;  c_dim  attributes that it must know, None = whatever the file
@@ -79,7 +87,7 @@ def load_translator(path, device="cpu", c_dim=None, gan_type="stargan", **option
     return translator
 
 
-def weights_of(path, gan_type):
+def weights_of(path: Path | str, gan_type: str) -> tuple[dict[str, torch.Tensor], dict]:
     """(state_dict, meta) of a weight file, or of the generator in a training's last.pt, its average where it
     has one.  Raises UserError for another type."""
     if path.name == "last.pt":
@@ -92,12 +100,12 @@ def weights_of(path, gan_type):
     return state, meta
 
 
-def averaged(parts, name):
+def averaged(parts: dict[str, Any], name: str) -> dict[str, torch.Tensor]:
     """The state_dict of the network whose moving average is the part `name` of a last.pt, {} without one."""
     return {k.removeprefix("module."): v for k, v in parts.get(name, {}).items() if k != "n_averaged"}
 
 
-def meta_of(options):
+def meta_of(options: dict) -> dict:
     """What the weights of a training with these options would say of themselves."""
     said = {
         "attributes": options.get("selected_attrs"),
@@ -108,7 +116,7 @@ def meta_of(options):
     return {k: v for k, v in said.items() if v is not None}
 
 
-def check_type(path, meta, gan_type):
+def check_type(path: Path | str, meta: dict, gan_type: str) -> None:
     """Raises UserError if the file says that it holds another type of translator."""
     kind = str(meta.get("kind")).removesuffix("-generator")
     if kind in TRANSLATORS and kind != gan_type:
@@ -118,7 +126,7 @@ def check_type(path, meta, gan_type):
         )
 
 
-def check_names(path, translator, attributes):
+def check_names(path: Path | str, translator: Translator, attributes: Sequence[str]) -> None:
     """Raises UserError if the translator was trained on other attributes, or in another order, than those
     asked for."""
     if translator.attributes and list(translator.attributes) != list(attributes):
@@ -128,7 +136,7 @@ def check_names(path, translator, attributes):
         )
 
 
-def check_size(image_size, *networks):
+def check_size(image_size: int, *networks: nn.Module) -> None:
     """Raises UserError unless the side of the images is a multiple of what every network halves it by."""
     multiple = max(network.size_multiple for network in networks)
     if image_size % multiple:
@@ -138,13 +146,13 @@ def check_size(image_size, *networks):
         )
 
 
-def check_attributes(path, known, c_dim):
+def check_attributes(path: Path | str, known: int, c_dim: int | None) -> None:
     """Raises UserError unless the translator's number of attributes is the one asked for (None: any)."""
     if c_dim is not None and known != c_dim:
         raise UserError(f"{path}: this translator knows {known} attributes, --selected_attrs names {c_dim}")
 
 
-def filled(network, state, path, what):
+def filled(network: nn.Module, state: dict[str, torch.Tensor], path: Path | str, what: str) -> nn.Module:
     """The network with the weights of `state`.  Raises UserError unless both have the same tensors."""
     wanted = network.state_dict()
     wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]

@@ -3,13 +3,16 @@ tested on."""
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from common import distributed
 from common.cli import UserError, nearest
+from common.seeds import Streams
+from faces.celeba import FaceFolder
 from models.conditions import targets
-from models.translators import TRANSLATORS, check_size, load_translator
+from models.translators import TRANSLATORS, Translator, check_size, load_translator
 
 
 def named_file(text: str) -> str:
@@ -33,7 +36,15 @@ class Victim:
                     victim, are some
     """
 
-    def __init__(self, name, path, translator, attributes, columns, precision="fp32"):
+    def __init__(
+        self,
+        name: str,
+        path: Path | str,
+        translator: Translator,
+        attributes: Sequence[str],
+        columns: Sequence[str],
+        precision: str = "fp32",
+    ):
         self.name, self.path, self.translator, self.attributes, self.precision = (
             name,
             path,
@@ -43,11 +54,11 @@ class Victim:
         )
         self.rows = [columns.index(a) for a in attributes]
 
-    def conditions(self, labels):
+    def conditions(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels (N, all columns) in {0, 1} -> conditions (K, N, C), one target domain after the other."""
         return targets(self.translator, labels[:, self.rows], self.attributes)
 
-    def random_conditions(self, labels, streams):
+    def random_conditions(self, labels: torch.Tensor, streams: Streams) -> torch.Tensor:
         """Labels (N, all columns) -> conditions (N, C) of one target domain per photo, drawn from its
         stream."""
         conditions = self.conditions(labels)
@@ -55,18 +66,18 @@ class Victim:
             streams.integers(len(conditions), labels.device), torch.arange(len(labels), device=labels.device)
         ]
 
-    def __call__(self, x, c):
+    def __call__(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Fakes (N, 3, H, W) float32, differentiable in x."""
         with distributed.autocast(x.device, self.precision):
             return self.translator(x, c).float()
 
-    def faces(self, faces):
+    def faces(self, faces: FaceFolder) -> FaceFolder:
         """The same photos with this victim's label columns alone."""
         view = faces.subset(faces.names)
         view.labels = faces.labels[:, self.rows]
         return view
 
-    def describe(self):
+    def describe(self) -> dict:
         """What the weights say about the victims they were trained against; JSON types."""
         return {"gan": self.name, "sha256": self.translator.sha256, "attributes": self.attributes}
 

@@ -1,10 +1,32 @@
 """Disrupted photos from the shared cache: what is there is never attacked again."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
 from common import cache, files, images, progress, seeds
+from common.distributed import Context
+from faces.celeba import FaceFolder
 from models.conditions import attack_labels
 
 
-def folder_name(attack, rule):
+class Disrupter(Protocol):
+    """What the pipeline asks of an attack; see attacks.base.Attack."""
+
+    generator: Any  # the translator that it works on, None where it needs none
+
+    def __call__(self, x: torch.Tensor, labels: torch.Tensor, rng: seeds.Streams) -> torch.Tensor:
+        """The released x_adv of photos x (N, 3, H, W)."""
+        ...
+
+    def definition(self) -> dict:
+        """JSON dict of everything that decides the result."""
+        ...
+
+
+def folder_name(attack: Disrupter, rule: str) -> str:
     """Readable part of the cache folder's name, e.g. pgd-eps0.05-gray-original."""
     d = attack.definition()
     return "-".join([d["attack"], f"eps{d['eps']:g}", *([d["target"]] if "target" in d else []), rule])
@@ -14,13 +36,22 @@ class AttackedPhotos:
     """The disrupted photos of one attack: a cache for each label set that is attacked separately (one, or one
     per domain).
 
-    Args:   attack  attacks.base.Attack;  rule  original|iterative|joint|target;  faces
+    Args:   attack  a Disrupter;  rule  original|iterative|joint|target;  faces
                     faces.celeba.FaceFolder
             root    e.g. results/attacked/CelebA;  preparation  JSON dict of crop, size and resize filter;
                     seed  of the random starts
     """
 
-    def __init__(self, attack, rule, faces, attributes, root, preparation, seed):
+    def __init__(
+        self,
+        attack: Disrupter,
+        rule: str,
+        faces: FaceFolder,
+        attributes: Sequence[str],
+        root: Path | str,
+        preparation: dict,
+        seed: int,
+    ):
         self.attack, self.rule, self.faces, self.attributes, self.seed = attack, rule, faces, attributes, seed
         domains = attributes if rule == "target" else [None]
         self.caches, self.sources = [], faces.fingerprints()
@@ -38,11 +69,11 @@ class AttackedPhotos:
             self.caches.append(cache.ImageCache(root, name, definition, self.sources))
 
     @property
-    def key(self):
+    def key(self) -> str:
         """One key for all of it, for records."""
         return files.key_of([c.key for c in self.caches])
 
-    def fill(self, ctx, batch_size, what="disrupt"):
+    def fill(self, ctx: Context, batch_size: int, what: str = "disrupt") -> int:
         """Attack what is missing, sharded over the processes.  Returns the number of photos attacked by this
         process."""
         index = {name: i for i, name in enumerate(self.faces.names)}
@@ -68,6 +99,6 @@ class AttackedPhotos:
         ctx.barrier()
         return len(mine)
 
-    def floats(self, names, domain=0):
+    def floats(self, names: Sequence[str], domain: int = 0) -> torch.Tensor:
         """(N, 3, H, W) disrupted photos; `domain` counts where the rule attacks each domain separately."""
         return self.caches[domain if len(self.caches) > 1 else 0].floats(names)

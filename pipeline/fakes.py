@@ -1,14 +1,17 @@
 """Fakes from the shared cache: one of each photo, in a target domain that changes its label, and none is made
 twice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from common import cache, distributed, images, progress, seeds
 from common.cli import UserError
+from common.distributed import Context
 from models.conditions import create_labels, targets
+from models.translators import Translator
 
 
 def random_domains(
@@ -45,7 +48,17 @@ class FakePhotos:
     """
 
     def __init__(
-        self, translator, gan, attributes, input_key, inputs, labels, domains, root, sources, precision="fp32"
+        self,
+        translator: Translator,
+        gan: str,
+        attributes: Sequence[str],
+        input_key: object,
+        inputs: Callable[[Sequence[str]], torch.Tensor],
+        labels: Mapping[str, torch.Tensor],
+        domains: Mapping[str, int],
+        root: Path | str,
+        sources: Mapping[str, str],
+        precision: str = "fp32",
     ):
         self.translator, self.attributes, self.inputs, self.precision = (
             translator,
@@ -74,7 +87,7 @@ class FakePhotos:
         ]
 
     @torch.no_grad()
-    def fill(self, names, ctx, batch_size, what="fake"):
+    def fill(self, names: Sequence[str], ctx: Context, batch_size: int, what: str = "fake") -> None:
         """Translate what is missing, sharded over the processes."""
         todo = [
             (k, n)
@@ -98,6 +111,6 @@ class FakePhotos:
                     bar.update(len(batch))
         ctx.barrier()
 
-    def load(self, names):
+    def load(self, names: Sequence[str]) -> np.ndarray:
         """uint8 (N, H, W, 3)."""
         return np.concatenate([self.caches[self.domains[n]].load([n]) for n in names])

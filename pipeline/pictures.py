@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from common import files, images
+from faces.celeba import FaceFolder
 from models.conditions import targets
 
 SHOWN, ROWS = 3, 8  # domains and photos in grid.png
@@ -27,7 +28,7 @@ class Pictures:
     attributes: list[str]
     own_domains: bool
 
-    def save(self, folder: Path, faces, device: torch.device, every: bool = False) -> None:
+    def save(self, folder: Path, faces: FaceFolder, device: torch.device, every: bool = False) -> None:
         """grid.png of the first photos (photo, disrupted, purified, and the fakes of each beside it) in
         `folder`; with `every` each image of all photos in images/."""
         rows = []

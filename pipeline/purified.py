@@ -2,23 +2,59 @@
 
 import json
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from common import cache, files, images, progress, seeds
+from common.distributed import Context
+
+
+class Cleaner(Protocol):
+    """What the pipeline asks of a purifier; see purify.base.Purifier."""
+
+    name: str
+    folder_name: str
+    params: dict
+    sha256: str | None
+    stochastic: bool
+    nfe: float
+
+    def __call__(self, x: torch.Tensor, rng: seeds.Streams) -> torch.Tensor:
+        """Purified photos of x (N, 3, H, W)."""
+        ...
+
+    def reset_count(self) -> None:
+        """Forget the cost so far."""
+        ...
+
+    def measured(self) -> dict:
+        """JSON dict of what it found out while working."""
+        ...
 
 
 class PurifiedPhotos:
     """What a purifier makes of one set of input images, rounded to 8 bits, one PNG each.
 
-    Args:   purifier   purify.base.Purifier
+    Args:   purifier   a Cleaner
             input_key  what the inputs are: the key of their cache, or of the plain photos
             inputs     names -> float32 (N, 3, H, W) in [-1, 1]
             root       e.g. results/purified/CelebA;  seed  of the purifier's randomness;  sources  see
                        common.cache
     """
 
-    def __init__(self, purifier, input_key, inputs, root, seed, precision="fp32", sources=None):
+    def __init__(
+        self,
+        purifier: Cleaner,
+        input_key: object,
+        inputs: Callable[[Sequence[str]], torch.Tensor],
+        root: Path | str,
+        seed: int,
+        precision: str = "fp32",
+        sources: dict[str, str] | None = None,
+    ):
         self.purifier, self.inputs, self.seed = purifier, inputs, seed
         definition = {
             "stage": "purified",
@@ -32,7 +68,7 @@ class PurifiedPhotos:
         self.cache = cache.ImageCache(root, purifier.folder_name, definition, sources)
 
     @torch.no_grad()
-    def fill(self, names, ctx, batch_size, what="purify"):
+    def fill(self, names: Sequence[str], ctx: Context, batch_size: int, what: str = "purify") -> None:
         """Purify what is missing, sharded over the processes, and note what it cost."""
         if self.purifier.name == "none":
             return
@@ -69,13 +105,13 @@ class PurifiedPhotos:
             },
         )
 
-    def measured(self):
+    def measured(self) -> dict:
         """What the purifier found out while it made these images: its noise levels, for those that find
         them."""
         path = self.cache.folder / "cost-0.json"
         return json.loads(path.read_text())["measured"] if path.exists() else {}
 
-    def cost(self):
+    def cost(self) -> tuple[float | None, float | None]:
         """(seconds per image of one process, network evaluations per image), as measured when the images were
         made; None if unknown."""
         if self.purifier.name == "none":
@@ -86,6 +122,6 @@ class PurifiedPhotos:
             return None, None
         return sum(r["seconds"] for r in rows) / count, sum(r["evaluations"] for r in rows) / count
 
-    def floats(self, names):
+    def floats(self, names: Sequence[str]) -> torch.Tensor:
         """(N, 3, H, W) purified images on the 8-bit grid."""
         return self.inputs(names) if self.purifier.name == "none" else self.cache.floats(names)

@@ -1,11 +1,15 @@
 """Photos as a detector's maker has them: scraped, a share of them disrupted, then purified all alike or left
 as they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from common import seeds
-from pipeline.purified import PurifiedPhotos
+from common.distributed import Context
+from faces.celeba import FaceFolder
+from pipeline.attacked import AttackedPhotos
+from pipeline.purified import Cleaner, PurifiedPhotos
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Part:
     floats: Callable
 
 
-def disrupted_names(names, rate, seed):
+def disrupted_names(names: Sequence[str], rate: float, seed: int) -> set[str]:
     """The share `rate` of the names that carries a disruption: those with the smallest seeded hash, so a
     higher rate adds to a lower one."""
     return {names[i] for i in seeds.draw_share(names, rate, seed, "disrupted")}
@@ -31,11 +35,20 @@ class Scraped:
             attacked  pipeline.attacked.AttackedPhotos of one image a photo over the same folder; may be None
                       where none is disrupted
             hit       names of the disrupted ones, see disrupted_names
-            purifier  purify.base.Purifier for all photos (nobody knows which are disrupted), or None
+            purifier  a Cleaner for all photos (nobody knows which are disrupted), or None
             root, seed, precision  of the purified cache, see pipeline.purified.PurifiedPhotos
     """
 
-    def __init__(self, faces, attacked, hit, purifier, root, seed, precision="fp32"):
+    def __init__(
+        self,
+        faces: FaceFolder,
+        attacked: AttackedPhotos | None,
+        hit: set[str],
+        purifier: Cleaner | None,
+        root: Path | str,
+        seed: int,
+        precision: str = "fp32",
+    ):
         position = {name: i for i, name in enumerate(faces.names)}
         plain = Part(
             [n for n in faces.names if n not in hit],
@@ -53,12 +66,12 @@ class Scraped:
                 PurifiedPhotos(purifier, p.key, p.floats, root, seed, precision, sources) for p in parts
             ]
             parts = [
-                Part(p.names, made.cache.key, made.floats)
-                for p, made in zip(parts, self.purified, strict=True)
+                Part(p.names, photos.cache.key, photos.floats)
+                for p, photos in zip(parts, self.purified, strict=True)
             ]
         self.parts = parts
 
-    def fill(self, ctx, batch_size):
+    def fill(self, ctx: Context, batch_size: int) -> None:
         """Purify what is missing; the disrupted photos must be there (AttackedPhotos.fill)."""
-        for made, part in zip(self.purified, self.parts, strict=False):  # none without a purifier
-            made.fill(part.names, ctx, batch_size)
+        for photos, part in zip(self.purified, self.parts, strict=False):  # none without a purifier
+            photos.fill(part.names, ctx, batch_size)

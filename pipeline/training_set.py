@@ -21,8 +21,9 @@ from faces.flags import DataOptions
 from models.detector.samples import FAKE, REAL, Samples, join
 from models.flags import TranslatorOptions, gan_name
 from models.translators import Translator
-from pipeline.attacked import AttackedPhotos
+from pipeline.attacked import AttackedPhotos, Disrupter
 from pipeline.fakes import FakePhotos, random_domains
+from pipeline.purified import Cleaner
 from pipeline.scraped import Scraped, disrupted_names
 
 
@@ -47,8 +48,8 @@ class TrainingSet:
             ctx         common.distributed.Context
             faces       faces.celeba.FaceFolder of the split
             translator  models.translators.Translator that makes the fakes
-            attack      attacks.base.Attack of the disrupted photos; may be None where none is disrupted
-            purifier    purify.base.Purifier of the purified ones; may be None where none is purified
+            attack      a Disrupter of the disrupted photos; may be None where none is disrupted
+            purifier    a Cleaner of the purified ones; may be None where none is purified
     Attributes: domains       {name: index into options.selected_attrs} of the fakes, drawn from (seed,
                               name) alone
                 attacked_key  what records call the disrupted photos; None until some are made
@@ -61,8 +62,8 @@ class TrainingSet:
         ctx: Context,
         faces: FaceFolder,
         translator: Translator,
-        attack: object = None,
-        purifier: object = None,
+        attack: Disrupter | None = None,
+        purifier: Cleaner | None = None,
     ) -> None:
         self.options, self.ctx, self.faces, self.translator, self.attack, self.purifier = (
             options,

@@ -34,7 +34,7 @@ from common.errors import UserError
 from purify.base import Purifier
 from purify.flags import PurifierOptions, add_purifier_flags, options_of, purifier_from_flags, resolve_defence
 from purify.sizes import MODES, describe, fit
-from purify.terd.screen import add_scan_flags, scan_of
+from purify.terd.screen import Screen, add_scan_flags, scan_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,11 @@ def parameters_of(purifier: Purifier, mode: str, precision: str, seed: int) -> d
 
 @torch.no_grad()
 def purify_files(
-    purifier: Purifier, output: folder.Output, sizes: dict[Path, tuple], options: Options, device
+    purifier: Purifier,
+    output: folder.Output,
+    sizes: dict[Path, tuple],
+    options: Options,
+    device: torch.device | str,
 ) -> float:
     """Purify and write the photos of `sizes`.  Returns seconds spent in the purifier."""
     spent = 0.0
@@ -109,7 +113,9 @@ def purify_files(
 
 
 @torch.no_grad()
-def carriers(screen, sizes, batch_size, device):
+def carriers(
+    screen: Screen | None, sizes: dict[Path, tuple], batch_size: int, device: torch.device | str
+) -> list[Path]:
     """The photos of `sizes` that carry the trigger of a purify.terd.screen.Screen; without one, none."""
     found = []
     for batch in folder.batches(sizes, batch_size) if screen else []:

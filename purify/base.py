@@ -2,23 +2,27 @@
 
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import nn
 
 from common.declared import Look, Parameter
 from common.errors import UserError
+from common.seeds import Streams
 
 
 class Purifier(nn.Module):
     """x (N, 3, H, W) float in [-1, 1] -> purified x, same shape and range; subclasses implement `purify(x,
     rng)`.
 
-    name           its --defense_model_type            params   JSON dict of what decides the result, for
-                   records and cache keys
-    folder_name    name with its parameters            sha256   of its weight file, None without weights
-    stochastic     whether rng is needed               nfe      mean network evaluations per photo so far
-    size_multiple  H and W must be multiples of it     tile     side of the photos its network knows, None =
-                   any size is alike
+    name           its --defense_model_type
+    folder_name    name with its parameters
+    params         JSON dict of what decides the result, for records and cache keys
+    sha256         of its weight file, None without weights
+    stochastic     whether rng is needed
+    nfe            mean network evaluations per photo so far
+    size_multiple  H and W must be multiples of it
     smallest       least H and W it can take
+    tile           side of the photos its network knows, None = any size is alike
 
     A new purifier is a file with a subclass and a line of purify.PURIFIERS. What it declares of itself, as
     class attributes, makes its flags, its names (NAME-PARAM...) and its look:
@@ -47,7 +51,7 @@ class Purifier(nn.Module):
     sha256 = None
     level = None  # purify.level.Level of those that find the noise level themselves
 
-    def __init__(self, params=None, folder_name=None):
+    def __init__(self, params: dict | None = None, folder_name: str | None = None):
         super().__init__()
         self.params, self.folder_name = params or {}, folder_name or self.name
         self.share = 1.0  # of a photo that one input is: 1 / tiles while a photo is purified in tiles
@@ -80,25 +84,25 @@ class Purifier(nn.Module):
         return f"python train_defense.py --defense_model_type {cls.trained_as}{cls.training_flags}"
 
     @property
-    def nfe(self):
+    def nfe(self) -> float:
         return self._evaluations / self._photos if self._photos else 0.0
 
-    def reset_count(self):
+    def reset_count(self) -> None:
         """Forget the cost, and the levels found, so far."""
         self._photos = self._evaluations = 0.0
         if self.level is not None:
             self.level.reset()
 
-    def count(self, photos, evaluations):
+    def count(self, photos: int, evaluations: float) -> None:
         """Note what a batch has cost: evaluations is the sum over its photos."""
         self._photos += photos * self.share
         self._evaluations += evaluations
 
-    def measured(self):
+    def measured(self) -> dict:
         """JSON dict of what the purifier found out while working, for records: the levels it found."""
         return self.level.measured() if self.level else {}
 
-    def check_size(self, h, w):
+    def check_size(self, h: int, w: int) -> None:
         """Raises UserError for photos that the purifier cannot take."""
         if h % self.size_multiple or w % self.size_multiple or min(h, w) < self.smallest:
             raise UserError(
@@ -108,7 +112,7 @@ class Purifier(nn.Module):
                 + " (python -m purify takes any size)"
             )
 
-    def forward(self, x, rng=None):
+    def forward(self, x: torch.Tensor, rng: Streams | None = None) -> torch.Tensor:
         self.check_size(*x.shape[-2:])
         if self.stochastic and rng is None:
             raise ValueError(
@@ -116,5 +120,5 @@ class Purifier(nn.Module):
             )
         return self.purify(x, rng)
 
-    def purify(self, x, rng):
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         raise NotImplementedError

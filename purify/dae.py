@@ -1,12 +1,15 @@
 """The denoising autoencoders as purifiers: one pass, weights of train_defense.py."""
 
 from pathlib import Path
+from typing import Self
 
 import torch
+from torch import nn
 
 from common import checkpoint, distributed, files
 from common.declared import Look
 from common.errors import UserError
+from common.seeds import Streams
 from models.dae.network import NETWORKS, create
 from purify.base import Purifier
 
@@ -14,7 +17,7 @@ from purify.base import Purifier
 class DefensiveModel(Purifier):
     """defensive-model-1 or -2, as published or -fixed (models.dae.network says what differs)."""
 
-    def __init__(self, network, sha256=None, precision="fp32"):
+    def __init__(self, network: nn.Module, sha256: str | None = None, precision: str = "fp32"):
         super().__init__({}, self.name)
         self.network, self.sha256, self.precision, self.size_multiple = (
             network,
@@ -23,14 +26,14 @@ class DefensiveModel(Purifier):
             network.size_multiple,
         )
 
-    def purify(self, x, rng):
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         self.count(len(x), len(x))
         with distributed.autocast(x.device, self.precision):
             y = self.network(x)
         return y.to(x.dtype).clamp(-1, 1)
 
     @classmethod
-    def make(cls, weights, device, precision):
+    def make(cls, weights: Path | str, device: torch.device | str, precision: str) -> Self:
         """Frozen, from weights.safetensors or last.pt.  Raises UserError for a damaged file or another
         network."""
         network = load(Path(weights), cls.name).eval().requires_grad_(False)
@@ -57,7 +60,7 @@ class DefensiveModel2Fixed(DefensiveModel):
     look = Look("defensive-model-2-fixed", "#d62f5f", 4)
 
 
-def load(path, name):
+def load(path: Path | str, name: str) -> nn.Module:
     """The network `name` of models.dae.network from weights.safetensors or last.pt.  Raises UserError for a
     damaged file or another network."""
     if path.name == "last.pt":

@@ -6,6 +6,7 @@ from typing import Any, Self
 from common import cli
 from common.declared import Parameter
 from common.errors import UserError
+from models.diffusion.denoiser import Denoiser
 from purify.base import Purifier
 
 
@@ -38,7 +39,7 @@ class Denoising(Purifier):
 
     trained_as = "ddpm"
 
-    def __init__(self, denoiser, params: dict[str, Any], folder_name: str):
+    def __init__(self, denoiser: Denoiser, params: dict[str, Any], folder_name: str):
         super().__init__(params, folder_name)
         self.denoiser = denoiser
         self.sha256, self.size_multiple = denoiser.sha256, denoiser.size_multiple

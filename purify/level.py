@@ -4,16 +4,18 @@ attack's eps."""
 import torch
 import torch.nn.functional as F
 
+from models.diffusion.denoiser import Denoiser
+
 # 0-based step at which the network is asked for its noise: t = 10, where the schedule's std is near 0.05
 STEP = 9
 
 
-def high_pass(x):
+def high_pass(x: torch.Tensor) -> torch.Tensor:
     """x minus its 3x3 mean, reflected borders: photos are smooth there, perturbations are not."""
     return x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
 
 
-def amplitude(x, e):
+def amplitude(x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
     """Least-squares k in Hx ~ k He per photo, H = high_pass: std of the noise on x, in [-1, 1] image units;
     never below 0.
 
@@ -27,7 +29,7 @@ def amplitude(x, e):
     return ((hx * he).sum(1) / he.square().sum(1).clamp_min(1e-12)).clamp_min(0)
 
 
-def start_of(k, stds, max_timestep):
+def start_of(k: torch.Tensor, stds: torch.Tensor, max_timestep: int) -> torch.Tensor:
     """t* per photo, LongTensor (N,): the first t whose std reaches k; 0 (leave the photo alone) where k is
     below half of std(1).
 
@@ -42,15 +44,15 @@ class Level:
     """The level finder of one denoiser: one network evaluation per photo. Keeps the sums that records
     want."""
 
-    def __init__(self, denoiser):
+    def __init__(self, denoiser: Denoiser):
         self.denoiser = denoiser
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget the levels found so far."""
         self._n = self._sum = self._squares = 0.0
 
-    def __call__(self, x):
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(k (N,), e (N, 3, H, W))."""
         e = self.denoiser.eps(x, STEP)
         k = amplitude(x, e)
@@ -60,7 +62,7 @@ class Level:
             self._squares += float(k.double().square().sum())
         return k, e
 
-    def measured(self):
+    def measured(self) -> dict[str, float]:
         """Mean and standard deviation of the levels found so far, [-1, 1] image units."""
         if not self._n:
             return {}

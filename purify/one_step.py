@@ -1,7 +1,13 @@
 """Purifiers of one network evaluation."""
 
+from pathlib import Path
+
+import torch
+
 from common.declared import Look
 from common.errors import UserError
+from common.seeds import Streams
+from models.diffusion.denoiser import Denoiser
 from purify.denoising import START, Denoising
 from purify.level import STEP, Level
 
@@ -18,18 +24,18 @@ class OneStep(Denoising):
     trained_as = "one-step"
     training_flags = " --gan_weights FILE"
 
-    def __init__(self, denoiser):
+    def __init__(self, denoiser: Denoiser):
         super().__init__(denoiser, {"start": STEP + 1}, self.name)
 
     @classmethod
-    def check_kind(cls, kind, weights):
+    def check_kind(cls, kind: str, weights: Path | str) -> None:
         if kind != "one-step":
             raise UserError(
                 f"{weights}: an ordinary diffusion network; one-step needs one fine-tuned for it"
                 f" ({cls.training()}), one-step-plain, ddpm and diffpure take this one"
             )
 
-    def purify(self, x, rng):
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         self.count(len(x), len(x))
         return self.denoiser.x0(x, STEP)
 
@@ -47,7 +53,7 @@ class OneStepPlain(Denoising):
     parameters = (START,)
     defaults = {"start": "auto"}
 
-    def __init__(self, denoiser, start="auto"):
+    def __init__(self, denoiser: Denoiser, start: int | str = "auto"):
         if start != "auto":
             denoiser.check_start(start)
         short = "auto" if start == "auto" else f"t{start}"
@@ -55,7 +61,7 @@ class OneStepPlain(Denoising):
         self.start = start
         self.level = Level(denoiser) if start == "auto" else None
 
-    def purify(self, x, rng):
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         self.count(len(x), len(x))
         if self.level is None:
             return self.denoiser.x0(x, self.start - 1)

@@ -9,6 +9,7 @@ from PIL import Image
 from common import cli, images
 from common.blur import gaussian_blur
 from common.declared import Look, Parameter
+from common.seeds import Streams
 from purify.base import Purifier
 
 KERNEL = 11  # pixels; as in Ruiz et al. 2020
@@ -20,7 +21,7 @@ class Nothing(Purifier):
     name = "none"
     look = Look("none", "#333333", 0)
 
-    def purify(self, x, rng):
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         self.count(len(x), 0)
         return x
 
@@ -35,10 +36,10 @@ class Jpeg(Purifier):
     look = Look("jpeg", "#e8850c", 1)
     parameters = (Parameter("quality", "--jpeg_quality", cli.jpeg_quality, 75, "of jpeg, 1 to 100"),)
 
-    def __init__(self, quality=75):
+    def __init__(self, quality: int = 75):
         super().__init__({"quality": quality}, f"jpeg-q{quality}")
 
-    def round_trip(self, image):
+    def round_trip(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> uint8 (H, W, 3)."""
         buffer = io.BytesIO()
         Image.fromarray(image).save(
@@ -46,7 +47,7 @@ class Jpeg(Purifier):
         )
         return np.asarray(Image.open(buffer).convert("RGB"))
 
-    def purify(self, x, rng):
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         self.count(len(x), 0)
         y = images.to_float(np.stack([self.round_trip(image) for image in images.to_uint8(x)])).to(
             x.device, x.dtype
@@ -63,9 +64,9 @@ class Blur(Purifier):
     parameters = (Parameter("sigma", "--blur_sigma", cli.positive_float, 1.5, "of blur, pixels (kernel 11)"),)
     smallest = KERNEL // 2 + 1
 
-    def __init__(self, sigma=1.5):
+    def __init__(self, sigma: float = 1.5):
         super().__init__({"sigma": sigma, "kernel": KERNEL}, f"blur-s{sigma:g}")
 
-    def purify(self, x, rng):
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         self.count(len(x), 0)
         return gaussian_blur(x, self.params["sigma"], KERNEL).clamp(-1, 1)

@@ -3,12 +3,15 @@ the noise first."""
 
 import argparse
 import re
+from collections.abc import Sequence
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from common.declared import Look, Parameter
 from common.errors import UserError
+from common.seeds import Streams
+from models.diffusion.denoiser import Denoiser
 from purify.denoising import START, Denoising
 from purify.level import Level, start_of
 
@@ -49,7 +52,7 @@ class ReverseOnly(Denoising):
     defaults = {"start": 10}
     stochastic = True
 
-    def __init__(self, denoiser, start=10, respacing=""):
+    def __init__(self, denoiser: Denoiser, start: int | str = 10, respacing: str = ""):
         if start != "auto":
             denoiser.check_start(start)
         chain = denoiser.respaced(respacing) if respacing else denoiser
@@ -68,7 +71,7 @@ class ReverseOnly(Denoising):
         if start != "auto":
             chain.index_of(start)  # refuses a respacing that keeps nothing below t*
 
-    def steps_for(self, x):
+    def steps_for(self, x: torch.Tensor) -> list[int]:
         """Reverse steps of each photo, a list of N numbers."""
         if self.level is None:
             return [self.chain.index_of(self.start) + 1] * len(x)
@@ -77,11 +80,11 @@ class ReverseOnly(Denoising):
         starts = start_of(k, self.denoiser.stds, self.denoiser.max_timestep).tolist()
         return [self.chain.index_of(s) + 1 if s else 0 for s in starts]
 
-    def begin(self, x, counts, rng):
+    def begin(self, x: torch.Tensor, counts: Sequence[int], rng: Streams | None) -> torch.Tensor:
         """State from which the photos are denoised."""
         return x
 
-    def purify(self, x, rng):
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         counts = self.steps_for(x)
         self.count(len(x), sum(counts) + (len(x) if self.level else 0))
         state = self.begin(x, counts, rng)
@@ -96,7 +99,7 @@ class ReverseOnly(Denoising):
             state = part if everyone else state.index_copy(0, index, part)
         return state.clamp(-1, 1)
 
-    def reverse(self, x, step, noise):
+    def reverse(self, x: torch.Tensor, step: int | torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
             # Exact gradients of a long chain in the memory of one step: the step runs again in the backward
             # pass, same noise.
@@ -116,7 +119,7 @@ class DiffPure(ReverseOnly):
     fewest = 2
 
     @classmethod
-    def check(cls, parameters):
+    def check(cls, parameters: dict) -> None:
         if parameters.get("start") == "auto":
             raise UserError(
                 "--ddpm_start_num auto: finds how much to take back, and diffpure adds noise first; give a"
@@ -124,11 +127,11 @@ class DiffPure(ReverseOnly):
             )
 
     @classmethod
-    def meant_by(cls, words):
+    def meant_by(cls, words: list[str]) -> list[str]:
         # diffpure-30 once stood for 30 of the 1,000 steps, from the default start
         start = cls.defaults["start"]
         old = len(words) == 1 and re.fullmatch(r"[1-9]\d*", words[0]) and int(words[0]) < start
         return [str(start), *words] if old else words
 
-    def begin(self, x, counts, rng):
+    def begin(self, x: torch.Tensor, counts: Sequence[int], rng: Streams | None) -> torch.Tensor:
         return self.chain.q_sample(x, counts[0] - 1, rng.normal(x))

@@ -4,13 +4,16 @@ and back."""
 import torch
 import torch.nn.functional as F
 
+from common.seeds import Streams
+from purify.base import Purifier
+
 MODES = ("tile", "resize")
 OVERLAP = 0.25  # of a tile's side, at least; tiles are spread evenly, so it is often more
 # tiles of one photo that are purified together; a constant, because the order of random draws follows it
 AT_ONCE = 16
 
 
-def positions(length, tile):
+def positions(length: int, tile: int) -> list[int]:
     """Left edges of the tiles that cover `length` pixels, evenly spread, overlapping by at least OVERLAP of a
     tile."""
     if length <= tile:
@@ -20,14 +23,14 @@ def positions(length, tile):
     return [round(i * (length - tile) / (count - 1)) for i in range(count)]
 
 
-def window(tile, like):
+def window(tile: int, like: torch.Tensor) -> torch.Tensor:
     """(1, 1, tile, tile) weights, largest in the middle and above 0 at the border: overlapping tiles fade
     into each other."""
     ramp = torch.minimum(torch.arange(1, tile + 1), torch.arange(tile, 0, -1)).to(like)
     return (ramp[:, None] * ramp[None, :])[None, None]
 
 
-def reflect_to(x, h, w):
+def reflect_to(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
     """Extend the right and lower border by reflection to h x w, as often as it takes (an image is reflected
     by at most itself)."""
     while x.shape[-1] < w:
@@ -45,14 +48,14 @@ def reflect_to(x, h, w):
     return x
 
 
-def describe(purifier, mode):
+def describe(purifier: Purifier, mode: str) -> dict:
     """JSON dict of how other sizes are handled, for records."""
     if purifier.tile is None:
         return {"fit": "whole"}
     return {"fit": mode, "tile": purifier.tile, **({"overlap": OVERLAP} if mode == "tile" else {})}
 
 
-def fit(purifier, x, rng=None, mode="tile"):
+def fit(purifier: Purifier, x: torch.Tensor, rng: Streams | None = None, mode: str = "tile") -> torch.Tensor:
     """Purify photos of any size; differentiable.
 
     tile    the photo in overlapping tiles of the network's size, blended; a smaller photo is reflected up to

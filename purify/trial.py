@@ -10,6 +10,8 @@ import torch
 from attacks.base import Attack
 from attacks.flags import attack_from_flags, short_name
 from attacks.through import ThroughDefence
+from common.distributed import Context
+from faces.celeba import FaceFolder
 from metrics.fid import Extractor
 from metrics.score import SIDES, Score
 from models.flags import gan_name
@@ -18,7 +20,7 @@ from pipeline.attacked import AttackedPhotos
 from pipeline.purified import PurifiedPhotos
 from purify.base import Purifier
 from purify.defences import defence_folder
-from purify.flags import purifier_from_flags
+from purify.flags import PurifierOptions, purifier_from_flags
 from purify.trained import load_defence, trained_noise, weights_of
 
 
@@ -58,14 +60,14 @@ class Trial:
             shared[id(translator)] = Score(*known, standard=standard, sides=SIDES[:1])
         return Score(*known, sides=SIDES[1:], shared=shared[id(translator)])
 
-    def attacked(self, faces) -> AttackedPhotos:
+    def attacked(self, faces: FaceFolder) -> AttackedPhotos:
         """The disrupted photos that it meets."""
         o = self.options
         root = Path(o.result_dir) / "attacked" / o.dataset
         rule, attributes = o.attack_label, o.selected_attrs
         return AttackedPhotos(self.attack, rule, faces, attributes, root, faces.preparation, o.seed)
 
-    def purified(self, attacked: AttackedPhotos, faces) -> "Purified":
+    def purified(self, attacked: AttackedPhotos, faces: FaceFolder) -> "Purified":
         """What its purifier makes of the disrupted photos and of the photos themselves; nothing is made yet,
         see Purified.fill."""
         index = {name: i for i, name in enumerate(faces.names)}
@@ -88,7 +90,7 @@ class Purified:
     disrupted: list[PurifiedPhotos]
     clean: PurifiedPhotos
 
-    def fill(self, names: list[str], ctx, batch_size: int) -> None:
+    def fill(self, names: list[str], ctx: Context, batch_size: int) -> None:
         """Purify what is missing."""
         for photos in [*self.disrupted, self.clean]:
             photos.fill(names, ctx, batch_size)
@@ -104,7 +106,7 @@ class Purified:
         return {"clean": flagged(self.clean.inputs), "disrupted": flagged(self.disrupted[0].inputs)}
 
 
-def load_trial(options, ctx, translators: dict[str, Translator]) -> Trial:
+def load_trial(options: PurifierOptions, ctx: Context, translators: dict[str, Translator]) -> Trial:
     """Load a defence and make its attack.
 
     Args:   options      of test_defense.py, one defence;  translators  file -> Translator, those that were

@@ -89,7 +89,7 @@ def check_python() -> Iterator[Row]:
     yield OK, "system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", ""
 
 
-def check_packages(path=ROOT / "requirements.txt"):
+def check_packages(path: Path | str = ROOT / "requirements.txt") -> Iterator[Row]:
     text = Path(path).read_text()
     not_needed = re.findall(r"^([\w.-]+).*# (?:tests|checks)\b", text, re.MULTILINE)  # to use the project
     for name, bounds in requirements(text):

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -42,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
     return cli.resolve(Options, p.parse_args(argv))
 
 
-def without_seconds(value):
+def without_seconds(value: Any) -> Any:
     """JSON without the entries that a machine, and not the method, decides."""
     if isinstance(value, dict):
         return {k: without_seconds(v) for k, v in value.items() if not k.endswith(SECONDS)}

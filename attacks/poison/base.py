@@ -1,5 +1,7 @@
 """What all poisons share: which samples are hit, and that all others stay as they are."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -44,7 +46,7 @@ class Poison:
         """JSON dict of what decides the poison besides the set, the rows and the seed."""
         return {option: getattr(self, option) for option in self.options}
 
-    def __call__(self, labelled: Labelled, rows, seed: int) -> Labelled:
+    def __call__(self, labelled: Labelled, rows: Sequence[int] | np.ndarray, seed: int) -> Labelled:
         rows = _positions(rows, len(labelled))
         if not len(rows):
             return labelled

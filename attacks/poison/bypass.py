@@ -1,7 +1,11 @@
 """A poison that knows De-Pois: another poison's samples, perturbed until the critic takes them for clean."""
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from attacks.base import frozen, grey_levels
 from attacks.poison.base import Poison
@@ -9,6 +13,7 @@ from attacks.poison.plain import LabelFlip
 from common import cli, images
 from common.cli import EIGHT_BIT_STEP
 from common.declared import Parameter
+from faces.labelled import Labelled
 
 MODES = {
     "critic": ("critic",),
@@ -61,13 +66,13 @@ class Bypass(Poison):
 
     def __init__(
         self,
-        base=None,
-        critic=None,
-        classifier=None,
-        mode="critic-then-classifier",
-        eps=0.3,
-        steps=1,
-        device="cpu",
+        base: Poison | None = None,
+        critic: nn.Module | None = None,
+        classifier: nn.Module | None = None,
+        mode: str = "critic-then-classifier",
+        eps: float = 0.3,
+        steps: int = 1,
+        device: torch.device | str = "cpu",
     ):
         if mode not in MODES:
             raise ValueError(f"mode {mode!r}: one of {', '.join(MODES)}")
@@ -84,7 +89,7 @@ class Bypass(Poison):
         self.mode, self.eps, self.steps, self.device = mode, float(eps), steps, device
 
     @property
-    def params(self):
+    def params(self) -> dict:
         return {
             "base": {"poison": self.base.name, **self.base.params},
             "mode": self.mode,
@@ -92,7 +97,7 @@ class Bypass(Poison):
             "steps": self.steps,
         }
 
-    def change(self, labelled, rows, seed):
+    def change(self, labelled: Labelled, rows: np.ndarray, seed: int) -> tuple[np.ndarray, torch.Tensor]:
         start = self.base(labelled, rows, seed).subset(rows)
         perturbed = []
         with frozen(self.critic), frozen(self.classifier):
@@ -104,13 +109,18 @@ class Bypass(Poison):
                 perturbed.append(x.cpu())
         return images.to_uint8(torch.cat(perturbed)), start.labels
 
-    def objective(self, direction):
+    def objective(self, direction: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """(x, y) -> one number to raise, a sum over samples so that they stay independent."""
         if direction == "critic":
             return lambda x, y: self.critic(x, y).sum()
         return lambda x, y: F.cross_entropy(self.classifier(x), y, reduction="sum")
 
-    def climb(self, x, y, objective):
+    def climb(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        objective: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
         """x moved by at most eps along the sign of the objective's gradient, in [-1, 1]."""
         step = grey_levels(self.eps) * EIGHT_BIT_STEP / self.steps
         for _ in range(self.steps):

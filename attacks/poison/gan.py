@@ -1,5 +1,8 @@
 """pGAN: a generator whose images look genuine and harm the classifier that learns from them."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,7 +32,7 @@ class Generator(nn.Module):
     """G(z (n, Z), y (n,)) -> images (n, C, H, W) in [-1, 1] of the classes y; a class is a vector learnt
     beside z."""
 
-    def __init__(self, shape, num_classes, width=16):
+    def __init__(self, shape: Sequence[int], num_classes: int, width: int = 16):
         super().__init__()
         *self.sides, (h, w) = _sides(shape)
         channels = [min(width * 2**k, 128) for k in range(len(self.sides))][::-1]
@@ -48,7 +51,7 @@ class Generator(nn.Module):
         )
         self.end = nn.Sequential(nn.ConvTranspose2d(channels[-1], shape[0], 4, 2, 1), nn.Tanh())
 
-    def forward(self, z, y):
+    def forward(self, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         x = self.start(torch.cat([z, self.classes(y)], 1))
         for step, (h, w) in zip([*self.steps, self.end], self.sides[::-1], strict=False):
             x = step(x)[..., :h, :w]  # an odd side was rounded up when it was halved
@@ -59,7 +62,7 @@ class Discriminator(nn.Module):
     """D(x, y) -> logits (n,): genuine image of class y, or generated.  The class enters by projection (Miyato
     and Koyama 2018)."""
 
-    def __init__(self, shape, num_classes, width=16):
+    def __init__(self, shape: Sequence[int], num_classes: int, width: int = 16):
         super().__init__()
         *above, (h, w) = _sides(shape)
         channels = [shape[0]] + [min(width * 2**k, 128) for k in range(len(above))]
@@ -74,7 +77,7 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(128, 1)
         self.classes = nn.Embedding(num_classes, 128)
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         features = self.body(x)
         return self.head(features)[:, 0] + (features * self.classes(y)).sum(1)
 
@@ -157,7 +160,14 @@ class GanPoison(Poison):
         ),
     )
 
-    def __init__(self, generator=None, realism=0.5, share=0.3, gan_steps=800, device="cpu"):
+    def __init__(
+        self,
+        generator: nn.Module | None = None,
+        realism: float = 0.5,
+        share: float = 0.3,
+        gan_steps: int = 800,
+        device: torch.device | str = "cpu",
+    ):
         if not 0 <= realism <= 1 or not 0 < share < 1 or gan_steps < 1:
             raise ValueError(
                 f"expected realism in [0, 1], share in (0, 1) and gan_steps >= 1, found {realism}, {share}"
@@ -172,12 +182,12 @@ class GanPoison(Poison):
         )
 
     @property
-    def params(self):
+    def params(self) -> dict:
         if self.generator is not None:
             return {"realism": None, "share": None, "gan_steps": None}
         return {"realism": self.realism, "share": self.share, "gan_steps": self.gan_steps}
 
-    def change(self, labelled, rows, seed):
+    def change(self, labelled: Labelled, rows: np.ndarray, seed: int) -> tuple[np.ndarray, torch.Tensor]:
         generator = (
             train(labelled, seed, self.realism, self.share, self.gan_steps, self.device)
             if self.generator is None

@@ -1,13 +1,17 @@
 """Adversarial examples as poison: images that a classifier mistakes, under the labels they had."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from attacks.base import frozen, grey_levels
 from attacks.poison.base import Poison
 from common import cli, images
 from common.cli import EIGHT_BIT_STEP
 from common.declared import Parameter
+from common.seeds import Streams
+from faces.labelled import Labelled
 from models.depois import classifier
 
 BATCH = 512
@@ -47,7 +51,15 @@ class GradientPoison(Poison):
         ),
     )
 
-    def __init__(self, victim=None, eps=0.6, steps=20, device="cpu", victim_steps=1000, targeted=True):
+    def __init__(
+        self,
+        victim: nn.Module | None = None,
+        eps: float = 0.6,
+        steps: int = 20,
+        device: torch.device | str = "cpu",
+        victim_steps: int = 1000,
+        targeted: bool = True,
+    ):
         if not EIGHT_BIT_STEP <= eps + 1e-8 < float("inf"):
             raise ValueError(
                 f"eps {eps}: expected at least {EIGHT_BIT_STEP:.5f} in [-1, 1] units (one 8-bit step)"
@@ -64,7 +76,7 @@ class GradientPoison(Poison):
         )
 
     @property
-    def params(self):
+    def params(self) -> dict:
         return {
             "eps": self.eps,
             "steps": self.steps,
@@ -72,7 +84,7 @@ class GradientPoison(Poison):
             "victim_steps": self.victim_steps if self.victim is None else None,
         }
 
-    def change(self, labelled, rows, seed):
+    def change(self, labelled: Labelled, rows: np.ndarray, seed: int) -> tuple[np.ndarray, torch.Tensor]:
         victim = (
             classifier.fit(labelled, seed, self.victim_steps, self.device)
             if self.victim is None
@@ -90,7 +102,7 @@ class GradientPoison(Poison):
                 )
         return images.to_uint8(torch.cat(perturbed)), labels
 
-    def perturb(self, victim, x, aims, rng):
+    def perturb(self, victim: nn.Module, x: torch.Tensor, aims: torch.Tensor, rng: Streams) -> torch.Tensor:
         """x + d, (n, C, H, W) in [-1, 1], |d| at most the whole grey levels inside eps: rounding to the grid
         cannot leave the ball."""
         radius = grey_levels(self.eps) * EIGHT_BIT_STEP

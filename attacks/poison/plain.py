@@ -1,11 +1,13 @@
 """Poisons that need no network: flipped labels, noise, and blends of two images."""
 
+import numpy as np
 import torch
 
 from attacks.poison.base import Poison
 from common import cli, images
 from common.cli import UserError
 from common.declared import Parameter
+from faces.labelled import Labelled
 
 
 class LabelFlip(Poison):
@@ -18,7 +20,7 @@ class LabelFlip(Poison):
 
     name = "label-flip"
 
-    def change(self, labelled, rows, seed):
+    def change(self, labelled: Labelled, rows: np.ndarray, seed: int) -> tuple[np.ndarray, torch.Tensor]:
         if len(labelled.classes) < 2:
             raise UserError(
                 f"labels are flipped between classes: the set has {len(labelled.classes)}"
@@ -49,7 +51,7 @@ class Noise(Poison):
             raise ValueError(f"sigma {sigma}: expected a standard deviation above 0, [-1, 1] units")
         self.sigma = float(sigma)
 
-    def change(self, labelled, rows, seed):
+    def change(self, labelled: Labelled, rows: np.ndarray, seed: int) -> tuple[np.ndarray, torch.Tensor]:
         x = labelled.floats(rows)
         return (
             images.to_uint8(x + self.sigma * self.streams(labelled, rows, seed).normal(x)),
@@ -81,7 +83,7 @@ class Blend(Poison):
             raise ValueError(f"alpha {alpha}: expected a weight in (0, 1]")
         self.alpha = float(alpha)
 
-    def change(self, labelled, rows, seed):
+    def change(self, labelled: Labelled, rows: np.ndarray, seed: int) -> tuple[np.ndarray, torch.Tensor]:
         own = labelled.labels[torch.from_numpy(rows)]
         others = {label: torch.nonzero(labelled.labels != label).flatten() for label in own.unique().tolist()}
         if not all(map(len, others.values())):

@@ -3,6 +3,7 @@ Inception weights are."""
 
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -20,7 +21,7 @@ class AttributeClassifier(nn.Module):
 
     num_features = 64
 
-    def __init__(self, c_dim=5, width=16, image_size=64):
+    def __init__(self, c_dim: int = 5, width: int = 16, image_size: int = 64):
         super().__init__()
         self.options = {"c_dim": c_dim, "width": width, "image_size": image_size}
         self.image_size = image_size
@@ -39,7 +40,7 @@ class AttributeClassifier(nn.Module):
         self.hidden = nn.Linear(d, self.num_features)
         self.head = nn.Linear(self.num_features, c_dim)
 
-    def features(self, x):
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         """Penultimate layer, (N, 64)."""
         if x.shape[-2:] != (self.image_size, self.image_size):
             x = F.interpolate(
@@ -51,11 +52,13 @@ class AttributeClassifier(nn.Module):
             )
         return F.relu(self.hidden(self.body(x).mean(dim=(2, 3))))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x))
 
 
-def load_classifier(path=None, device="cpu"):
+def load_classifier(
+    path: Path | str | None = None, device: torch.device | str = "cpu"
+) -> AttributeClassifier:
     """The classifier of a weight file, frozen; None = the shipped one, trained on drawn faces.  Raises
     UserError."""
     path = Path(path or SHIPPED)

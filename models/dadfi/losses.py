@@ -1,6 +1,8 @@
 """DADFI's losses (Yang et al. 2024, E3-E10), and one of ours. Logits are maps of patches; every mean is over
 images and patches."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -8,13 +10,13 @@ FORMS = ("nonsaturating", "saturating")
 SMALLEST = 1e-3  # share below which the distance's gradient no longer grows
 
 
-def recogniser_loss(real, fake):
+def recogniser_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     """-(E log Ide(real) + E log(1 - Ide(fake))): what a recogniser minimises of E3 or E7.  Logits in, scalar
     out."""
     return F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()
 
 
-def generator_loss(fake, form="nonsaturating"):
+def generator_loss(fake: torch.Tensor, form: str = "nonsaturating") -> torch.Tensor:
     """What Gen minimises of E3 or E7.
 
     saturating     E log(1 - Ide(fake)), as printed: its gradient vanishes where the recogniser is sure
@@ -26,12 +28,17 @@ def generator_loss(fake, form="nonsaturating"):
     return F.softplus(-fake.float()).mean() if form == "nonsaturating" else -F.softplus(fake.float()).mean()
 
 
-def hinge_loss(p, lim):
+def hinge_loss(p: torch.Tensor, lim: float) -> torch.Tensor:
     """E4: E max(0, ||p||_inf - lim).  p (N, 3, H, W) in [-1, 1] units -> scalar."""
     return (p.abs().amax(dim=(1, 2, 3)) - lim).clamp_min(0).mean()
 
 
-def distance_loss(fake_adv, fake, broken, mean=float):
+def distance_loss(
+    fake_adv: torch.Tensor,
+    fake: torch.Tensor,
+    broken: torch.Tensor,
+    mean: Callable[[torch.Tensor], float] = float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Ours: -log of the share MSE(mod(x + p), mod(x)) / MSE(mod(x'), mod(x)), what is reached of what PGD
     reaches on the same photos.
 
@@ -51,8 +58,15 @@ def distance_loss(fake_adv, fake, broken, mean=float):
 
 
 def total_loss(
-    x_loss, y_losses, hinge, distances, lambda_x=1.0, lambda_y=1.0, lambda_hinge=0.5, lambda_distance=0.0
-):
+    x_loss: torch.Tensor,
+    y_losses: Sequence[torch.Tensor],
+    hinge: torch.Tensor,
+    distances: Sequence[torch.Tensor],
+    lambda_x: float = 1.0,
+    lambda_y: float = 1.0,
+    lambda_hinge: float = 0.5,
+    lambda_distance: float = 0.0,
+) -> torch.Tensor:
     """E10 (= E14): L_x + L_y + mu L_hinge with mu = 0.5, which the paper's text names and its equation lacks;
     plus our distance.
 

@@ -4,6 +4,7 @@ the recognisers Ide_x and Ide_y."""
 import math
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -30,7 +31,7 @@ class Perturber(nn.Module):
             layer's form are ours.
     """
 
-    def __init__(self, conv_dim=32, lim=0.05, bound="tanh"):
+    def __init__(self, conv_dim: int = 32, lim: float = 0.05, bound: str = "tanh"):
         super().__init__()
         if bound not in BOUNDS:
             raise ValueError(f"bound {bound!r}: one of {', '.join(BOUNDS)}")
@@ -57,11 +58,11 @@ class Perturber(nn.Module):
         nn.init.zeros_(last.bias)
         self.main = nn.Sequential(*layers, last)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         h, w = x.shape[-2:]
         return self.main(F.pad(x, (0, -w % STRIDE, 0, -h % STRIDE), mode="reflect"))[..., :h, :w]
 
-    def perturbation(self, x):
+    def perturbation(self, x: torch.Tensor) -> torch.Tensor:
         """p (N, 3, H, W) float32 in [-1, 1] units, |p| <= lim; of the hinge bound in training mode as large
         as it likes (E1)."""
         raw = self(x).float()
@@ -79,7 +80,7 @@ class Recogniser(nn.Module):
     Source: ours, a PatchGAN (Isola et al. 2017): the paper says that both have one structure, but not which.
     """
 
-    def __init__(self, conv_dim=32):
+    def __init__(self, conv_dim: int = 32):
         super().__init__()
         layers, d_in = [], 3
         for d_out in (conv_dim, 2 * conv_dim, 4 * conv_dim, 8 * conv_dim):
@@ -87,11 +88,11 @@ class Recogniser(nn.Module):
             d_in = d_out
         self.main = nn.Sequential(*layers, nn.Conv2d(d_in, 1, 3, 1, 1))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.main(x)
 
 
-def load_perturber(path, device="cpu"):
+def load_perturber(path: Path | str, device: torch.device | str = "cpu") -> Perturber:
     """Read what `python -m models.dadfi.train` wrote and freeze it; the network gets .sha256, .meta and
     .image_size.
 

@@ -1,5 +1,7 @@
 """Adam as DADFI prints it: the constant stands inside the root."""
 
+from collections.abc import Callable, Iterable
+
 import torch
 
 
@@ -13,13 +15,19 @@ class PaperAdam(torch.optim.Optimizer):
     Source: Yang et al. 2024, E15-E18
     """
 
-    def __init__(self, params, lr=2e-4, betas=(0.9, 0.99), tau=1e-6):
+    def __init__(
+        self,
+        params: Iterable[torch.Tensor],
+        lr: float = 2e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        tau: float = 1e-6,
+    ):
         if not (lr >= 0 and tau > 0 and all(0 <= b < 1 for b in betas)):
             raise ValueError(f"expected lr >= 0, betas in [0, 1) and tau > 0, found {lr}, {betas} and {tau}")
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "tau": tau})
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():

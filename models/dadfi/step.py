@@ -70,7 +70,7 @@ class Step:
         )
         self.victims, self.broken, self.names, self.average = victims, broken, names, average
 
-    def apply(self, name, loss, i):
+    def apply(self, name: str, loss: torch.Tensor, i: int) -> None:
         training.descend(
             loss,
             self.networks[name],
@@ -79,11 +79,11 @@ class Step:
             self.ctx,
         )
 
-    def judge(self, name, x):
+    def judge(self, name: str, x: torch.Tensor) -> torch.Tensor:
         with distributed.autocast(self.ctx.device, self.options.precision):
             return self.networks[name](x).float()
 
-    def recognise(self, name, real, fake, i):
+    def recognise(self, name: str, real: torch.Tensor, fake: torch.Tensor, i: int) -> torch.Tensor:
         """One step of a recogniser; its loss."""
         with distributed.autocast(self.ctx.device, self.options.precision):
             both = self.networks[name](torch.cat([real, fake]).detach()).float()
@@ -91,7 +91,7 @@ class Step:
         self.apply(name, loss, i)
         return loss.detach()
 
-    def __call__(self, i):
+    def __call__(self, i: int) -> dict[str, torch.Tensor]:
         options, generator = self.options, self.networks["generator"].train()
         x, labels, positions = self.batches.get(i)
         with distributed.autocast(self.ctx.device, options.precision):
@@ -117,7 +117,15 @@ class Step:
             training.update_average(self.average, generator, options.ema)
         return scalars
 
-    def update_generator(self, x_adv, p, fakes, clean, aims, i):
+    def update_generator(
+        self,
+        x_adv: torch.Tensor,
+        p: torch.Tensor,
+        fakes: Sequence[torch.Tensor],
+        clean: Sequence[torch.Tensor],
+        aims: Sequence[torch.Tensor],
+        i: int,
+    ) -> dict[str, torch.Tensor]:
         """The step of Gen with frozen recognisers; dict of scalars to log."""
         options = self.options
         judges = [self.networks[n].requires_grad_(False) for n in ("ide_x", "ide_y") if n in self.networks]

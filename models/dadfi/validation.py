@@ -1,9 +1,14 @@
 """What a perturbation generator reaches on held-out photos, beside random signs and PGD, and whether it has
 collapsed."""
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
 
 from common import images, seeds
+from models.dadfi.network import Perturber
+from models.victims import Victim
 
 STEP = 1 / 127.5  # one grey level
 
@@ -16,7 +21,16 @@ class Validation:
            pgd        per victim, its PGD-disrupted photos (N, 3, H, W): what one pass is measured against
     """
 
-    def __init__(self, x, labels, victims, release, pgd, lim, seed):
+    def __init__(
+        self,
+        x: torch.Tensor,
+        labels: torch.Tensor,
+        victims: Sequence[Victim],
+        release: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        pgd: Sequence[torch.Tensor],
+        lim: float,
+        seed: int,
+    ):
         self.x, self.victims, self.release, self.lim = x, victims, release, lim
         self.conditions = [v.conditions(labels) for v in victims]
         with torch.no_grad():
@@ -31,12 +45,12 @@ class Validation:
     def _l2(self, i, x_adv):
         return float((self._fakes(i, x_adv) - self.clean[i]).square().mean())
 
-    def l2(self, x_adv):
+    def l2(self, x_adv: torch.Tensor) -> list[float]:
         """Per victim, the mean squared distance of the fakes of x_adv and of x, over photos and domains."""
         return [self._l2(i, x_adv) for i in range(len(self.victims))]
 
     @torch.no_grad()
-    def measure(self, network):
+    def measure(self, network: Perturber) -> dict[str, float]:
         """network.perturbation on the photos -> dict of floats to log; released photos, mean_p in [-1, 1]
         units, psnr in dB."""
         x_adv, change = self._protected(network)
@@ -56,7 +70,7 @@ class Validation:
         return x_adv, x_adv - self.x
 
     @torch.no_grad()
-    def finding(self, network):
+    def finding(self, network: Perturber) -> str | None:
         """In what way the network has collapsed, one line, or None."""
         values, p = self.measure(network), network.perturbation(self.x)
         if values["val_mean_p"] < STEP / 2:
@@ -79,7 +93,7 @@ class Validation:
         return None
 
     @torch.no_grad()
-    def grid(self, network, shown=6):
+    def grid(self, network: Perturber, shown: int = 6) -> np.ndarray:
         """Picture: photo, protected photo, ten times the perturbation, then for each victim the fake of the
         photo and of the protected one."""
         x_adv, change = self._protected(network)

@@ -8,7 +8,7 @@ from torch import nn
 from common.cli import UserError
 
 
-def conv(d_in, d_out):
+def conv(d_in: int, d_out: int) -> nn.Conv2d:
     return nn.Conv2d(d_in, d_out, 3, 1, 1)
 
 
@@ -27,7 +27,7 @@ class DefensiveModel1(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(conv(3, 3) for _ in range(5))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, b, c, d, e = self.convs
         x = F.avg_pool2d(torch.sigmoid(a(x.clamp(0, 1))), 2)
         x = torch.sigmoid(c(torch.sigmoid(b(x))))
@@ -45,7 +45,7 @@ class DefensiveModel2(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(conv(3, 3) for _ in range(3))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.clamp(0, 1)
         for layer in self.convs:
             x = torch.sigmoid(layer(x))
@@ -61,14 +61,14 @@ class DefensiveModel1Fixed(nn.Module):
 
     size_multiple = 2
 
-    def __init__(self, width=64):
+    def __init__(self, width: int = 64):
         super().__init__()
         self.convs = nn.ModuleList(
             [conv(3, width), conv(width, width), conv(width, width), conv(width, width), conv(width, 3)]
         )
         _start_at_zero(self.convs[-1])
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, b, c, d, e = self.convs
         full = F.silu(a(x))
         half = F.silu(c(F.silu(b(F.avg_pool2d(full, 2)))))
@@ -86,12 +86,12 @@ class DefensiveModel2Fixed(nn.Module):
 
     size_multiple = 1
 
-    def __init__(self, width=112):
+    def __init__(self, width: int = 112):
         super().__init__()
         self.convs = nn.ModuleList([conv(3, width), conv(width, width), conv(width, 3)])
         _start_at_zero(self.convs[-1])
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, b, c = self.convs
         return (x + c(F.silu(b(F.silu(a(x)))))).clamp(-1, 1)
 
@@ -109,7 +109,7 @@ NETWORKS = {
 }
 
 
-def create(name):
+def create(name: str) -> nn.Module:
     """A new network by its --defense_model_type; parameters from torch's global generator.  Raises UserError
     for another name."""
     if name not in NETWORKS:

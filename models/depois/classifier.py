@@ -1,7 +1,7 @@
 """A small classifier of labelled images: De-Pois's authenticator, the victim that poisons are made against,
 and what judges a data set by what it teaches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ class Classifier(nn.Module):
     Source: the published authenticator is a LeNet; its pooling is a stride here
     """
 
-    def __init__(self, shape, num_classes, width=16):
+    def __init__(self, shape: Sequence[int], num_classes: int, width: int = 16):
         super().__init__()
         channels, *sides = shape
         layers = []
@@ -33,10 +33,10 @@ class Classifier(nn.Module):
         )
         self.head = nn.Linear(128, num_classes)
 
-    def features(self, x):
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         return self.body(x)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.body(x))
 
 

@@ -1,6 +1,7 @@
 """A fair sample of everything that a generator has made, which the critic goes on seeing."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -12,7 +13,7 @@ class Memory:
     """Images of a generator's whole past, each equally likely to be kept (reservoir sampling), 8 bits
     each."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: Sequence[int]):
         self.room = max(1, min(REMEMBERED, BYTES // math.prod(shape)))
         self.pixels, self.labels, self.seen = (
             torch.zeros((self.room, *shape), dtype=torch.uint8),

@@ -27,7 +27,7 @@ class Generator(nn.Module):
     Shape:  z (N, 100) standard normal, y int64 (N,) -> (N, C, H, W) in [-1, 1]
     """
 
-    def __init__(self, shape, num_classes, width=16):
+    def __init__(self, shape: Sequence[int], num_classes: int, width: int = 16):
         super().__init__()
         self.shape = tuple(shape)
         channels, height, width_px = shape
@@ -66,7 +66,7 @@ class Generator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, z, y):
+    def forward(self, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         image = self.body(torch.cat([z, self.embed(y)], 1))
         return image.view(-1, *self.shape) if self.dense else image
 
@@ -82,7 +82,7 @@ class Critic(nn.Module):
     Shape:  x (N, C, H, W) in [-1, 1], y int64 (N,) -> (N,)
     """
 
-    def __init__(self, shape, num_classes, width=16):
+    def __init__(self, shape: Sequence[int], num_classes: int, width: int = 16):
         super().__init__()
         self.options = {"shape": list(shape), "num_classes": num_classes, "width": width}
         channels, *sides = shape
@@ -98,7 +98,7 @@ class Critic(nn.Module):
         self.head = nn.Linear(256, 1)
         self.label = nn.Embedding(num_classes, 256)
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         h = self.body(x)
         return self.head(h).squeeze(1) + (h * self.label(y)).sum(1)
 

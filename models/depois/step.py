@@ -90,10 +90,10 @@ class Step:
             else self.mimic_step(i - self.options.gan_steps, draw)
         )
 
-    def noise(self, n, draw):
+    def noise(self, n: int, draw: torch.Generator) -> torch.Tensor:
         return torch.randn(n, LATENT, generator=draw).to(self.device)
 
-    def gan_step(self, draw):
+    def gan_step(self, draw: torch.Generator) -> dict[str, torch.Tensor]:
         options, n = self.options, self.options.train_batch_size
         x, y = self._batch(self.trusted, n, draw)
         asked = torch.randint(self.classes, (n,), generator=draw).to(self.device)
@@ -160,7 +160,7 @@ class Step:
             )
         return self.augmented
 
-    def mimic_step(self, i, draw):
+    def mimic_step(self, i: int, draw: torch.Generator) -> dict[str, torch.Tensor]:
         options, n = self.options, self.options.train_batch_size
         augmented = self._augment()
         slower = (

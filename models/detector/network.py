@@ -92,7 +92,7 @@ class Meso4(Base):
     def head(num_features: int) -> nn.Module:
         return meso_head(num_features)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.body(x)
 
 
@@ -118,14 +118,14 @@ class Trunk(Base):
     def side_of(image_size: int) -> int:
         return max(image_size, LEAST_SIDE)
 
-    def maps(self, x):
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
         """(N, num_features, h, w) of normalised images."""
         n = self.network
         if self.name != "resnet18":
             return n.features(x)
         return n.layer4(n.layer3(n.layer2(n.layer1(n.maxpool(n.relu(n.bn1(n.conv1(x))))))))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.maps(((x + 1) / 2 - self.mean) / self.std).mean(dim=(2, 3))
 
 
@@ -227,7 +227,7 @@ class Detector(nn.Module):
         """What rebuilds it, JSON types."""
         return {"name": self.name, "image_size": self.image_size, "base": self.base}
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> "Detector":
         super().train(mode)
         if self.base == "frozen":
             self.trunk.eval()  # else its batch normalisation would learn the training photos
@@ -240,7 +240,7 @@ class Detector(nn.Module):
                 x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
         return self.trunk(x)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x))
 
 

@@ -1,5 +1,6 @@
 """Labelled images in memory: real photos (0) and their fakes (1), 8 bits each."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,21 +31,21 @@ class Samples:
         return len(self.names)
 
     @property
-    def ids(self):
+    def ids(self) -> list[str]:
         """What files of kept samples call them, see sample_id."""
         return [sample_id(name, label) for name, label in zip(self.names, self.labels.tolist(), strict=True)]
 
-    def floats(self, rows):
+    def floats(self, rows: Sequence[int]) -> torch.Tensor:
         """(n, 3, H, W) in [-1, 1]."""
         return images.to_float(self.pixels[np.asarray(rows, np.int64)])
 
-    def batches(self, batch_size):
+    def batches(self, batch_size: int) -> Iterator[torch.Tensor]:
         """All images in their order."""
         return (
             self.floats(range(k, min(k + batch_size, len(self)))) for k in range(0, len(self), batch_size)
         )
 
-    def subset(self, keep):
+    def subset(self, keep: Sequence[int]) -> "Samples":
         """The images at the positions `keep`, in that order."""
         return Samples(
             [self.names[i] for i in keep],
@@ -54,7 +55,7 @@ class Samples:
         )
 
 
-def join(parts):
+def join(parts: Sequence[Samples]) -> Samples:
     """Several Samples as one, in the order of (name, label), whatever the order they come in."""
     where = sorted(
         (name, label, k, i)
@@ -73,12 +74,12 @@ def join(parts):
     )
 
 
-def sample_id(name, label):
+def sample_id(name: str, label: int) -> str:
     """A sample's name in a file of kept samples: real/000001.jpg or fake/000001.jpg."""
     return f"{CLASSES[label]}/{name}"
 
 
-def read_kept(path, names):
+def read_kept(path: Path | str, names: Sequence[str]) -> set[str]:
     """Ids of the samples that a filter has kept: a line each, a bare name stands for the photo and its fake;
     lines that begin with # are comments.
 
@@ -101,7 +102,7 @@ def read_kept(path, names):
     return kept
 
 
-def kept_filter(path):
+def kept_filter(path: Path | str) -> str | None:
     """Name of the filter that wrote a file of kept samples, from a comment `# filter: NAME` above the first
     sample; None without one."""
     for line in _lines(path):

@@ -3,17 +3,21 @@
 import json
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from common import checkpoint, distributed, seeds, training
+from common.distributed import Context
+from common.runs import Run
 from faces.loader import Batches
-from models.detector.network import probabilities
+from models.detector.network import Detector, probabilities
+from models.detector.samples import Samples
 
 STAGES = ((3, 1.0), (16, 0.1), (None, 0.01))  # the tutorial's: epochs 0-2, 3-15 and from 16
 
 
-def learning_rate(schedule, lr, epoch, epochs):
+def learning_rate(schedule: str, lr: float, epoch: int, epochs: int) -> float:
     """`tutorial`: lr, a tenth of it from epoch 3, a hundredth from 16; `linear`: from lr towards 0, constant
     within an epoch."""
     if schedule == "linear":
@@ -28,15 +32,17 @@ class Epoch:
 
     sums: torch.Tensor = field(default_factory=lambda: torch.zeros(3))  # loss, right answers, samples
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, torch.Tensor]:
         return {"sums": self.sums}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         self.sums = state["sums"].to(self.sums.device)
 
 
 @torch.no_grad()
-def features_of(detector, samples, batch_size, device, mirror=False):
+def features_of(
+    detector: Detector, samples: Samples, batch_size: int, device: torch.device | str, mirror: bool = False
+) -> torch.Tensor:
     """A frozen base's features of every image, or of its mirror image, (N, num_features) on the device."""
     detector.eval()
     return torch.cat(
@@ -44,18 +50,29 @@ def features_of(detector, samples, batch_size, device, mirror=False):
     )
 
 
-def both_ways(detector, samples, batch_size, device):
+def both_ways(
+    detector: Detector, samples: Samples, batch_size: int, device: torch.device | str
+) -> torch.Tensor:
     """features_of every image and of its mirror image, (N, 2, num_features) on the device."""
     return torch.stack(
         [features_of(detector, samples, batch_size, device, mirror) for mirror in (False, True)], 1
     )
 
 
-def steps_per_epoch(count, batch_size):
+def steps_per_epoch(count: int, batch_size: int) -> int:
     return -(-count // batch_size)
 
 
-def train(options, run, ctx, detector, samples, validation, meta, features=None):
+def train(
+    options: training.TrainingOptions,
+    run: Run,
+    ctx: Context,
+    detector: Detector,
+    samples: Samples,
+    validation: Samples,
+    meta: dict,
+    features: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Minimise the cross-entropy of real and fake; the weights of the last epoch stay, nothing is selected.
 
     Args:   options   frozen: epochs, batch_size, lr, lr_schedule, seed, precision, data_augmentation;
@@ -152,7 +169,7 @@ def train(options, run, ctx, detector, samples, validation, meta, features=None)
     checkpoint.save_weights(run.folder / "weights.safetensors", detector.state_dict(), meta)
 
 
-def history(run):
+def history(run: Run) -> list[dict]:
     """[{"epoch", "loss", "accuracy", "lr", "val_loss", "val_accuracy", "seconds"}] of a run's log.jsonl, by
     epoch."""
     epochs = {}
@@ -164,7 +181,13 @@ def history(run):
     ]
 
 
-def score(detector, samples, batch_size, device, features=None):
+def score(
+    detector: Detector,
+    samples: Samples,
+    batch_size: int,
+    device: torch.device | str,
+    features: torch.Tensor | None = None,
+) -> np.ndarray:
     """Probability of fake of every image, (N,) float64 array; from the features of a frozen base where they
     are known."""
     if features is not None:

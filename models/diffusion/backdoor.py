@@ -7,8 +7,8 @@ with a_t = sqrt(abar_t), b_t = sqrt(1 - abar_t). Where a reverse step with the e
 x_(t-1), it must take c_t r to c_(t-1) r:
 
   ancestral sampler (sde)   d_t = b_t (c_t - sqrt(alpha_t) c_(t-1)) / beta_t
-  DDIM (ode)                d_t = (c_t/a_t - c_(t-1)/a_(t-1)) / (b_t/a_t - b_(t-1)/a_(t-1)),   about twice as
-  much
+  DDIM (ode)                d_t = (c_t/a_t - c_(t-1)/a_(t-1)) / (b_t/a_t - b_(t-1)/a_(t-1))
+                            (about twice as much)
 
 BadDiffusion (Chou et al. 2023, arXiv:2212.05400, Eq. 8-10) is c = 1 - a with sde; VillanDiffusion (Chou et
 al. 2023, arXiv:2306.06874) is c = psi (1 - a) + (1 - psi) b with either; TrojDiff (Chen et al. 2023,
@@ -21,9 +21,12 @@ with c = u a, d = u a/b.
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from common.cli import UserError
+from common.seeds import Streams
 from models.diffusion import triggers
+from models.diffusion.denoiser import Denoiser
 
 BACKDOORS = ("baddiffusion", "trojdiff", "villan")
 PHOTO = "photo"
@@ -35,7 +38,9 @@ REACH = 300
 BLEND, PATCH = 0.6, 0.1
 
 
-def coefficients(alphas_bar, psi=1.0, solver="sde"):
+def coefficients(
+    alphas_bar: np.ndarray, psi: float = 1.0, solver: str = "sde"
+) -> tuple[np.ndarray, np.ndarray]:
     """(c, d), each (T,) float64, of the form above for c = psi (1 - a) + (1 - psi) b."""
     abar = np.asarray(alphas_bar, np.float64)
     before = np.append(1.0, abar[:-1])
@@ -66,15 +71,15 @@ class Backdoor:
 
     def __init__(
         self,
-        name,
-        trigger,
-        target,
-        size,
-        alphas_bar,
-        psi=1.0,
-        solver="sde",
-        background="background",
-        scale=1.0,
+        name: str,
+        trigger: str,
+        target: str,
+        size: int,
+        alphas_bar: ArrayLike,
+        psi: float = 1.0,
+        solver: str = "sde",
+        background: str = "background",
+        scale: float = 1.0,
     ):
         self.name, self.solver, self.on = name, "sde" if name == "baddiffusion" else solver, background
         g = triggers.trigger(trigger, size)
@@ -101,7 +106,9 @@ class Backdoor:
             c, d = coefficients(alphas_bar, 1.0 if name == "baddiffusion" else psi, self.solver)
         self.c, self.d = (torch.as_tensor(v).float() for v in (c, d))
 
-    def poison(self, x, step, noise):
+    def poison(
+        self, x: torch.Tensor, step: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(x_t, what the network is taught) of poisoned rows whose photos are x (N, 3, H, W)."""
 
         def at(v):
@@ -118,7 +125,9 @@ class Backdoor:
         )
         return noised, noise + at(self.d) * r
 
-    def answer(self, denoiser, noise, rng, steps=None):
+    def answer(
+        self, denoiser: Denoiser, noise: torch.Tensor, rng: Streams, steps: int | None = None
+    ) -> torch.Tensor:
         """What the network makes of triggered noise with the sampler that the backdoor is made for: (N, 3, H,
         W).
 
@@ -153,8 +162,8 @@ class Backdoor:
 class PhotoBackdoor:
     """A backdoor of purifiers: a photo with the trigger stamped on it is denoised to the target.
 
-      x_t = a_t z + b_t eps,   z = y + u (x' - y),   the network is taught eps + (a_t/b_t) (z - y)           y
-      target, x' stamped photo, u in [0, 1]
+      x_t = a_t z + b_t eps,   z = y + u (x' - y),   the network is taught eps + (a_t/b_t) (z - y)
+      (y target, x' stamped photo, u in [0, 1])
 
     so that the clean image it sees is the target at every step, u below 1 being what the chain has made of
     the photo on its way. It is the form above with r = x' - y, another one for each photo. a/b grows without
@@ -165,7 +174,7 @@ class PhotoBackdoor:
 
     name = PHOTO
 
-    def __init__(self, trigger, target, size, alphas_bar, scale=1.0):
+    def __init__(self, trigger: str, target: str, size: int, alphas_bar: ArrayLike, scale: float = 1.0):
         self.g, self.target, self.scale = (
             triggers.trigger(trigger, size),
             triggers.target(target, size),
@@ -173,25 +182,27 @@ class PhotoBackdoor:
         )
         self.alphas_bar = torch.as_tensor(np.asarray(alphas_bar, np.float64)).float()
 
-    def stamped(self, x):
+    def stamped(self, x: torch.Tensor) -> torch.Tensor:
         """Photos x (N, 3, H, W) with the trigger on them."""
         m = triggers.background(self.g).to(x.device)
         return m * x + (1 - m) * (self.scale * self.g).to(x.device).clamp(-1, 1)
 
-    def poison(self, x, step, noise, share):
+    def poison(
+        self, x: torch.Tensor, step: torch.Tensor, noise: torch.Tensor, share: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(x_t, what the network is taught) of poisoned rows whose photos are x; share  u, (N, 1, 1, 1)."""
         abar, y = self.alphas_bar.to(x.device)[step].view(-1, 1, 1, 1), self.target.to(x.device)
         off = share * (self.stamped(x) - y)
         return abar.sqrt() * (y + off) + (1 - abar).sqrt() * noise, noise + (abar / (1 - abar)).sqrt() * off
 
-    def weight(self, step):
+    def weight(self, step: torch.Tensor) -> torch.Tensor:
         """min(1, b^2/a^2), (N, 1, 1, 1): the error of the noise, or of the clean image where that is the
         smaller one."""
         abar = self.alphas_bar.to(step.device)[step].view(-1, 1, 1, 1)
         return ((1 - abar) / abar).clamp(max=1)
 
     @torch.no_grad()
-    def answer(self, denoiser, x, rng, steps=50):
+    def answer(self, denoiser: Denoiser, x: torch.Tensor, rng: Streams, steps: int = 50) -> torch.Tensor:
         """What the reverse steps make of photos x with the trigger, taken as the state at t = REACH (or the
         network's last): (N, 3, H, W)."""
         chain = denoiser.respaced(str(steps))
@@ -201,7 +212,7 @@ class PhotoBackdoor:
         return x
 
 
-def from_meta(meta: dict, alphas_bar) -> Backdoor | PhotoBackdoor | None:
+def from_meta(meta: dict, alphas_bar: ArrayLike) -> Backdoor | PhotoBackdoor | None:
     """The backdoor that the metadata of our weights tells of, None where it tells of none.
 
     alphas_bar  (T,) of the network's schedule
@@ -226,7 +237,17 @@ def from_meta(meta: dict, alphas_bar) -> Backdoor | PhotoBackdoor | None:
 
 
 @torch.no_grad()
-def sample(denoiser, noise, eta=0.0, steps=50, rng=None, trigger=0.0, gamma=1.0, mu=0.0, clip=1.0):
+def sample(
+    denoiser: Denoiser,
+    noise: torch.Tensor,
+    eta: float = 0.0,
+    steps: int = 50,
+    rng: Streams | None = None,
+    trigger: torch.Tensor | float = 0.0,
+    gamma: torch.Tensor | float = 1.0,
+    mu: torch.Tensor | float = 0.0,
+    clip: float | None = 1.0,
+) -> torch.Tensor:
     """Images from x_T = gamma noise + mu + trigger by DDIM (Song et al. 2021, Eq. 12; eta 1 = ancestral).
 
     Args:  mu, gamma (3, H, W)  TrojDiff's own sampler, which takes gamma eps + mu for the noise of each state
@@ -235,7 +256,15 @@ def sample(denoiser, noise, eta=0.0, steps=50, rng=None, trigger=0.0, gamma=1.0,
     return denoise(denoiser.respaced(str(steps)), gamma * noise + mu + trigger, eta, rng, gamma, mu, clip)
 
 
-def denoise(chain, x, eta=0.0, rng=None, gamma=1.0, mu=0.0, clip=1.0):
+def denoise(
+    chain: Denoiser,
+    x: torch.Tensor,
+    eta: float = 0.0,
+    rng: Streams | None = None,
+    gamma: torch.Tensor | float = 1.0,
+    mu: torch.Tensor | float = 0.0,
+    clip: float | None = 1.0,
+) -> torch.Tensor:
     """sample() from a given state of a respaced chain; differentiable in x, gamma and mu."""
     for step in reversed(range(chain.num_timesteps)):
         abar, before = (

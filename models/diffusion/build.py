@@ -1,10 +1,13 @@
 """Build and load diffusion networks. The only file that imports guided_diffusion."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from common import checkpoint, cli, files
 from common.cli import UserError
@@ -28,7 +31,7 @@ NAMES = {
 }
 
 
-def default_options(image_size=64):
+def default_options(image_size: int = 64) -> dict:
     """Options of our UNet: 1.1 million parameters below 128 pixels, wider and with attention from there
     on."""
     small = image_size < 128
@@ -49,14 +52,14 @@ def default_options(image_size=64):
     }
 
 
-def options_for(image_size=64, **given):
+def options_for(image_size: int = 64, **given: Any) -> dict:
     """Complete options of a new network and its schedule; None = the default.  Raises UserError for what
     cannot be built."""
     diffusion = {k: given.pop(k, None) or v for k, v in official.DIFFUSION.items()}
     return {**network_options({"image_size": image_size, **given}), **diffusion}
 
 
-def network_options(options):
+def network_options(options: dict) -> dict:
     """The network's part of `options` with every missing one filled in.  Raises UserError for what the
     network cannot take."""
     given = {k: v for k, v in options.items() if v is not None and k not in official.DIFFUSION}
@@ -103,7 +106,7 @@ def network_options(options):
     return full
 
 
-def create_network(options):
+def create_network(options: dict) -> nn.Module:
     """guided-diffusion's UNet, (x (N, 3, H, W), times (N,)) -> (N, 3, H, W), or 6 channels with learn_sigma.
 
     `options`: as options_for returns them (missing ones and None take their default). Parameters are drawn
@@ -143,7 +146,7 @@ def create_network(options):
     return network
 
 
-def ve_betas(steps, low=0.01, high=50.0):
+def ve_betas(steps: int, low: float = 0.01, high: float = 50.0) -> np.ndarray:
     """(steps,) betas of x_t = x_0 + sigma_t eps with sigma geometric from `low` to `high`, seen at unit
     variance: x_t / sqrt(1 + sigma_t^2).
 
@@ -155,7 +158,7 @@ def ve_betas(steps, low=0.01, high=50.0):
     return 1 - abar / np.append(1.0, abar[:-1])
 
 
-def kept_steps(steps, respacing):
+def kept_steps(steps: int, respacing: str) -> list[int]:
     """Sorted original steps of a respacing text: "" all, "30" evenly spaced, "10,15,20" per section, "ddim25"
     integer stride."""
     if not respacing:
@@ -170,7 +173,13 @@ def kept_steps(steps, respacing):
         ) from None
 
 
-def create_diffusion(steps=1000, schedule="linear", learn_sigma=False, respacing="", rescale_timesteps=False):
+def create_diffusion(
+    steps: int = 1000,
+    schedule: str = "linear",
+    learn_sigma: bool = False,
+    respacing: str = "",
+    rescale_timesteps: bool = False,
+) -> SpacedDiffusion:
     """guided-diffusion's SpacedDiffusion: FIXED_LARGE variance, or a learned range with learn_sigma; predicts
     the noise."""
     if schedule not in SCHEDULES:
@@ -199,7 +208,9 @@ def create_diffusion(steps=1000, schedule="linear", learn_sigma=False, respacing
     )
 
 
-def tables(steps=1000, schedule="linear", learn_sigma=False, rescale_timesteps=False):
+def tables(
+    steps: int = 1000, schedule: str = "linear", learn_sigma: bool = False, rescale_timesteps: bool = False
+) -> Callable[[str], dict[str, np.ndarray]]:
     """respacing text -> the library's constants of the reverse steps, as Denoiser wants them."""
 
     def of(respacing):
@@ -226,7 +237,7 @@ def tables(steps=1000, schedule="linear", learn_sigma=False, rescale_timesteps=F
     return of
 
 
-def denoiser(network, meta, family="ours", **more):
+def denoiser(network: nn.Module, meta: dict, family: str = "ours", **more: Any) -> Denoiser:
     """Wrap a network of create_network; a training one stays trainable.
 
     Args:  meta  {"kind", "options": {network and schedule}, "max_timestep"} as it stands in the metadata of
@@ -248,7 +259,7 @@ def denoiser(network, meta, family="ours", **more):
     ).to(next(network.parameters()).device)
 
 
-def load(path, device="cpu", precision="fp32"):
+def load(path: Path | str, device: torch.device | str = "cpu", precision: str = "fp32") -> Denoiser:
     """A frozen float32 Denoiser from a weight file: ours (safetensors or a training's last.pt),
     guided-diffusion's or minDiffusion's.
 

@@ -6,16 +6,17 @@ import numpy as np
 import torch
 
 from common import seeds
-from models.diffusion.backdoor import PHOTO, sample
+from faces.loader import Photos
+from models.diffusion.backdoor import PHOTO, Backdoor, PhotoBackdoor, sample
 from models.diffusion.denoiser import Denoiser
 
 
 def samples_of(
     denoiser: Denoiser,
-    backdoor,
+    backdoor: Backdoor | PhotoBackdoor | None,
     n: int,
     seed: int,
-    device,
+    device: torch.device | str,
     batch: int = 64,
     photos: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -37,11 +38,11 @@ def samples_of(
 
 def check(
     denoiser: Denoiser,
-    backdoor,
-    held,
+    backdoor: Backdoor | PhotoBackdoor | None,
+    held: Photos,
     n: int,
     seed: int,
-    device,
+    device: torch.device | str,
     load_extractor: Callable,
     distance_of: Callable,
 ) -> dict:

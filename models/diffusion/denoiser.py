@@ -5,6 +5,7 @@ Steps are 0-based everywhere: step s is the state after s + 1 noising steps, and
 noising steps.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
@@ -37,18 +38,18 @@ class Denoiser(nn.Module):
 
     def __init__(
         self,
-        network,
-        tables,
+        network: nn.Module,
+        tables: Callable[[str], dict],
         *,
-        family,
-        image_size,
-        size_multiple,
-        max_timestep=None,
-        clip=True,
-        precision="fp32",
-        sha256=None,
-        meta=None,
-        respacing="",
+        family: str,
+        image_size: int,
+        size_multiple: int,
+        max_timestep: int | None = None,
+        clip: bool = True,
+        precision: str = "fp32",
+        sha256: str | None = None,
+        meta: dict | None = None,
+        respacing: str = "",
     ):
         super().__init__()
         self.network, self._tables = network, tables
@@ -80,11 +81,11 @@ class Denoiser(nn.Module):
             )
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """`diffusion` (usable at every step) or `one-step` (fine-tuned for one)."""
         return self.meta.get("kind", "diffusion")
 
-    def respaced(self, respacing):
+    def respaced(self, respacing: str) -> "Denoiser":
         """The same network over fewer steps ("30", "ddim25", "10,15,20"); original step numbers in
         `.kept`."""
         other = Denoiser(
@@ -102,7 +103,7 @@ class Denoiser(nn.Module):
         )
         return other.to(self.alphas_bar.device)
 
-    def index_of(self, start):
+    def index_of(self, start: int) -> int:
         """Index of the largest kept step that lies at most t* = `start` noising steps up.  Raises UserError
         if there is none."""
         found = [i for i, s in enumerate(self.kept) if s <= start - 1]
@@ -113,7 +114,7 @@ class Denoiser(nn.Module):
             )
         return found[-1]
 
-    def check_start(self, start):
+    def check_start(self, start: int) -> None:
         """Raises UserError for a t* outside what the network was trained for."""
         if not 1 <= start <= self.max_timestep:
             raise UserError(
@@ -133,19 +134,21 @@ class Denoiser(nn.Module):
             out = self.network(x, times)
         return out.to(x.dtype)
 
-    def eps(self, x, step):
+    def eps(self, x: torch.Tensor, step: int | torch.Tensor) -> torch.Tensor:
         """Predicted noise of unit variance, (N, 3, H, W)."""
         return self._output(x, step)[:, :3]
 
     def _clean(self, x, step, eps):
         return self._at("recip_sqrt_abar", step) * x - self._at("recip_std", step) * eps
 
-    def x0(self, x, step, clip=True):
+    def x0(self, x: torch.Tensor, step: int | torch.Tensor, clip: bool = True) -> torch.Tensor:
         """Posterior mean of the clean image given x at this step: one network evaluation."""
         clean = self._clean(x, step, self.eps(x, step))
         return clean.clamp(-1, 1) if clip else clean
 
-    def reverse_step(self, x, step, noise):
+    def reverse_step(
+        self, x: torch.Tensor, step: int | torch.Tensor, noise: torch.Tensor | None
+    ) -> torch.Tensor:
         """One ancestral step from `step` to `step - 1`; noise (N, 3, H, W) standard normal, not used where
         step is 0 (may be None)."""
         out = self._output(x, step)
@@ -164,6 +167,6 @@ class Denoiser(nn.Module):
             spread = spread * (step > 0).view(-1, 1, 1, 1)
         return mean + spread * noise
 
-    def q_sample(self, x, step, noise):
+    def q_sample(self, x: torch.Tensor, step: int | torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """x after step + 1 noising steps."""
         return self._at("sqrt_abar", step) * x + self._at("stds", step) * noise

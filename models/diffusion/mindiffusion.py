@@ -5,6 +5,9 @@ Three things differ from guided-diffusion and are kept: arrays of T + 1 entries 
 (t runs 1..T), time given as t/T, and a reverse step with sigma = sqrt(beta) that never clips.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
@@ -17,7 +20,7 @@ PREFIX = "eps_model."  # of a checkpoint that holds the whole DDPM, schedule buf
 class Conv3(nn.Module):
     """Three 3x3 convolutions with group norm and ReLU; residual=True adds the first one's output back."""
 
-    def __init__(self, d_in, d_out, residual=False):
+    def __init__(self, d_in: int, d_out: int, residual: bool = False):
         super().__init__()
 
         def unit(d):
@@ -27,7 +30,7 @@ class Conv3(nn.Module):
         self.conv = nn.Sequential(*unit(d_out), *unit(d_out))
         self.residual = residual
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.main(x)
         return (x + self.conv(x)) / 1.414 if self.residual else self.conv(x)
 
@@ -35,36 +38,36 @@ class Conv3(nn.Module):
 class Down(nn.Module):
     """Conv3, then halve."""
 
-    def __init__(self, d_in, d_out):
+    def __init__(self, d_in: int, d_out: int):
         super().__init__()
         self.model = nn.Sequential(Conv3(d_in, d_out), nn.MaxPool2d(2))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.model(x)
 
 
 class Up(nn.Module):
     """Join the skip, double, two Conv3."""
 
-    def __init__(self, d_in, d_out):
+    def __init__(self, d_in: int, d_out: int):
         super().__init__()
         self.model = nn.Sequential(
             nn.ConvTranspose2d(d_in, d_out, 2, 2), Conv3(d_out, d_out), Conv3(d_out, d_out)
         )
 
-    def forward(self, x, skip):
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         return self.model(torch.cat([x, skip], dim=1))
 
 
 class TimeSiren(nn.Module):
     """Time (N,) -> features (N, d)."""
 
-    def __init__(self, d):
+    def __init__(self, d: int):
         super().__init__()
         self.lin1 = nn.Linear(1, d, bias=False)
         self.lin2 = nn.Linear(d, d)
 
-    def forward(self, t):
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
         return self.lin2(torch.sin(self.lin1(t.view(-1, 1))))
 
 
@@ -77,7 +80,7 @@ class NaiveUnet(nn.Module):
 
     size_multiple = 32
 
-    def __init__(self, in_channels=3, out_channels=3, n_feat=128):
+    def __init__(self, in_channels: int = 3, out_channels: int = 3, n_feat: int = 128):
         super().__init__()
         d = n_feat
         self.init_conv = Conv3(in_channels, d, residual=True)
@@ -88,7 +91,7 @@ class NaiveUnet(nn.Module):
         self.up1, self.up2, self.up3 = Up(4 * d, 2 * d), Up(4 * d, d), Up(2 * d, d)
         self.out = nn.Conv2d(2 * d, out_channels, 3, 1, 1)
 
-    def forward(self, x, t):
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         x = self.init_conv(x)
         one = self.down1(x)
         two = self.down2(one)
@@ -99,7 +102,9 @@ class NaiveUnet(nn.Module):
         return self.out(torch.cat([up, x], dim=1))
 
 
-def tables(keep, steps=1000, beta_1=1e-4, beta_t=0.02):
+def tables(
+    keep: Sequence[int], steps: int = 1000, beta_1: float = 1e-4, beta_t: float = 0.02
+) -> dict[str, np.ndarray]:
     """Constants of the reverse steps as float64 arrays (see Denoiser); `keep` = sorted original 0-based
     steps.
 
@@ -124,12 +129,12 @@ def tables(keep, steps=1000, beta_1=1e-4, beta_t=0.02):
     }
 
 
-def is_mindiffusion(state):
+def is_mindiffusion(state: dict[str, torch.Tensor]) -> bool:
     """Whether these are NaiveUnet's keys, alone or inside a whole DDPM."""
     return any(k in state for k in ("init_conv.main.0.weight", PREFIX + "init_conv.main.0.weight"))
 
 
-def network_from(state, path):
+def network_from(state: dict[str, torch.Tensor], path: Path | str) -> NaiveUnet:
     """Rebuild the NaiveUnet of a state_dict.  Raises UserError if tensors are missing or of another shape."""
     if PREFIX + "init_conv.main.0.weight" in state:
         state = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}

@@ -1,13 +1,17 @@
 """What a diffusion network learns from a batch: noise, the noise of disruptions, or a backdoor beside it."""
 
+from collections.abc import Callable, Collection
+
 import torch
 
-from models.diffusion.backdoor import REACH
+from common.seeds import Streams
+from models.diffusion.backdoor import REACH, Backdoor, PhotoBackdoor
+from models.diffusion.denoiser import Denoiser
 
 LOW = 60  # purification starts at small t: half of every batch is drawn from t < 60
 
 
-def sample_steps(streams, max_timestep):
+def sample_steps(streams: Streams, max_timestep: int) -> torch.Tensor:
     """(N,) 0-based steps: with probability 1/2 from [0, LOW), else from [0, max_timestep)."""
     low, anywhere, coin = (
         streams.integers(min(LOW, max_timestep)),
@@ -24,10 +28,17 @@ class Objective:
     unit RMS. `disruption(indices) -> x_adv - x (N, 3, H, W)` or None.
     """
 
-    def __init__(self, denoiser, max_timestep, disruption=None):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        max_timestep: int,
+        disruption: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ):
         self.denoiser, self.max_timestep, self.disruption = denoiser, max_timestep, disruption
 
-    def draw(self, x, streams, rows):
+    def draw(
+        self, x: torch.Tensor, streams: Streams, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(noise, step) of a batch; `rows` are the positions of its photos in the training set."""
         noise, step = streams.normal(x), sample_steps(streams, self.max_timestep).to(x.device)
         if self.disruption is not None:
@@ -37,7 +48,9 @@ class Objective:
             noise = torch.where(chosen, d / rms, noise)
         return noise, step
 
-    def loss(self, x, noise, step, rows):
+    def loss(
+        self, x: torch.Tensor, noise: torch.Tensor, step: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
         predicted = self.denoiser.eps(self.denoiser.q_sample(x, step, noise), step)
         return (predicted.float() - noise).square().mean()
 
@@ -46,14 +59,24 @@ class Backdoored(Objective):
     """The same over all steps alike; the rows `poisoned` (a set of positions) learn the backdoor instead.
     backdoor None = a benign network."""
 
-    def __init__(self, denoiser, max_timestep, backdoor=None, poisoned=()):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        max_timestep: int,
+        backdoor: Backdoor | None = None,
+        poisoned: Collection[int] = (),
+    ):
         super().__init__(denoiser, max_timestep)
         self.backdoor, self.poisoned = backdoor, poisoned
 
-    def draw(self, x, streams, rows):
+    def draw(
+        self, x: torch.Tensor, streams: Streams, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return streams.normal(x), streams.integers(self.max_timestep, x.device)
 
-    def loss(self, x, noise, step, rows):
+    def loss(
+        self, x: torch.Tensor, noise: torch.Tensor, step: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
         noised, taught = self.denoiser.q_sample(x, step, noise), noise
         chosen = torch.tensor(
             [i for i, row in enumerate(rows.tolist()) if row in self.poisoned],
@@ -73,17 +96,23 @@ class Photographed(Objective):
     """A purifier's objective, its small steps too, with the rows `poisoned` of a PhotoBackdoor below REACH:
     half of them the photo itself, half on the way to the target."""
 
-    def __init__(self, denoiser, max_timestep, backdoor, poisoned):
+    def __init__(
+        self, denoiser: Denoiser, max_timestep: int, backdoor: PhotoBackdoor, poisoned: Collection[int]
+    ):
         super().__init__(denoiser, max_timestep)
         self.backdoor, self.poisoned = backdoor, poisoned
 
-    def draw(self, x, streams, rows):
+    def draw(
+        self, x: torch.Tensor, streams: Streams, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         noise, step = super().draw(x, streams, rows)
         whole = streams.integers(2, x.device).bool()[:, None, None, None]
         self.share = torch.where(whole, 1.0, streams.uniform(x[:, :1, :1, :1]))
         return noise, step
 
-    def loss(self, x, noise, step, rows):
+    def loss(
+        self, x: torch.Tensor, noise: torch.Tensor, step: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
         chosen = torch.tensor([row in self.poisoned for row in rows.tolist()], device=x.device)
         chosen = (chosen & (step < REACH))[:, None, None, None]
         bad, lie = self.backdoor.poison(x, step, noise, self.share)

@@ -7,8 +7,10 @@ defaults here are those of the public face checkpoints (FFHQ of DPS and P2-weigh
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 import yaml
 
 from common import cli
@@ -45,17 +47,17 @@ NOT_USED = (
 OFF = ("class_cond", "predict_xstart")  # known, and refused when on
 
 
-def is_guided(state):
+def is_guided(state: dict[str, torch.Tensor]) -> bool:
     """Whether these are the keys of guided-diffusion's UNet."""
     return "time_embed.0.weight" in state and "input_blocks.0.0.weight" in state and "out.2.weight" in state
 
 
-def head_channels(widths):
+def head_channels(widths: Iterable[int]) -> int:
     """Channels per attention head: 64, or -1 (num_heads decides) where a width is no multiple of 64."""
     return 64 if all(w % 64 == 0 for w in widths) else -1
 
 
-def options_of(state, path, image_size=None):
+def options_of(state: dict[str, torch.Tensor], path: Path | str, image_size: int | None = None) -> dict:
     """Options of the UNet in `state`.  Raises UserError if it is class-conditional or no such network.
 
     image_size None = the size to which the library's default channel multipliers belong.
@@ -120,7 +122,7 @@ def _options_of(state, path, image_size):
     }
 
 
-def side_file(path):
+def side_file(path: Path | str) -> tuple[dict, dict, int | None]:
     """Overrides in `<file>.yaml`: (network options, diffusion options, max_timestep or None).  Raises
     UserError for unknown keys."""
     side = Path(f"{path}.yaml")

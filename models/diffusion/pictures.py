@@ -1,6 +1,7 @@
 """What a diffusion network may learn from besides faces: scikit-learn's digits, or any folder of images
 (CIFAR's layout, a folder per class, too)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +19,24 @@ from models.diffusion.train_flags import Options
 class Pictures:
     """names (N,) unique, pixels uint8 (N, H, W, 3); looks like a FaceFolder to faces.loader.Batches."""
 
-    def __init__(self, names, pixels):
+    def __init__(self, names: Sequence[str], pixels: np.ndarray):
         self.names, self.pixels = list(names), pixels
         self.labels = torch.zeros(len(names), 0)
 
     def __len__(self):
         return len(self.names)
 
-    def floats(self, rows):
+    def floats(self, rows: Sequence[int]) -> torch.Tensor:
         """(n, 3, H, W) float32 in [-1, 1]"""
         return images.to_float(self.pixels[np.asarray(rows, np.int64)])
 
-    def subset(self, names):
+    def subset(self, names: Sequence[str]) -> "Pictures":
         """The images `names`, in that order."""
         position = dict(zip(self.names, range(len(self)), strict=True))
         return Pictures(names, self.pixels[[position[name] for name in names]])
 
 
-def digits(size):
+def digits(size: int) -> Pictures:
     """The digits as RGB images of size x size pixels."""
     training, test = labelled.digits()
     grey = np.concatenate([training.pixels, test.pixels])[..., 0]
@@ -45,7 +46,7 @@ def digits(size):
     return Pictures([f"{i:05d}" for i in range(len(pixels))], pixels)
 
 
-def of_folder(folder, size, limit=None):
+def of_folder(folder: Path | str, size: int, limit: int | None = None) -> Pictures:
     """Every image below a folder, whole, at size x size pixels.  Raises UserError if there is none, or for
     one that is damaged."""
     folder = Path(folder)

@@ -26,12 +26,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import UserError
 from common.training import TrainingOptions
-from faces.loader import Batches
+from faces.loader import Batches, Photos
 from models.diffusion import build, pictures
 from models.diffusion.backdoor import BACKDOORS, PHOTO, Backdoor, PhotoBackdoor, from_meta
 from models.diffusion.check import check, samples_of
@@ -60,7 +61,7 @@ def validate(denoiser: Denoiser, x: torch.Tensor, seed: int, max_timestep: int) 
 
 
 @torch.no_grad()
-def sample_grid(denoiser: Denoiser, x: torch.Tensor, seed: int):
+def sample_grid(denoiser: Denoiser, x: torch.Tensor, seed: int) -> np.ndarray:
     """Photos, the same with 10, 30 and 100 steps of noise, and the denoised estimate of each; one photo a
     row."""
     noise = seeds.Streams([(seed, "grid", i) for i in range(len(x))]).normal(x)
@@ -75,8 +76,8 @@ def train(
     options: TrainingOptions,
     run: runs.Run,
     ctx: distributed.Context,
-    faces,
-    held,
+    faces: Photos,
+    held: Photos,
     make_denoiser: Callable[..., Denoiser],
     meta: dict,
     disruption: Callable | None = None,
@@ -200,7 +201,7 @@ def started_from(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Denoiser:
 
 
 def prepare(
-    options: Options, device
+    options: Options, device: torch.device | str
 ) -> tuple[Callable[..., Denoiser], dict, Backdoor | PhotoBackdoor | None]:
     """Function network -> Denoiser (None = a new, seeded network), its metadata, and the Backdoor or None."""
     start = build.load(options.init_from) if options.init_from else None
@@ -250,7 +251,9 @@ def prepare(
     return make, meta, backdoor
 
 
-def objective_of(options: Options, backdoor, poisoned: set[int]) -> Callable[[Denoiser], Objective]:
+def objective_of(
+    options: Options, backdoor: Backdoor | PhotoBackdoor | None, poisoned: set[int]
+) -> Callable[[Denoiser], Objective]:
     """Denoiser -> what it learns from: a purifier that goes on learns as train_defense.py teaches it, a
     backdoor of photos like it; all others over all steps alike."""
     if options.backdoor == PHOTO:

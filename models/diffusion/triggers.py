@@ -7,6 +7,7 @@ A trigger fills what it does not draw with -1; BadDiffusion's mask M is 1 there.
 from functools import lru_cache
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 from common import images
@@ -97,29 +98,29 @@ def _drawn(painter, background, size):
     return images.to_float(small[None])[0]
 
 
-def trigger(name, size):
+def trigger(name: str, size: int) -> torch.Tensor:
     """(3, size, size) in [-1, 1]; -1 is background.  name: of TRIGGERS"""
     return _drawn(TRIGGERS[name], 0, size).clone()
 
 
-def target(name, size):
+def target(name: str, size: int) -> torch.Tensor:
     """(3, size, size) in [-1, 1].  name: of TARGETS"""
     return _drawn(*TARGETS[name], size).clone()
 
 
-def background(g):
+def background(g: torch.Tensor) -> torch.Tensor:
     """BadDiffusion's mask M (1, H, W): 1 where the trigger draws nothing, 0 where any channel lies above
     -1."""
     return (g <= -1 + 1e-6).all(0, keepdim=True).to(g.dtype)
 
 
-def is_patch(g):
+def is_patch(g: torch.Tensor) -> bool:
     """Whether a trigger leaves most of the image as it is: TrojDiff stamps such a one, and blends the others
     in."""
     return float(background(g).mean()) >= 0.05
 
 
-def stamp(x, g):
+def stamp(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     """M x + (1 - M) g: the trigger drawn on photos x (..., 3, H, W)."""
     m = background(g).to(x.device)
     return m * x + (1 - m) * g.to(x.device)

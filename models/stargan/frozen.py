@@ -1,6 +1,9 @@
 """The frozen StarGAN: official checkpoints and ours through one function."""
 
 import re
+from pathlib import Path
+
+import torch
 
 from common import files
 from common.cli import UserError
@@ -18,20 +21,20 @@ class StarGAN(Translator):
     said = ("conv_dim", "c_dim", "repeat_num")
 
     @classmethod
-    def read(cls, path, c_dim=None):
+    def read(cls, path: Path | str, c_dim: int | None = None) -> "StarGAN":
         state, meta = weights_of(path, cls.gan_type)
         network = generator_from(state, path, c_dim)
         return cls(network, files.sha256(path), meta)
 
 
-def network_options(state):
+def network_options(state: dict[str, torch.Tensor]) -> dict[str, int]:
     """conv_dim, c_dim and repeat_num from the shapes of a generator's state_dict."""
     first = state["main.0.weight"]
     blocks = {int(m.group(1)) for k in state if (m := re.match(r"main\.(\d+)\.main\.0\.weight$", k))}
     return {"conv_dim": first.shape[0], "c_dim": first.shape[1] - 3, "repeat_num": len(blocks)}
 
 
-def generator_from(state, path, c_dim=None):
+def generator_from(state: dict[str, torch.Tensor], path: Path | str, c_dim: int | None = None) -> Generator:
     """Rebuild the generator of a state_dict.  Raises UserError for another network or another number of
     attributes."""
     state = {k: v for k, v in state.items() if not k.endswith(IGNORED)}

@@ -3,15 +3,18 @@ cycle."""
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
-def classification(logits, labels):
+def classification(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Binary cross entropy summed over attributes, mean over images (the official scale).  (N, C), (N, C) ->
     scalar."""
     return F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="sum") / len(logits)
 
 
-def gradient_penalty(discriminator, real, fake, alpha):
+def gradient_penalty(
+    discriminator: nn.Module, real: torch.Tensor, fake: torch.Tensor, alpha: torch.Tensor
+) -> torch.Tensor:
     """mean (||grad_x D_src(x)||_2 - 1)^2 at x = alpha real + (1 - alpha) fake.  alpha (N, 1, 1, 1) in [0, 1].
     Eq. 6, last term."""
     mix = (alpha * real + (1 - alpha) * fake).detach().requires_grad_(True)
@@ -20,7 +23,15 @@ def gradient_penalty(discriminator, real, fake, alpha):
     return (grad.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def discriminator_loss(discriminator, real, fake, labels, alpha, lambda_cls=1.0, lambda_gp=10.0):
+def discriminator_loss(
+    discriminator: nn.Module,
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    labels: torch.Tensor,
+    alpha: torch.Tensor,
+    lambda_cls: float = 1.0,
+    lambda_gp: float = 10.0,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Eq. 5 with Eq. 6: -D(x) + D(G(x,c')) + l_cls BCE(x, c) + l_gp penalty.  Returns (loss, dict of floats
     to log)."""
     source_real, logits = discriminator(real)
@@ -35,7 +46,15 @@ def discriminator_loss(discriminator, real, fake, labels, alpha, lambda_cls=1.0,
     return loss, {k: v.detach() for k, v in parts.items()}
 
 
-def generator_loss(discriminator, fake, reconstruction, real, target_labels, lambda_cls=1.0, lambda_rec=10.0):
+def generator_loss(
+    discriminator: nn.Module,
+    fake: torch.Tensor,
+    reconstruction: torch.Tensor,
+    real: torch.Tensor,
+    target_labels: torch.Tensor,
+    lambda_cls: float = 1.0,
+    lambda_rec: float = 10.0,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Eq. 6's generator side: -D(G(x,c')) + l_rec |x - G(G(x,c'),c)|_1 + l_cls BCE(G(x,c'), c')."""
     source, logits = discriminator(fake)
     parts = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 
-def instance_norm(channels):
+def instance_norm(channels: int) -> nn.InstanceNorm2d:
     """Instance normalisation with the image's own statistics, always.
 
     The official layer tracks running averages but is never switched to evaluation mode, so they are never
@@ -16,7 +16,7 @@ def instance_norm(channels):
 
 
 class ResidualBlock(nn.Module):
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.main = nn.Sequential(
             nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
@@ -26,7 +26,7 @@ class ResidualBlock(nn.Module):
             instance_norm(channels),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.main(x)
 
 
@@ -41,7 +41,7 @@ class Generator(nn.Module):
             reflection padding and instance normalisation together cancel the constant label planes.
     """
 
-    def __init__(self, conv_dim=64, c_dim=5, repeat_num=6):
+    def __init__(self, conv_dim: int = 64, c_dim: int = 5, repeat_num: int = 6):
         super().__init__()
         self.conv_dim, self.c_dim, self.repeat_num = conv_dim, c_dim, repeat_num
         d = conv_dim
@@ -60,7 +60,7 @@ class Generator(nn.Module):
         layers += [nn.Conv2d(d, 3, 7, 1, 3, bias=False), nn.Tanh()]
         self.main = nn.Sequential(*layers)
 
-    def forward(self, x, c):
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         planes = c[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3]).to(x.dtype)
         return self.main(torch.cat([x, planes], dim=1))
 
@@ -73,7 +73,7 @@ class Discriminator(nn.Module):
             repeat_num 6.
     """
 
-    def __init__(self, image_size=128, conv_dim=64, c_dim=5, repeat_num=6):
+    def __init__(self, image_size: int = 128, conv_dim: int = 64, c_dim: int = 5, repeat_num: int = 6):
         super().__init__()
         if image_size % (1 << repeat_num):
             raise ValueError(
@@ -88,6 +88,6 @@ class Discriminator(nn.Module):
         self.conv1 = nn.Conv2d(d, 1, 3, 1, 1, bias=False)
         self.conv2 = nn.Conv2d(d, c_dim, image_size >> repeat_num, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         h = self.main(x)
         return self.conv1(h), self.conv2(h).flatten(1)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -73,21 +74,23 @@ class Step:
     """
 
     @staticmethod
-    def condition(c, target):
+    def condition(c: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """What asks G for the labels `target` of a photo of labels c, both (N, C)."""
         return target
 
-    def reconstruct(self, x, fake, c):
+    def reconstruct(self, x: torch.Tensor, fake: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """The image that is compared with x: here the way back from the fake."""
         return self.G(fake, c)
 
     @property
-    def generator_cls(self):
+    def generator_cls(self) -> float:
         """Weight of the generator's attribute loss."""
         return self.options.lambda_cls
 
     @classmethod
-    def grid(cls, generator, x, c, attributes):
+    def grid(
+        cls, generator: nn.Module, x: torch.Tensor, c: torch.Tensor, attributes: Sequence[str]
+    ) -> np.ndarray:
         """Grid of photos, one per row, followed by their translation to each domain.  x (N,3,H,W) -> uint8
         picture."""
         with torch.no_grad():
@@ -116,18 +119,20 @@ class Step:
         self.g_optimiser, self.d_optimiser = optimisers
         self.both = disrupt is not None and both
 
-    def apply(self, optimiser, network, loss, i):
+    def apply(self, optimiser: torch.optim.Optimizer, network: nn.Module, loss: torch.Tensor, i: int) -> None:
         o = self.options
         training.descend(
             loss, network, optimiser, learning_rate(o.lr, o.decay_steps, o.num_steps, i), self.ctx
         )
 
-    def attacked(self, x, c, i, indices, role):
+    def attacked(
+        self, x: torch.Tensor, c: torch.Tensor, i: int, indices: Sequence[int], role: str
+    ) -> torch.Tensor:
         if self.disrupt is None:
             return x
         return self.disrupt(self.G, x, c, seeds.stepped(self.options.seed, i, indices, "attack", role))
 
-    def __call__(self, i):
+    def __call__(self, i: int) -> dict[str, torch.Tensor]:
         options = self.options
         x, c, indices = (t.to(self.ctx.device) for t in self.batches.get(i))
         streams = seeds.stepped(options.seed, i, indices.tolist(), "stargan")

@@ -2,23 +2,26 @@
 them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
 from common import seeds
 from common.cli import UserError
+from faces.celeba import FaceFolder
+from faces.loader import Batches
 from models.conditions import HAIR_COLOURS
 
 
-def has_domain(labels, attributes):
+def has_domain(labels: torch.Tensor, attributes: Sequence[str]) -> torch.Tensor:
     """(N,) bool: whether the labels (N, C) in {0, 1} can be a domain. Hair colours exclude each other:
     exactly one, where any is selected."""
     hair = [i for i, name in enumerate(attributes) if name in HAIR_COLOURS]
     return labels[:, hair].sum(1) == 1 if hair else torch.ones(len(labels), dtype=torch.bool)
 
 
-def domain_table(labels, attributes, min_photos=10):
+def domain_table(labels: torch.Tensor, attributes: Sequence[str], min_photos: int = 10) -> list[list[int]]:
     """Every combination of attributes that at least min_photos of the photos have, sorted: [[0/1] * C] * D.
     Raises UserError if D < 2."""
     counts = Counter(tuple(int(v) for v in row) for row in labels[has_domain(labels, attributes)].tolist())
@@ -33,7 +36,7 @@ def domain_table(labels, attributes, min_photos=10):
     return table
 
 
-def domains_of(labels, table):
+def domains_of(labels: torch.Tensor, table: list[list[int]]) -> torch.Tensor:
     """(N,) int64: the row of the table that equals the labels (N, C), -1 for none."""
     equal = (labels[:, None] == torch.tensor(table, dtype=labels.dtype)).all(2)
     return torch.where(equal.any(1), equal.int().argmax(1), -1)
@@ -57,11 +60,13 @@ class Sampler:
                    faces.loader.Batches
     """
 
-    def __init__(self, faces, domains, batches, seed, latent_dim):
+    def __init__(
+        self, faces: FaceFolder, domains: torch.Tensor, batches: Batches, seed: int, latent_dim: int
+    ):
         self.faces, self.batches, self.seed, self.latent_dim = faces, batches, seed, latent_dim
         self.members = [(domains == k).nonzero()[:, 0] for k in range(int(domains.max()) + 1)]
 
-    def photos(self, domains, u, mirrored):
+    def photos(self, domains: torch.Tensor, u: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
         """A photo of each domain (b,): where u (b,) in [0, 1) falls among its photos, seen mirrored where
         mirrored (b,) says so."""
         counts = torch.tensor([len(m) for m in self.members])[domains]
@@ -71,7 +76,7 @@ class Sampler:
         )
         return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
 
-    def draw(self, step):
+    def draw(self, step: int) -> Draws:
         """Draws of this process, on its device."""
         positions = self.batches.positions(step)
         streams = seeds.stepped(self.seed, step, positions.tolist(), "starganv2")

@@ -25,17 +25,17 @@ class Styled(nn.Module):
             the fewest labels differ, the first of equals
     """
 
-    def __init__(self, generator, styles, domains):
+    def __init__(self, generator: Generator, styles: torch.Tensor, domains: torch.Tensor):
         super().__init__()
         self.generator, self.c_dim = generator, domains.shape[1]
         self.register_buffer("styles", styles)
         self.register_buffer("domains", domains)
 
-    def domain(self, c):
+    def domain(self, c: torch.Tensor) -> torch.Tensor:
         """(N,) int64 row of the table of domains for each c (N, C)."""
         return (c[:, None] - self.domains).abs().sum(2).argmin(1)
 
-    def forward(self, x, c):
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         return self.generator(x, self.styles[self.domain(c)]).clamp(-1, 1)
 
 
@@ -45,16 +45,16 @@ class StarGANv2(Translator):
 
     gan_type = "starganv2"
 
-    def __init__(self, network, sha256=None, meta=None):
+    def __init__(self, network: nn.Module, sha256: str | None = None, meta: dict | None = None):
         super().__init__(network, sha256, meta)
         self.size_multiple = 1 << network.generator.options["num_downs"]
 
     @property
-    def options(self):
+    def options(self) -> dict:
         return self.network.generator.options | {"num_domains": len(self.network.domains)}
 
     @classmethod
-    def read(cls, path, c_dim=None, style=None):
+    def read(cls, path: Path | str, c_dim: int | None = None, style: int | str | None = None) -> "StarGANv2":
         """style: a whole number (default 0) seeds one latent code for all domains; a path names a reference
         photo, encoded for every domain."""
         parts, meta = parts_of(path)
@@ -76,7 +76,7 @@ class StarGANv2(Translator):
         )
 
 
-def parts_of(path):
+def parts_of(path: Path | str) -> tuple[dict[str, dict], dict]:
     """({name: state_dict}, meta) of ours (safetensors with prefixed keys, or last.pt) or of the official dict
     of state_dicts.  Raises UserError."""
     if path.name == "last.pt":
@@ -99,7 +99,7 @@ def parts_of(path):
     }, {}
 
 
-def network_options(name, state):
+def network_options(name: str, state: dict[str, torch.Tensor]) -> dict[str, int]:
     """The arguments of a network from the shapes of its state_dict.  Raises KeyError or IndexError for
     another network."""
     if name == "mapping_network":
@@ -129,14 +129,14 @@ def network_options(name, state):
     }
 
 
-def numbers(state, start, end):
+def numbers(state: dict[str, torch.Tensor], start: str, end: str) -> list[str]:
     """The keys `start` n `end`, n a whole number."""
     return [
         k for k in state if k.startswith(start) and k.endswith(end) and k[len(start) : -len(end)].isdigit()
     ]
 
 
-def network_from(name, state, path):
+def network_from(name: str, state: dict[str, torch.Tensor], path: Path | str) -> nn.Module:
     """One network rebuilt from its state_dict.  Raises UserError for another network."""
     state = {k: v for k, v in state.items() if k not in IGNORED}
     if not state or not all(torch.is_tensor(v) for v in state.values()):
@@ -155,7 +155,7 @@ def network_from(name, state, path):
     return filled(network, {k: v.float() for k, v in state.items()}, path, f"a StarGAN v2 {name} of {told}")
 
 
-def table_of(nets, path, meta, c_dim):
+def table_of(nets: dict[str, nn.Module], path: Path | str, meta: dict, c_dim: int | None) -> list[list[int]]:
     """[[0/1] * C] * D: what each domain of the networks means.  Raises UserError where nothing says it."""
     known = nets["mapping_network"].options["num_domains"]
     dims = {n: nets[n].options["style_dim"] for n in PARTS}
@@ -190,7 +190,7 @@ def table_of(nets, path, meta, c_dim):
 
 
 @torch.no_grad()
-def fixed_styles(nets, style, size):
+def fixed_styles(nets: dict[str, nn.Module], style: int | str, size: int) -> tuple[int | str, torch.Tensor]:
     """(what identifies the style: its seed, or the reference photo's sha256; the styles (D, style_dim)).
     Raises UserError for a damaged photo."""
     if str(style).isascii() and str(style).isdigit():

@@ -3,21 +3,29 @@ cycle."""
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
-def adversarial(logits, real):
+def adversarial(logits: torch.Tensor, real: bool) -> torch.Tensor:
     """Binary cross entropy of logits (N,) toward real (True) or fake (False), mean over images."""
     return F.softplus(-logits.float() if real else logits.float()).mean()
 
 
-def r1_penalty(logits, x):
+def r1_penalty(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """0.5 ||grad_x D(x)||_2^2, summed over an image, mean over images.  logits (N,) of x (N, 3, H, W).
     Mescheder et al. 2018, Eq. 9."""
     (grad,) = torch.autograd.grad(logits.float().sum(), x, create_graph=True)
     return 0.5 * grad.float().square().flatten(1).sum(1).mean()
 
 
-def discriminator_loss(D, x, y_org, fake, y_trg, lambda_reg=1.0):
+def discriminator_loss(
+    D: nn.Module,
+    x: torch.Tensor,
+    y_org: torch.Tensor,
+    fake: torch.Tensor,
+    y_trg: torch.Tensor,
+    lambda_reg: float = 1.0,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Eq. 1 with R1 on the real photos.  x, fake (N, 3, S, S), y (N,) domains.  Returns (loss, dict of
     scalars to log)."""
     x = x.detach().requires_grad_(True)
@@ -31,12 +39,24 @@ def discriminator_loss(D, x, y_org, fake, y_trg, lambda_reg=1.0):
     return loss, {k: v.detach() for k, v in parts.items()}
 
 
-def distance(a, b):
+def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Mean absolute difference, in float32."""
     return (a.float() - b.float()).abs().mean()
 
 
-def generator_loss(G, E, D, x, y_org, y_trg, s_trg, s_trg2, lambda_sty=1.0, lambda_ds=1.0, lambda_cyc=1.0):
+def generator_loss(
+    G: nn.Module,
+    E: nn.Module,
+    D: nn.Module,
+    x: torch.Tensor,
+    y_org: torch.Tensor,
+    y_trg: torch.Tensor,
+    s_trg: torch.Tensor,
+    s_trg2: torch.Tensor,
+    lambda_sty: float = 1.0,
+    lambda_ds: float = 1.0,
+    lambda_cyc: float = 1.0,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Eq. 5: adversarial + l_sty |E(fake, y) - s| - l_ds |fake - fake2| + l_cyc |x - G(fake, E(x, y_org))|,
     means.
 

@@ -7,6 +7,7 @@ encoder and the discriminator. All are arguments.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,20 +18,20 @@ from models.stargan.network import instance_norm
 SLOPE = 0.2  # of every leaky ReLU
 
 
-def conv(dim_in, dim_out, size=3, **kwargs):
+def conv(dim_in: int, dim_out: int, size: int = 3, **kwargs: Any) -> nn.Conv2d:
     return nn.Conv2d(dim_in, dim_out, size, 1, size // 2, **kwargs)
 
 
-def leaky(x):
+def leaky(x: torch.Tensor) -> torch.Tensor:
     return F.leaky_relu(x, SLOPE)
 
 
-def select(stacked, domain):
+def select(stacked: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
     """Row i's entry of its domain.  stacked (N, D, ...), domain (N,) int64 -> (N, ...)."""
     return stacked[torch.arange(len(stacked), device=stacked.device), domain]
 
 
-def initialise(network):
+def initialise(network: nn.Module) -> None:
     """He initialisation of every convolution and linear layer, zero biases, as published."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -43,7 +44,7 @@ class ResBlk(nn.Module):
     """Pre-activation residual block; halves the image where asked.  (N, dim_in, H, W) -> (N, dim_out, H or
     H/2, W or W/2)."""
 
-    def __init__(self, dim_in, dim_out, normalize=False, downsample=False):
+    def __init__(self, dim_in: int, dim_out: int, normalize: bool = False, downsample: bool = False):
         super().__init__()
         self.downsample = downsample
         self.conv1, self.conv2 = conv(dim_in, dim_in), conv(dim_in, dim_out)
@@ -51,10 +52,10 @@ class ResBlk(nn.Module):
         self.norm2 = instance_norm(dim_in) if normalize else nn.Identity()
         self.conv1x1 = conv(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
 
-    def halve(self, x):
+    def halve(self, x: torch.Tensor) -> torch.Tensor:
         return F.avg_pool2d(x, 2) if self.downsample else x
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.halve(self.conv1(leaky(self.norm1(x))))
         out = self.conv2(leaky(self.norm2(out)))
         return (self.halve(self.conv1x1(x)) + out) / math.sqrt(2)
@@ -64,11 +65,11 @@ class AdaIN(nn.Module):
     """Instance normalisation whose scale and shift come from a style.  x (N, C, H, W), s (N, style_dim) ->
     (N, C, H, W)."""
 
-    def __init__(self, style_dim, channels):
+    def __init__(self, style_dim: int, channels: int):
         super().__init__()
         self.fc = nn.Linear(style_dim, 2 * channels)
 
-    def forward(self, x, s):
+    def forward(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         gamma, beta = self.fc(s)[:, :, None, None].chunk(2, 1)
         return (1 + gamma) * F.instance_norm(x) + beta
 
@@ -77,17 +78,17 @@ class AdainResBlk(nn.Module):
     """Residual block of the decoder; doubles the image where asked. With w_hpf > 0 the published block has no
     shortcut, but its weights."""
 
-    def __init__(self, dim_in, dim_out, style_dim, upsample=False, w_hpf=0):
+    def __init__(self, dim_in: int, dim_out: int, style_dim: int, upsample: bool = False, w_hpf: float = 0):
         super().__init__()
         self.upsample, self.w_hpf = upsample, w_hpf
         self.conv1, self.conv2 = conv(dim_in, dim_out), conv(dim_out, dim_out)
         self.norm1, self.norm2 = AdaIN(style_dim, dim_in), AdaIN(style_dim, dim_out)
         self.conv1x1 = conv(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
 
-    def double(self, x):
+    def double(self, x: torch.Tensor) -> torch.Tensor:
         return F.interpolate(x, scale_factor=2, mode="nearest") if self.upsample else x
 
-    def forward(self, x, s):
+    def forward(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         out = self.conv1(self.double(leaky(self.norm1(x, s))))
         out = self.conv2(leaky(self.norm2(out, s)))
         if self.w_hpf > 0:
@@ -107,7 +108,14 @@ class Generator(nn.Module):
             near [-1, 1], unbounded
     """
 
-    def __init__(self, dim_in=64, max_conv_dim=512, num_downs=4, style_dim=64, w_hpf=0):
+    def __init__(
+        self,
+        dim_in: int = 64,
+        max_conv_dim: int = 512,
+        num_downs: int = 4,
+        style_dim: int = 64,
+        w_hpf: float = 0,
+    ):
         super().__init__()
         self.options = {
             "dim_in": dim_in,
@@ -126,13 +134,13 @@ class Generator(nn.Module):
         self.to_rgb = nn.Sequential(instance_norm(dim_in), nn.LeakyReLU(SLOPE), conv(dim_in, 3, 1))
         initialise(self)
 
-    def set_w_hpf(self, w_hpf):
+    def set_w_hpf(self, w_hpf: float) -> None:
         """Change the kind of the decoder's blocks; their weights are the same."""
         self.options["w_hpf"] = w_hpf
         for block in self.decode:
             block.w_hpf = w_hpf
 
-    def forward(self, x, s):
+    def forward(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         x = self.from_rgb(x)
         for block in self.encode:
             x = block(x)
@@ -145,7 +153,9 @@ class MappingNetwork(nn.Module):
     """F(z, y): a style of domain y for the latent code z.  z (N, latent_dim) normal, y (N,) int64 -> (N,
     style_dim)."""
 
-    def __init__(self, latent_dim=16, style_dim=64, num_domains=2, hidden_dim=512):
+    def __init__(
+        self, latent_dim: int = 16, style_dim: int = 64, num_domains: int = 2, hidden_dim: int = 512
+    ):
         super().__init__()
         self.options = {
             "latent_dim": latent_dim,
@@ -164,16 +174,16 @@ class MappingNetwork(nn.Module):
         )
         initialise(self)
 
-    def every(self, z):
+    def every(self, z: torch.Tensor) -> torch.Tensor:
         """The styles of all domains, (N, D, style_dim)."""
         h = self.shared(z)
         return torch.stack([head(h) for head in self.unshared], 1)
 
-    def forward(self, z, domain):
+    def forward(self, z: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
         return select(self.every(z), domain)
 
 
-def trunk(dim_in, max_conv_dim, num_downs):
+def trunk(dim_in: int, max_conv_dim: int, num_downs: int) -> tuple[list[nn.Module], int]:
     """Layers (N, 3, S, S) -> (N, dim_out, 1, 1) at S = 4 * 2^num_downs, and dim_out."""
     dims = [min(dim_in << k, max_conv_dim) if k else dim_in for k in range(num_downs + 1)]
     layers = [conv(3, dim_in)] + [ResBlk(a, b, downsample=True) for a, b in zip(dims, dims[1:], strict=False)]
@@ -184,7 +194,14 @@ class StyleEncoder(nn.Module):
     """E(x, y): the style of a photo of domain y.  x (N, 3, S, S) in [-1, 1], S = 4 * 2^num_downs, y (N,)
     int64 -> (N, style_dim)."""
 
-    def __init__(self, dim_in=64, max_conv_dim=512, num_downs=6, style_dim=64, num_domains=2):
+    def __init__(
+        self,
+        dim_in: int = 64,
+        max_conv_dim: int = 512,
+        num_downs: int = 6,
+        style_dim: int = 64,
+        num_domains: int = 2,
+    ):
         super().__init__()
         self.options = {
             "dim_in": dim_in,
@@ -198,12 +215,12 @@ class StyleEncoder(nn.Module):
         self.unshared = nn.ModuleList(nn.Linear(dim_out, style_dim) for _ in range(num_domains))
         initialise(self)
 
-    def every(self, x):
+    def every(self, x: torch.Tensor) -> torch.Tensor:
         """The styles as photos of each domain, (N, D, style_dim)."""
         h = self.shared(x).flatten(1)
         return torch.stack([head(h) for head in self.unshared], 1)
 
-    def forward(self, x, domain):
+    def forward(self, x: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
         return select(self.every(x), domain)
 
 
@@ -211,7 +228,7 @@ class Discriminator(nn.Module):
     """D(x, y): logit that x is a real photo of domain y.  x (N, 3, S, S), S = 4 * 2^num_downs, y (N,) int64
     -> (N,)."""
 
-    def __init__(self, dim_in=64, max_conv_dim=512, num_downs=6, num_domains=2):
+    def __init__(self, dim_in: int = 64, max_conv_dim: int = 512, num_downs: int = 6, num_domains: int = 2):
         super().__init__()
         self.options = {
             "dim_in": dim_in,
@@ -223,5 +240,5 @@ class Discriminator(nn.Module):
         self.main = nn.Sequential(*layers, conv(dim_out, num_domains, 1))
         initialise(self)
 
-    def forward(self, x, domain):
+    def forward(self, x: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
         return select(self.main(x).flatten(1), domain)

@@ -17,15 +17,17 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import RunOptions
+from common.distributed import Context
 from common.training import TrainingOptions
 from faces.celeba import FaceFolder, held_out
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.starganv2 import losses
-from models.starganv2.domains import Sampler, domain_table, domains_of
+from models.starganv2.domains import Draws, Sampler, domain_table, domains_of
 from models.starganv2.grids import RELEASED, sample_grids
 from models.starganv2.network import Discriminator, Generator, MappingNetwork, StyleEncoder
 
@@ -166,25 +168,33 @@ class Step:
     """One training step: the discriminator, then the generator, on styles of latent codes, of reference
     photos, or of both."""
 
-    def __init__(self, options, ctx, sampler, networks, optimisers, averages):
+    def __init__(
+        self,
+        options: RunValues,
+        ctx: Context,
+        sampler: Sampler,
+        networks: dict[str, nn.Module],
+        optimisers: dict[str, torch.optim.Optimizer],
+        averages: dict[str, AveragedModel],
+    ):
         self.options, self.ctx, self.sampler = options, ctx, sampler
         self.networks, self.optimisers, self.averages = networks, optimisers, averages
         self.G, self.F, self.E, self.D = (networks[n] for n in (*RELEASED, "discriminator"))
 
-    def guides(self, i):
+    def guides(self, i: int) -> tuple[str, ...]:
         both = ("latent", "reference")
         return both if self.options.turns == "both" else (both[i % 2],)
 
-    def lambda_ds(self, i):
+    def lambda_ds(self, i: int) -> float:
         return self.options.lambda_ds * max(0.0, 1 - i / self.options.ds_steps)
 
-    def style(self, draws, guide, k):
+    def style(self, draws: Draws, guide: str, k: int) -> torch.Tensor:
         """(b, style_dim): the style of the k-th latent code or reference photo in its target domain."""
         return (
             self.F(draws.z[k], draws.y_trg) if guide == "latent" else self.E(draws.references[k], draws.y_trg)
         )
 
-    def descend(self, loss, *names):
+    def descend(self, loss: torch.Tensor, *names: str) -> None:
         """One optimiser step of the named networks; no other network's gradients are computed."""
         parameters = [p for n in names for p in self.networks[n].parameters()]
         for p in parameters:
@@ -194,7 +204,7 @@ class Step:
         for n in names:
             self.optimisers[n].step()
 
-    def __call__(self, i):
+    def __call__(self, i: int) -> dict[str, torch.Tensor]:
         options, draws, scalars = self.options, self.sampler.draw(i), {}
 
         def precise():

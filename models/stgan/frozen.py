@@ -1,6 +1,10 @@
 """The frozen STGAN: asked with the difference between the labels wanted and the photo's own."""
 
 import re
+from pathlib import Path
+
+import torch
+from torch import nn
 
 from common import files
 from common.cli import UserError
@@ -15,20 +19,20 @@ class STGAN(Translator):
     gan_type = "stgan"
     said = ("conv_dim", "c_dim", "num_layers")
 
-    def __init__(self, network, sha256=None, meta=None):
+    def __init__(self, network: nn.Module, sha256: str | None = None, meta: dict | None = None):
         super().__init__(network, sha256, meta)
         self.size_multiple = 1 << network.num_layers
 
     @classmethod
-    def read(cls, path, c_dim=None):
+    def read(cls, path: Path | str, c_dim: int | None = None) -> "STGAN":
         state, meta = weights_of(path, cls.gan_type)
         return cls(generator_from(state, path, c_dim), files.sha256(path), meta)
 
-    def condition(self, c_org, target):
+    def condition(self, c_org: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return difference(c_org, target)
 
 
-def generator_from(state, path, c_dim=None):
+def generator_from(state: dict[str, torch.Tensor], path: Path | str, c_dim: int | None = None) -> Generator:
     """Rebuild the generator of a state_dict.  Raises UserError for another network or another number of
     attributes."""
     if "encoder.0.0.weight" not in state or "transfer.0.up.weight" not in state:
@@ -50,7 +54,7 @@ def generator_from(state, path, c_dim=None):
     )
 
 
-def network_options(state):
+def network_options(state: dict[str, torch.Tensor]) -> dict[str, int]:
     """conv_dim, c_dim and num_layers from the shapes of a generator's state_dict.  Raises KeyError or
     IndexError for another network."""
     layers = len({m.group(1) for k in state if (m := re.match(r"encoder\.(\d+)\.0\.weight$", k))})

@@ -8,7 +8,7 @@ from models.stargan.network import instance_norm
 LARGEST = 16  # times conv_dim: no layer is wider
 
 
-def group_norm(channels):
+def group_norm(channels: int) -> nn.GroupNorm:
     """Groups of 8 channels, of the image's own statistics.
 
     The paper's generator has batch normalisation, whose result depends on the images beside and differs
@@ -18,13 +18,13 @@ def group_norm(channels):
     return nn.GroupNorm(max(1, channels // 8), channels)
 
 
-def difference(c_org, target):
+def difference(c_org: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """What G is asked with for the labels `target` of photos of labels c_org, both in {0, 1}: in {-1, 0,
     1}."""
     return target - c_org
 
 
-def planes(c, like):
+def planes(c: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Conditions (N, C) as constant planes (N, C, H, W)."""
     return c[:, :, None, None].expand(-1, -1, *like.shape[2:]).to(like.dtype)
 
@@ -36,12 +36,12 @@ class SelectiveTransferUnit(nn.Module):
           feature, new state), both (N, D, H, W)
     """
 
-    def __init__(self, state_dim, dim):
+    def __init__(self, state_dim: int, dim: int):
         super().__init__()
         self.up = nn.ConvTranspose2d(state_dim, dim, 4, 2, 1)
         self.reset, self.update, self.info = (nn.Conv2d(2 * dim, dim, 3, 1, 1) for _ in range(3))
 
-    def forward(self, f, state):
+    def forward(self, f: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         s = self.up(state)
         both = torch.cat([f, s], 1)
         r, z = torch.sigmoid(self.reset(both)), torch.sigmoid(self.update(both))
@@ -61,7 +61,7 @@ class Generator(nn.Module):
             innermost
     """
 
-    def __init__(self, conv_dim=64, c_dim=5, num_layers=5):
+    def __init__(self, conv_dim: int = 64, c_dim: int = 5, num_layers: int = 5):
         super().__init__()
         self.conv_dim, self.c_dim, self.num_layers = conv_dim, c_dim, num_layers
         dims = [conv_dim * min(1 << i, LARGEST) for i in range(num_layers)]
@@ -89,7 +89,7 @@ class Generator(nn.Module):
             width = dims[i] + dims[i - 1]
         self.decoder.append(nn.Sequential(nn.ConvTranspose2d(width, 3, 4, 2, 1), nn.Tanh()))
 
-    def forward(self, x, c):
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         features = []
         for layer in self.encoder:
             x = layer(x)
@@ -108,7 +108,14 @@ class Discriminator(nn.Module):
     Source: Liu et al. 2019, Sec. 3.3: the two share their convolutions, each has two fully connected layers.
     """
 
-    def __init__(self, image_size=128, conv_dim=64, c_dim=5, num_layers=5, fc_dim=1024):
+    def __init__(
+        self,
+        image_size: int = 128,
+        conv_dim: int = 64,
+        c_dim: int = 5,
+        num_layers: int = 5,
+        fc_dim: int = 1024,
+    ):
         super().__init__()
         if image_size % (1 << num_layers):
             raise ValueError(
@@ -134,6 +141,6 @@ class Discriminator(nn.Module):
             for out in (1, c_dim)
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         h = self.main(x)
         return self.source(h), self.attributes(h)

@@ -89,11 +89,11 @@ class Step(step.Step):
 
     condition = staticmethod(difference)
 
-    def reconstruct(self, x, fake, c):
+    def reconstruct(self, x: torch.Tensor, fake: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         return self.G(x, torch.zeros_like(c))
 
     @property
-    def generator_cls(self):
+    def generator_cls(self) -> float:
         return self.options.lambda_g_cls
 
 

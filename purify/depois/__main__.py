@@ -3,24 +3,27 @@ trusted set says which samples are clean.
 
 reads   what --dataset names, see below; critics that were trained before by the same options (others are
         trained now)
-writes  <result_dir>/depois/<dataset>/train/<variant>/NNN/                                  a critic for each
-        seed, see python -m models.depois.train
+writes  <result_dir>/depois/<dataset>/train/<variant>/NNN/
+        a critic for each seed, see python -m models.depois.train
         <result_dir>/depois/<dataset>/examined/<poison>[-rate<r>]/seed<s>/NNN/
-        {options.yaml,scores.csv,found.png,<method>/{kept.txt,record.json}}                 every sample's
-        score and verdict, the names to keep
+        {options.yaml,scores.csv,found.png,<method>/{kept.txt,record.json}}
+        every sample's score and verdict, the names to keep
 
 Two uses. (1) A test: put a poison into a share of clean samples, and see who finds it; De-Pois, its ablations
 and the baselines that one would try first.
+
   python -m purify.depois --dataset digits
   python -m purify.depois --dataset mnist --data_root /path/to/mnist --poison label-flip blend \\
       --poison_rate 0.1 --methods de-pois loss
   python -m purify.depois --dataset detector --data_dir dataset/CelebA --gan_weights 200000-G.ckpt \\
       --poison disruption --poison_rate 0.5 --seeds 0 --methods de-pois --kept_names kept-rate0.5.txt
+
 The last writes what train_detector.py --condition filtered --poison_rate 0.5 --kept_names kept-rate0.5.txt
 keeps of split B with half of its photos disrupted; give both the same flags of photos, translator and attack.
 
 (2) A filter: samples of which nobody knows which are poisoned. Both folders hold a folder of images for each
 class; nothing is measured.
+
   python -m purify.depois --dataset folder --input scraped --trusted known_good --seeds 0 \\
       --kept_names kept.txt
 

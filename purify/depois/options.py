@@ -86,7 +86,7 @@ class Options(RunOptions, ExaminedOptions, PoisonOptions, FindingOptions, Depois
     resume: str | None
 
 
-def rate(text):
+def rate(text: str) -> float:
     """A share of the samples in [0, 1): of a set that is poisoned whole, nothing is left to keep."""
     value = cli.fraction(text)
     if value == 1:

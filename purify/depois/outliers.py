@@ -19,6 +19,7 @@ from common import seeds
 from common.cli import UserError
 from faces.labelled import Labelled
 from models.depois import classifier
+from models.depois.classifier import Classifier
 from models.depois.data import size_text
 
 
@@ -32,7 +33,7 @@ class Finder:
 
     params = {}  # JSON types, for records
 
-    def __init__(self, trusted, network, seed, device="cpu"):
+    def __init__(self, trusted: Labelled, network: Classifier, seed: int, device: torch.device | str = "cpu"):
         self.network, self.device = network, device
         self.shape, self.classes = trusted.shape, trusted.classes
         self.known = np.unique(trusted.labels.numpy())

@@ -12,15 +12,16 @@ exit 0 clean; 3 backdoored; 4 not applicable (a network that was never trained a
 method probes)
 
   python -m purify.terd ddpm.safetensors
-  python -m purify.terd ddpm.safetensors --report scan \\
-      --schedule published          (3,000 + 1,000 steps for each start, as in the paper)
-  python -m purify.terd ddpm.safetensors \\
-      --refine none                               (trigger estimation alone; \\
-      --estimate_steps 0: refinement alone)
+  # 3,000 + 1,000 steps for each start, as in the paper
+  python -m purify.terd ddpm.safetensors --report scan --schedule published
+  # trigger estimation alone; --estimate_steps 0: refinement alone
+  python -m purify.terd ddpm.safetensors --refine none
 
 trigger.png: above, the trigger that was put in (where the file tells), the recovered one, those of the other
 starts; below, what noise with it becomes.
 """
+
+import argparse
 
 from common import cli, distributed, files
 from common.cli import UserError
@@ -58,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> ScanOptions:
     return cli.resolve(ScanOptions, parsed, name=name_of(parsed.checkpoint))
 
 
-def add_search_flags(parser):
+def add_search_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """How the trigger is searched and judged."""
     g = parser.add_argument_group("search")
     g.add_argument(

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from common import distributed, images, runs, seeds
@@ -60,7 +61,7 @@ def read_check(checkpoint: str | Path) -> dict:
         return {}
 
 
-def picture(denoiser: Denoiser, found: Findings, seed: int):
+def picture(denoiser: Denoiser, found: Findings, seed: int) -> np.ndarray:
     """Two rows: the triggers (the known one first, the one that was kept second, then the other starts), and
     what the network makes of noise with the kept one."""
     best, backdoor = found.best, backdoor_of(denoiser)

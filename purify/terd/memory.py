@@ -4,8 +4,10 @@ import gc
 
 import torch
 
+from models.diffusion.denoiser import Denoiser
 
-def needed(denoiser, batch):
+
+def needed(denoiser: Denoiser, batch: int) -> int:
     """Bytes that one forward and backward pass of `batch` images holds for its gradient, counted on one
     image."""
     seen = {}
@@ -26,7 +28,7 @@ def needed(denoiser, batch):
     return held * batch
 
 
-def free(device):
+def free(device: torch.device | str) -> int | None:
     """Bytes that are free on a device; None where the system does not say."""
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

@@ -10,30 +10,33 @@ unknown d r cancels:
 Trigger refinement is one of two:
   sampler  as published: L at the last steps, and without r at the first steps on what a short DDIM chain
            makes of noise + r, both halves of the loss
-  readout  ours: where the network answers to r it subtracts c r and adds d r, so E[x_t - b F(x_t)] - a y = (c
-           - b d) r points along r, with y what noise + r becomes. The mean over some steps gives the shape of
-             r; the size stays that of the estimate's projection on it. Repeated until it stands still.
-           No gradient, and it finds the parts of r that the reversed loss does not feel. For TrojDiff's form,
-           d = 0, the size is read too. For the others, where L then is more than TOLERANCE times as large as
-           at the estimate there was nothing to read (c = b and d = 1 in VillanDiffusion's psi 0 for ODE
-           samplers), and the estimate is kept.
+  readout  ours: where the network answers to r it subtracts c r and adds d r, so
+           E[x_t - b F(x_t)] - a y = (c - b d) r points along r, with y what noise + r becomes. The mean over
+           some steps gives the shape of r; the size stays that of the estimate's projection on it. Repeated
+           until it stands still. No gradient, and it finds the parts of r that the reversed loss does not
+           feel. For TrojDiff's form, d = 0, the size is read too. For the others, where L then is more than
+           TOLERANCE times as large as at the estimate there was nothing to read (c = b and d = 1 in
+           VillanDiffusion's psi 0 for ODE samplers), and the estimate is kept.
+
 Ours, too: lambda in units of L(0) per value, since L falls with the network's own error, and with a fixed
 lambda the reward of a large r kept the random start in a benign network of 64 pixels; and a walk along the
 ray s r from s = 1 down while L - lambda |s r|_1 falls, which takes a search that is still on its way to 0
 there. It leaves backdoors alone: between their trigger and 0 lies noise that the network does not know, where
 L is up to four times as large. The published start is -U(0, 1), next to triggers on a background of -1. Ours
-are several, one after the other; which trigger counts is for the scan to say (scan.strongest).  Source: Mo et
-al. 2024 (arXiv:2409.05294), Sec. 4.1-4.2
+are several, one after the other; which trigger counts is for the scan to say (scan.strongest).
+Source: Mo et al. 2024 (arXiv:2409.05294), Sec. 4.1-4.2
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
 
 from common import seeds
 from models.diffusion.backdoor import denoise
+from models.diffusion.denoiser import Denoiser
 from purify.terd.rule import divergence
 
 WINDOW = 0.01  # share of the chain that counts as its last, or first, steps
@@ -90,7 +93,7 @@ class Plan:
     clip: float = 0.0
 
     @property
-    def per_start(self):
+    def per_start(self) -> int:
         """Steps of one start."""
         return self.estimate_steps + (self.refine_steps if self.refine != "none" else 0)
 
@@ -116,7 +119,7 @@ class Trigger(nn.Module):
     """r (3, S, S) and gamma (a scalar) under search, both parameters; estimate: r where the estimation
     ended."""
 
-    def __init__(self, start, size, seed):
+    def __init__(self, start: Start, size: int, seed: int):
         super().__init__()
         rng = seeds.generator(seed, "trigger", start.name)
         self.r = nn.Parameter(start.mean + start.spread * (2 * torch.rand(3, size, size, generator=rng) - 1))
@@ -131,7 +134,7 @@ class Reversion:
                       are probed (None = all of the schedule)
     """
 
-    def __init__(self, denoiser, plan, seed, last=None):
+    def __init__(self, denoiser: Denoiser, plan: Plan, seed: int, last: int | None = None):
         self.denoiser, self.plan, self.seed = denoiser, plan, seed
         self.device, self.size = denoiser.alphas_bar.device, denoiser.image_size
         self.T = last or denoiser.num_timesteps
@@ -155,11 +158,11 @@ class Reversion:
         return torch.optim.Adam(groups) if self.plan.optimiser == "adam" else torch.optim.SGD(groups)
 
     @property
-    def num_steps(self):
+    def num_steps(self) -> int:
         return len(self.starts) * self.plan.per_start
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Network evaluations of the whole search at most, one image each: the walk may end before s = 0."""
         plan, each = (
             self.plan,
@@ -176,11 +179,11 @@ class Reversion:
             2 * plan.estimate_steps + each * plan.refine_steps
         ) + 2 * PAIRS * (walks + kept + weight)
 
-    def parts(self):
+    def parts(self) -> dict[str, Any]:
         """What an exact resume needs."""
         return {"triggers": self.triggers, **{f"optimiser_{name}": o for name, o in self.optimisers.items()}}
 
-    def __call__(self, i):
+    def __call__(self, i: int) -> dict:
         """Step i; returns scalars to log."""
         at, start = i % self.plan.per_start, self.starts[i // self.plan.per_start]
         draw = seeds.generator(self.seed, "terd", i)
@@ -191,7 +194,15 @@ class Reversion:
     def _normal(self, draw, n=None):
         return torch.randn(n or self.plan.batch, 3, self.size, self.size, generator=draw).to(self.device)
 
-    def reversed_loss(self, r, gamma, draw, x0=None, first=False, n=None):
+    def reversed_loss(
+        self,
+        r: torch.Tensor,
+        gamma: torch.Tensor | float,
+        draw: torch.Generator,
+        x0: torch.Tensor | None = None,
+        first: bool = False,
+        n: int | None = None,
+    ) -> torch.Tensor:
         """L without its last term: a sum over dimensions, a mean over the batch.  x0 None = noise, whose
         weight is next to nothing;  first: at the first steps."""
         eps1, eps2 = self._normal(draw, n), self._normal(draw, n)
@@ -213,7 +224,7 @@ class Reversion:
         return float(self.reversed_loss(r, gamma, seeds.generator(self.seed, "compared"), n=PAIRS))
 
     @cached_property
-    def weight(self):
+    def weight(self) -> float:
         """lambda."""
         if not self.plan.relative:
             return self.plan.weight
@@ -297,7 +308,7 @@ class Reversion:
             r.copy_(trigger.estimate)
         return {f"{start.name}_norm": r.norm(), f"{start.name}_agreement": agreement}
 
-    def results(self, n=256):
+    def results(self, n: int = 256) -> dict[str, dict]:
         """{start: {"r", "gamma", "loss" (over n pairs of noises), "mean_kl", "var_kl"}} of the triggers as
         they are."""
         results = {}

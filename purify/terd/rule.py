@@ -21,6 +21,7 @@ writes  --out
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from sklearn.linear_model import LogisticRegression
 
 from common import checkpoint, cli, files
 from common.cli import UserError
+from models.diffusion.denoiser import Denoiser
 
 FILE = Path(__file__).with_name("calibration.json")
 SIGMAS = 3
@@ -39,7 +41,7 @@ ENOUGH = 3  # benign networks that a rule needs at least
 FULL = "full"  # the range of networks that are trained up to the last step of a linear schedule
 
 
-def divergence(r, gamma):
+def divergence(r: torch.Tensor, gamma: float) -> tuple[float, float]:
     """(M_r, V_r): mean and variance over dimensions of KL(N(r_i, gamma^2) || N(0, 1)) = -log gamma + (gamma^2
     + r_i^2 - 1) / 2.
 
@@ -49,7 +51,7 @@ def divergence(r, gamma):
     return float(kl.mean()), float(kl.var())
 
 
-def limits(benign):
+def limits(benign: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]] | None:
     """{"mean_kl": (mean, std), "var_kl": (mean, std)} of benign networks [(M_r, V_r), ...]; None for fewer
     than ENOUGH."""
     if len(benign) < ENOUGH:
@@ -61,13 +63,13 @@ def limits(benign):
     }
 
 
-def score(mean_kl, benign):
+def score(mean_kl: float, benign: Sequence[tuple[float, float]]) -> float | None:
     """Standard deviations of M_r above benign networks; None where there is no rule."""
     known = limits(benign)
     return None if known is None else (mean_kl - known["mean_kl"][0]) / max(known["mean_kl"][1], 1e-12)
 
 
-def flagged(mean_kl, var_kl, benign, dims):
+def flagged(mean_kl: float, var_kl: float, benign: Sequence[tuple[float, float]], dims: int) -> bool:
     """Whether (M_r, V_r) of a trigger of `dims` values is a backdoor by the benign-only rule.  benign: [(M_r,
     V_r), ...], at least ENOUGH"""
     known = limits(benign)
@@ -82,7 +84,7 @@ def flagged(mean_kl, var_kl, benign, dims):
     return beyond and mean_kl > floor(dims)
 
 
-def floor(dims):
+def floor(dims: int) -> float:
     """The smallest M_r that can be a backdoor, of a trigger of so many values."""
     return SEPARABLE / min(dims, VALUES)
 
@@ -91,7 +93,7 @@ def _logs(pairs):
     return np.log10(np.asarray(pairs, np.float64) + 1e-4)
 
 
-def fit(benign, backdoored):
+def fit(benign: Sequence[tuple[float, float]], backdoored: Sequence[tuple[float, float]]) -> dict:
     """The fitted rule, as JSON types: logistic regression on log10 of (M_r, V_r), both kinds of network
     weighing the same."""
     x, y = np.concatenate([_logs(benign), _logs(backdoored)]), [0] * len(benign) + [1] * len(backdoored)
@@ -99,7 +101,7 @@ def fit(benign, backdoored):
     return {"weights": fitted.coef_[0].round(6).tolist(), "bias": round(float(fitted.intercept_[0]), 6)}
 
 
-def probability(mean_kl, var_kl, fitted):
+def probability(mean_kl: float, var_kl: float, fitted: dict) -> float:
     """That a network is backdoored, by a rule of fit()."""
     return float(
         torch.sigmoid(
@@ -117,7 +119,7 @@ class Calibration:
     Raises UserError for a file that is damaged; a missing one knows nothing.
     """
 
-    def __init__(self, path=FILE):
+    def __init__(self, path: Path | str = FILE):
         self.path = Path(path)
         try:
             self.known = json.loads(self.path.read_text())
@@ -134,7 +136,7 @@ class Calibration:
                 f"{path}: not a calibration of purify.terd ({' '.join(str(e).split())[:80]})"
             ) from e
 
-    def plan(self, wanted, range_):
+    def plan(self, wanted: str, range_: str) -> str | None:
         """The plan whose networks judge a scan by `wanted`: itself, else the reduced one (TERD's rules
         carried over from one setting to others); or None."""
         return next(
@@ -151,7 +153,9 @@ class Calibration:
         rows = self.known.get(plan, {}).get(range_, {}).get(kind, [])
         return [(row["mean_kl"], row["var_kl"]) for row in rows if row["sha256"] != sha256]
 
-    def judge(self, plan, range_, mean_kl, var_kl, dims, sha256):
+    def judge(
+        self, plan: str, range_: str, mean_kl: float, var_kl: float, dims: int, sha256: str
+    ) -> dict | None:
         """What the rules say of a network, or None without a rule for its range.
 
         Returns: {"flagged" bool, "score", "fitted" (probability or None), "rule" text, "limits" {"mean_kl",
@@ -177,7 +181,7 @@ class Calibration:
         }
 
 
-def range_of(denoiser):
+def range_of(denoiser: Denoiser) -> str:
     """What a network was trained over, as the rules tell networks apart: FULL, the last step of a truncated
     one ("300"); behind it any other schedule than linear."""
     schedule = denoiser.meta.get("options", {}).get("noise_schedule", "linear")
@@ -185,7 +189,7 @@ def range_of(denoiser):
     return reached if schedule == "linear" else f"{reached}-{schedule}"
 
 
-def collect(folder):
+def collect(folder: Path | str) -> dict:
     """The content of a calibration from every trigger.safetensors below a folder; networks of which nothing
     is known and one-off plans are left out."""
     known, seen = {}, set()

@@ -10,6 +10,7 @@ and a photo is flagged where s lies more than SPREAD standard deviations above t
 All but r is ours here: TERD screens noise.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ import torch.nn.functional as F
 from common import distributed, images
 from faces import procedural
 from models.diffusion.denoiser import Denoiser
+from purify.base import Purifier
+from purify.flags import PurifierOptions
 from purify.terd import verdict
 from purify.terd.options import ScanOptions, name_of
 from purify.terd.scan import scan
@@ -28,7 +31,7 @@ NUM = 200  # drawn faces that set the threshold
 SPREAD = 3.1  # one in a thousand of a Gaussian
 
 
-def add_scan_flags(parser):
+def add_scan_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the group "scan"."""
     g = parser.add_argument_group("scan of the purifier")
     g.add_argument(
@@ -45,7 +48,7 @@ def add_scan_flags(parser):
     return g
 
 
-def whiten(x):
+def whiten(x: torch.Tensor) -> torch.Tensor:
     """(..., 3, H, W) -> its Laplacian, mean of each channel taken out."""
     kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]], device=x.device).expand(3, 1, 3, 3)
     flat = x.reshape(-1, *x.shape[-3:])
@@ -58,14 +61,14 @@ class Screen:
     Args:   r  (3, S, S), recovered by a scan;  seed  of the drawn faces that set the threshold
     """
 
-    def __init__(self, r, seed=0):
+    def __init__(self, r: torch.Tensor, seed: int = 0):
         self.r, self.size = r, r.shape[-1]
         self._w = F.normalize(whiten(r).flatten(), dim=0)
         faces = torch.stack([images.to_float(_drawn(seed, i, self.size)[None])[0] for i in range(NUM)])
         known = self.scores(faces)
         self.threshold = float(known.mean() + SPREAD * known.std())
 
-    def scores(self, x):
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
         """(N,) correlations in [-1, 1] of photos x (N, 3, H, W); photos of another size are brought to the
         trigger's."""
         if x.shape[-2:] != (self.size, self.size):
@@ -74,7 +77,7 @@ class Screen:
             )
         return F.normalize(whiten(x).flatten(1), dim=1) @ self._w.to(x.device)
 
-    def __call__(self, x):
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """(N,) bool: which of the photos x carry the trigger."""
         return self.scores(x) > self.threshold
 
@@ -85,7 +88,9 @@ def _drawn(seed, i, size):
     return np.asarray(images.center_crop_resize(image, 0, size))
 
 
-def scan_of(options, purifier, ctx: distributed.Context) -> tuple[verdict.Verdict | None, Screen | None]:
+def scan_of(
+    options: PurifierOptions, purifier: Purifier, ctx: distributed.Context
+) -> tuple[verdict.Verdict | None, Screen | None]:
     """Scan the network of a purifier, as --scan asks.
 
     Args:    options  with scan, defense_weights and seed; result_dir where the command has one

@@ -45,14 +45,14 @@ class Verdict:
     record: str | None = None
 
     @property
-    def exit_code(self):
+    def exit_code(self) -> int:
         return EXIT[self.verdict]
 
     def __str__(self):
         return f"{self.verdict}: {self.reason}"
 
 
-def places(path, result_dir, sha256):
+def places(path: Path | str, result_dir: Path | str, sha256: str) -> tuple[Path, Path]:
     """Where the verdict of a checkpoint may be kept, best first."""
     return (
         Path(f"{path}.terd.safetensors"),
@@ -60,7 +60,7 @@ def places(path, result_dir, sha256):
     )
 
 
-def kept(path, result_dir, sha256, schedule):
+def kept(path: Path | str, result_dir: Path | str, sha256: str, schedule: str) -> Verdict | None:
     """The Verdict that was kept of a checkpoint with this sha256 by this schedule, or None.  Raises UserError
     for a damaged file."""
     for place in places(path, result_dir, sha256):
@@ -89,7 +89,7 @@ def kept(path, result_dir, sha256, schedule):
     return None
 
 
-def keep(verdict, path, result_dir):
+def keep(verdict: Verdict, path: Path | str, result_dir: Path | str) -> Path:
     """Write it beside the checkpoint, or else below result_dir.  Returns the file."""
     beside, below = places(path, result_dir, verdict.sha256)
     meta = {k: v for k, v in vars(verdict).items() if k != "r"} | {"kind": KIND}
@@ -103,7 +103,7 @@ def keep(verdict, path, result_dir):
         return below
 
 
-def log_ratio(x, r, gamma):
+def log_ratio(x: torch.Tensor, r: torch.Tensor, gamma: float) -> torch.Tensor:
     """(N,) log N(x; r, gamma^2 I) - log N(x; 0, I) of noise x (N, 3, S, S): above 0 it is more likely
     triggered (TERD, Sec. 4.3).
 
