@@ -119,23 +119,23 @@ def read_identities(path: Path, names: list[str]) -> dict[str, str]:
             f"--identity_path {path}: cannot be read ({getattr(e, 'strerror', None) or 'not text'}); expected"
             " rows `name identity`"
         ) from e
-    found = {}
+    identities = {}
     for number, line in enumerate(lines, 1):
         cells = line.replace(",", " ").split()
         if not cells or number == 1 and len(cells) != 2 or cells[0].lower() == "image_id":
             continue  # blank, a count or a header
-        if len(cells) != 2 or found.setdefault(cells[0], cells[1]) != cells[1]:
+        if len(cells) != 2 or identities.setdefault(cells[0], cells[1]) != cells[1]:
             raise UserError(
                 f"{path}: line {number}: found {line.strip()!r}, expected `name identity`, each photo once;"
                 " correct that line"
             )
-    bare = [n for n in names if n not in found]
+    bare = [n for n in names if n not in identities]
     if bare:
         raise UserError(
             f"{path}: has no identity for {len(bare)} photos"
             f" ({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}); complete it"
         )
-    return found
+    return identities
 
 
 def divide(
@@ -273,7 +273,7 @@ def build(output: Path, source: Path, parts: list[list[str]], texts: list[bytes]
     output = output.absolute()
     files.make_folder(output.parent)
     try:
-        made = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
     except OSError as e:
         raise UserError(
             f"--output_dir {output}: cannot be made ({e.strerror}); choose another --output_dir"
@@ -283,14 +283,14 @@ def build(output: Path, source: Path, parts: list[list[str]], texts: list[bytes]
         symbolic = 0
         with progress.bar(record["num_images"], "splitting") as bar:
             for name, part, text in zip(PARTS, parts, texts, strict=True):
-                (made / name).mkdir()
-                symbolic += place(source, made / name, part, record["mode"], bar)
-                (made / name / FILE_NAMES[0]).write_bytes(text)
-        files.write_json(made / RECORD, record)
+                (temporary / name).mkdir()
+                symbolic += place(source, temporary / name, part, record["mode"], bar)
+                (temporary / name / FILE_NAMES[0]).write_bytes(text)
+        files.write_json(temporary / RECORD, record)
         new = not output.exists()
         output.mkdir(exist_ok=True)
         for name in (*PARTS, RECORD):  # the record last: it says that all is there
-            os.rename(made / name, output / name)
+            os.rename(temporary / name, output / name)
             moved.append(output / name)
     except BaseException:
         for path in moved:
@@ -299,7 +299,7 @@ def build(output: Path, source: Path, parts: list[list[str]], texts: list[bytes]
             output.rmdir()
         raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return symbolic
 
 

@@ -30,6 +30,7 @@ from attacks.flags import AttackOptions, ThroughOptions, add_attack_flags, attac
 from common import cli, distributed, files, runs
 from common.distributed import Context
 from common.errors import UserError
+from evaluation.defense_output import line, summary
 from faces.celeba import FaceFolder
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_judged
 from metrics.fid import Extractor, load_extractor
@@ -206,7 +207,7 @@ def judge(
         if carry:
             ctx.print(
                 "photos that carry the trigger of the purifier's backdoor: "
-                + ", ".join(f"{len(found)} of {len(names)} {kind}" for kind, found in carry.items())
+                + ", ".join(f"{len(some)} of {len(names)} {kind}" for kind, some in carry.items())
             )
         every.append(Judged(trial, run, scan, photos, carry, trial.score(extractor, shared)))
     score_all(
@@ -221,7 +222,7 @@ def judge(
     for judged in every:
         records.append(conclude(judged, attacked, faces, extractor, attack_seconds, ctx))
         attack_seconds = None  # paid by the first
-    return [found for found in records if found is not None]
+    return [result for result in records if result is not None]
 
 
 def conclude(
@@ -259,7 +260,7 @@ def conclude(
         "device": str(ctx.device),
     }
     counts = {"num_images": num_images, "num_pairs": num_pairs}
-    found = record.Record(
+    result = record.Record(
         "defense",
         trial.name,
         options.dataset,
@@ -277,10 +278,10 @@ def conclude(
             attacked_key=attacked.key,
         ),
     )
-    record.write(run.folder / record.FILE, found)
-    ctx.print(summary(found))
+    record.write(run.folder / record.FILE, result)
+    ctx.print(summary(result))
     ctx.print(f"record: {run.folder / record.FILE}")
-    return found
+    return result
 
 
 def config_of(judged: Judged, counts: dict[str, int], faces: FaceFolder) -> dict:
@@ -312,24 +313,6 @@ def config_of(judged: Judged, counts: dict[str, int], faces: FaceFolder) -> dict
     }
 
 
-def _interval(figures, key="l2"):
-    return "[{:.3g}, {:.3g}]".format(*figures[f"{key}_ci"])
-
-
-def summary(found: record.Record) -> str:
-    """What a run found, for the console."""
-    m = found.metrics
-    lines = [
-        f"{side:15s} l2 {m[side]['l2']:.5f} {_interval(m[side])}, disrupted pairs {m[side]['prop_dist']:.3f}"
-        for side in ("disrupted", "purified", "clean_purified")
-    ]
-    photos = {side: m["input"][side]["l2"] for side in ("disrupted", "purified")}
-    lines.append(
-        f"photo           disrupted l2 {photos['disrupted']:.5f}, purified l2 {photos['purified']:.5f}"
-    )
-    return "\n".join(lines)
-
-
 def main(argv: list[str] | None = None) -> None:
     every = parse_args(argv)
     first = every[0]
@@ -352,12 +335,8 @@ def main(argv: list[str] | None = None) -> None:
         records = []
         for attacked, group in meeting.values():
             records += judge(group, attacked, faces, extractor, ctx)
-        for found in records if len(every) > 1 else []:
-            purified = found.metrics["purified"]
-            ctx.print(
-                f"{found.name:24s} l2 purified {purified['l2']:.5f} {_interval(purified)},"
-                f" pairs disrupted {purified['prop_dist']:.3f}"
-            )
+        for result in records if len(every) > 1 else []:
+            ctx.print(line(result))
 
 
 if __name__ == "__main__":

@@ -28,10 +28,8 @@ fake = 1, real = 0.
 """
 
 import argparse
-import dataclasses
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +38,8 @@ import torch
 from attacks.flags import add_attack_flags, refuse_target
 from common import cli, distributed, files, runs, seeds
 from common.distributed import Context
-from common.runs import Run
 from evaluation.detector_output import make_record, save_pictures, write_scores
-from evaluation.detector_stage import DetectorOptions, Stage, condition_name, run_folder
+from evaluation.detector_stage import DetectorOptions, Stage, condition_name, of_seed, run_folder
 from faces.flags import add_data_flags, dataset_name
 from models.detector import imagenet
 from models.detector import network as networks
@@ -243,12 +240,6 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
     )
 
 
-def of_seed(options: Options, seed: int, /, **more: object) -> object:
-    """The options of one training, frozen: what the others share, its own seed, and `more`."""
-    values = {k: v for k, v in vars(options).items() if k != "seeds"} | {"training_seed": seed, **more}
-    return dataclasses.make_dataclass("SeedOptions", [(k, object) for k in values], frozen=True)(**values)
-
-
 def new_detector(options: DetectorOptions, seed: int, device: torch.device) -> networks.Detector:
     """The untrained detector of a seed, with the ImageNet weights that the flags name."""
     with torch.random.fork_rng(devices=[]):
@@ -275,8 +266,8 @@ def train_one(
     options: Options,
     stage: Stage,
     seed: int,
-    run: Run,
-    sets: Sequence[Samples],
+    run: runs.Run,
+    sets: list[Samples],
     tests: dict[str, Samples],
     features: dict[str, torch.Tensor],
     ctx: Context,

@@ -36,20 +36,20 @@ def load_perturbation(path: Path | str) -> torch.Tensor:
             raise UserError(
                 f"{path}: damaged or not an array of numbers ({' '.join(str(e).split())[:80]})"
             ) from e
-        found = (
+        tensor = (
             torch.from_numpy(np.asarray(loaded, np.float32))
             if np.issubdtype(loaded.dtype, np.floating)
             else loaded
         )
     else:
-        found = checkpoint.read_torch(path)
-    if not torch.is_tensor(found) or not found.is_floating_point():
+        tensor = checkpoint.read_torch(path)
+    if not torch.is_tensor(tensor) or not tensor.is_floating_point():
         raise UserError(
             f"{path}: expected one tensor of floats (3, h, w), found"
-            f" {getattr(found, 'dtype', type(found).__name__)}"
+            f" {getattr(tensor, 'dtype', type(tensor).__name__)}"
         )
-    shape = tuple(found.shape)
-    p = found.detach().float().squeeze(0) if found.ndim == 4 else found.detach().float()
+    shape = tuple(tensor.shape)
+    p = tensor.detach().float().squeeze(0) if tensor.ndim == 4 else tensor.detach().float()
     if p.ndim != 3 or p.shape[0] != 3 or 0 in shape:
         raise UserError(f"{path}: expected a perturbation (3, h, w) or (1, 3, h, w), found {shape}")
     largest = float(p.abs().max())

@@ -18,5 +18,5 @@ class RunError(Exception):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the known word closest to `word`, or an empty string."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -79,13 +79,13 @@ def _step_of(line):
 
 def versions() -> dict[str, str | None]:
     """Library versions, interpreter and platform, for records."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            numbers[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            numbers[name] = None
+    return numbers
 
 
 def commit() -> str | None:

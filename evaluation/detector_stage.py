@@ -46,6 +46,12 @@ class DetectorOptions(RunOptions, TrainingSetOptions, PurifierOptions, AttackOpt
     resume: str | None
 
 
+def of_seed(options: DetectorOptions, seed: int, /, **more: object) -> object:
+    """The options of one training, frozen: what the others share, its own seed, and `more`."""
+    values = {k: v for k, v in vars(options).items() if k != "seeds"} | {"training_seed": seed, **more}
+    return dataclasses.make_dataclass("SeedOptions", [(k, object) for k in values], frozen=True)(**values)
+
+
 class Stage:
     """Split B as the condition has it, and the test sets of split C; all images from the shared caches."""
 

@@ -106,16 +106,16 @@ class CropCache:
                 os.close(os.open(place / file, os.O_RDWR))
             return place
         parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent))
-        made.chmod(0o755)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent))
+        temporary.chmod(0o755)
         try:
             np.lib.format.open_memmap(
-                made / "crops.npy", "w+", np.uint8, (len(self.names), self.size, self.size, 3)
+                temporary / "crops.npy", "w+", np.uint8, (len(self.names), self.size, self.size, 3)
             )
-            np.lib.format.open_memmap(made / "marks.npy", "w+", np.int64, (len(self.names),))
-            os.rename(made, place)
+            np.lib.format.open_memmap(temporary / "marks.npy", "w+", np.int64, (len(self.names),))
+            os.rename(temporary, place)
         except OSError:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             if not place.is_dir():
                 raise
         return place

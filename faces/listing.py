@@ -24,8 +24,8 @@ def list_photos(folder: Path | str) -> list[tuple[str, os.DirEntry]]:
         raise UserError(f"{folder}: is a file, expected a folder of photos") from None
     except OSError as e:
         raise UserError(f"{folder}: cannot be read ({e.strerror})") from e
-    found = [(name, e) for name, e in entries if name.lower().endswith(EXTENSIONS)]
-    if not found:
+    photos = [(name, e) for name, e in entries if name.lower().endswith(EXTENSIONS)]
+    if not photos:
         inside = [name for name, e in entries if e.is_dir() and not name.startswith(".")]
         hint = (
             f"it holds the folders {', '.join(inside[:3])}: give the one with the photos"
@@ -33,7 +33,7 @@ def list_photos(folder: Path | str) -> list[tuple[str, os.DirEntry]]:
             else "give a folder of photos"
         )
         raise UserError(f"{folder}: holds no images ({', '.join(EXTENSIONS)}); {hint}")
-    return found
+    return photos
 
 
 def find_attribute_file(folder: Path | str, attr_path: Path | str | None = None) -> Path:
@@ -42,13 +42,13 @@ def find_attribute_file(folder: Path | str, attr_path: Path | str | None = None)
     if attr_path is not None:
         return Path(attr_path)
     places = [Path(where) / name for where in (folder, Path(folder).absolute().parent) for name in FILE_NAMES]
-    found = [p for p in places if p.is_file()]
-    if not found:
+    there = [p for p in places if p.is_file()]
+    if not there:
         raise UserError(
             f"{folder}: found no attribute file, expected {' or '.join(FILE_NAMES)} in it or beside it; "
             "copy it there or say where it is with --attr_path"
         )
-    return found[0]
+    return there[0]
 
 
 def match(folder: Path | str, names: Sequence[str], path: Path | str, rows: Sequence[str]) -> None:

@@ -67,9 +67,9 @@ def build(
 
 
 def _refusal(name, key, value):
-    found = [p for cls in declared().values() for p in cls.parameters if p.name == key]
-    if not found:
+    having = [p for cls in declared().values() for p in cls.parameters if p.name == key]
+    if not having:
         return TypeError(f"no purifier has the parameter {key}")
     return UserError(
-        f"{found[0].flag} {value}: {name} {found[0].lacking}; it is for {', '.join(takers(key))}"
+        f"{having[0].flag} {value}: {name} {having[0].lacking}; it is for {', '.join(takers(key))}"
     )

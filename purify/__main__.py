@@ -117,11 +117,11 @@ def carriers(
     screen: Screen | None, sizes: dict[Path, tuple], batch_size: int, device: torch.device | str
 ) -> list[Path]:
     """The photos of `sizes` that carry the trigger of a purify.terd.screen.Screen; without one, none."""
-    found = []
+    carrying = []
     for batch in folder.batches(sizes, batch_size) if screen else []:
         flags = screen(images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device))
-        found += [path for path, flag in zip(batch, flags.tolist(), strict=True) if flag]
-    return found
+        carrying += [path for path, flag in zip(batch, flags.tolist(), strict=True) if flag]
+    return carrying
 
 
 def main(argv: list[str] | None = None) -> None:

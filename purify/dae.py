@@ -67,21 +67,21 @@ def load(path: Path | str, name: str) -> nn.Module:
         saved = checkpoint.load_state(path)
         state = saved["parts"].get("average") or saved["parts"].get("network") or {}
         state = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
-        found = saved["options"].get("defense_model_type")
+        named = saved["options"].get("defense_model_type")
     else:
         state, meta = checkpoint.read_weights(path)
-        found = meta.get("name") if meta.get("kind") == "dae" else meta.get("kind")
+        named = meta.get("name") if meta.get("kind") == "dae" else meta.get("kind")
     with torch.device("meta"):
         network = create(name)
     wanted = network.state_dict()
-    if found not in (name, None) or {k: v.shape for k, v in wanted.items()} != {
+    if named not in (name, None) or {k: v.shape for k, v in wanted.items()} != {
         k: v.shape for k, v in state.items()
     }:
-        fits = [n for n, make in NETWORKS.items() if n == found]
+        fits = [n for n, make in NETWORKS.items() if n == named]
         raise UserError(
             f"{path}: expected weights of {name}, found"
-            f" {found or 'tensors named ' + ', '.join(list(state)[:3])}"
-            + (f"; give --defense_model_type {fits[0]}" if fits and found != name else "")
+            f" {named or 'tensors named ' + ', '.join(list(state)[:3])}"
+            + (f"; give --defense_model_type {fits[0]}" if fits and named != name else "")
         )
     network.load_state_dict(state, assign=True)
     return network

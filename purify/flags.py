@@ -32,11 +32,11 @@ class PurifierOptions:
 
 def flag_parameters() -> list[Parameter]:
     """The parameters of all purifiers, one a flag."""
-    found: dict[str, Parameter] = {}
+    by_flag: dict[str, Parameter] = {}
     for cls in declared().values():
         for p in cls.parameters:
-            found.setdefault(p.flag, p)
-    return list(found.values())
+            by_flag.setdefault(p.flag, p)
+    return list(by_flag.values())
 
 
 def add_purifier_flags(

@@ -216,7 +216,7 @@ def tables(
     def of(respacing):
         d = create_diffusion(steps, schedule, learn_sigma, respacing, rescale_timesteps)
         kept = np.asarray(d.timestep_map)
-        found = {
+        constants = {
             "kept": d.timestep_map,
             "times": kept * (1000 / steps if rescale_timesteps else 1),
             "alphas_bar": d.alphas_cumprod,
@@ -225,14 +225,14 @@ def tables(
         }
         if learn_sigma:
             return {
-                **found,
+                **constants,
                 "log_variance": np.log(d.betas),
                 "log_variance_small": d.posterior_log_variance_clipped,
             }
         large = d.betas.copy()
         if len(large) > 1:
             large[0] = d.posterior_variance[1]  # as the library's FIXED_LARGE
-        return {**found, "log_variance": np.log(large)}
+        return {**constants, "log_variance": np.log(large)}
 
     return of
 
@@ -272,10 +272,10 @@ def load(path: Path | str, device: torch.device | str = "cpu", precision: str = 
     if meta.get("kind", KINDS[0]) not in KINDS:
         raise UserError(f"{path}: expected diffusion weights, found {NAMES.get(meta['kind'], meta['kind'])}")
     if official.is_guided(state):
-        found = _guided(path, state, meta, common)
+        loaded = _guided(path, state, meta, common)
     elif mindiffusion.is_mindiffusion(state):
         network = mindiffusion.network_from(state, path)
-        found = Denoiser(
+        loaded = Denoiser(
             network,
             lambda respacing: mindiffusion.tables(kept_steps(1000, respacing)),
             family="mindiffusion",
@@ -291,7 +291,7 @@ def load(path: Path | str, device: torch.device | str = "cpu", precision: str = 
             f" {_what(state)}"
         )
     # faster on CPUs too
-    return found.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    return loaded.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def _guided(path, state, meta, common):

@@ -106,13 +106,13 @@ class Denoiser(nn.Module):
     def index_of(self, start: int) -> int:
         """Index of the largest kept step that lies at most t* = `start` noising steps up.  Raises UserError
         if there is none."""
-        found = [i for i, s in enumerate(self.kept) if s <= start - 1]
-        if not found:
+        reached = [i for i, s in enumerate(self.kept) if s <= start - 1]
+        if not reached:
             raise UserError(
                 f"--respacing {self.respacing}: keeps no step at or below --ddpm_start_num {start}; keep more"
                 " steps"
             )
-        return found[-1]
+        return reached[-1]
 
     def check_start(self, start: int) -> None:
         """Raises UserError for a t* outside what the network was trained for."""

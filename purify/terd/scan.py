@@ -46,19 +46,19 @@ def scan(options: ScanOptions, denoiser: Denoiser, ctx: distributed.Context) -> 
     path, began = run.folder / record.FILE, time.perf_counter()
     if why_not:
         result = Verdict(NOT_APPLICABLE, why_not, denoiser.sha256, options.schedule, record=str(path))
-        found = Findings(plan=plan, plan_name=plan_name, triggers={}, verdict=result)
+        findings = Findings(plan=plan, plan_name=plan_name, triggers={}, verdict=result)
     else:
-        found = find(options, denoiser, plan, plan_name, run, ctx)
+        findings = find(options, denoiser, plan, plan_name, run, ctx)
         if options.search_only:
-            best = found.best
+            best = findings.best
             ctx.print(
-                f"{run.folder}: M_r {best['mean_kl']:.5f}, V_r {best['var_kl']:.6f}, start {found.start}"
+                f"{run.folder}: M_r {best['mean_kl']:.5f}, V_r {best['var_kl']:.6f}, start {findings.start}"
             )
             return None
-        result, told = judge(denoiser, found, calibration, options.schedule, path)
+        result, told = judge(denoiser, findings, calibration, options.schedule, path)
         seconds = run.logged_seconds() or time.perf_counter() - began
-        found = replace(found, verdict=result, told=told, seconds=seconds)
-    record.write(path, record_of(options, denoiser, found, ctx, run.started))
+        findings = replace(findings, verdict=result, told=told, seconds=seconds)
+    record.write(path, record_of(options, denoiser, findings, ctx, run.started))
     if plan_name == options.schedule:
         verdict.keep(result, options.checkpoint, options.result_dir)
     return result
@@ -141,7 +141,7 @@ def find(
     verdict."""
     reversion = search(options, denoiser, plan, run, ctx)
     triggers = reversion.results()
-    found = Findings(
+    findings = Findings(
         plan=plan,
         plan_name=plan_name,
         triggers=triggers,
@@ -149,9 +149,9 @@ def find(
         evaluations=reversion.evaluations,
     )
     standard = not plan_name.endswith("-changed") and calibrates(denoiser)
-    save_trigger(run.folder / "trigger.safetensors", options.name, denoiser, found, standard)
-    images.save_png(run.folder / "trigger.png", picture(denoiser, found, options.seed))
-    return found
+    save_trigger(run.folder / "trigger.safetensors", options.name, denoiser, findings, standard)
+    images.save_png(run.folder / "trigger.png", picture(denoiser, findings, options.seed))
+    return findings
 
 
 def strongest(triggers: dict[str, dict]) -> str:
