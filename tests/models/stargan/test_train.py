@@ -20,34 +20,10 @@ from models.translators import load_translator
 
 log, parts, same, killed_at = (getattr(trainings, name) for name in ("log", "parts", "same", "killed_at"))
 ROOT = Path(train.__file__).parents[2]
-TINY = [
-    "--image_size",
-    "16",
-    "--celeba_crop_size",
-    "32",
-    "--g_conv_dim",
-    "4",
-    "--d_conv_dim",
-    "4",
-    "--g_repeat_num",
-    "1",
-    "--d_repeat_num",
-    "2",
-    "--batch_size",
-    "4",
-    "--n_critic",
-    "2",
-    "--num_steps",
-    "4",
-    "--log_step",
-    "1",
-    "--save_step",
-    "2",
-    "--num_workers",
-    "0",
-    "--device",
-    "cpu",
-]
+TINY = (
+    "--image_size 16 --celeba_crop_size 32 --g_conv_dim 4 --d_conv_dim 4 --g_repeat_num 1 --d_repeat_num 2"
+    " --batch_size 4 --n_critic 2 --num_steps 4 --log_step 1 --save_step 2 --num_workers 0 --device cpu"
+).split()
 
 
 @pytest.fixture
