@@ -101,7 +101,7 @@ def rewrite(
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse_args(argv)
-    comparison = compare(*options.results, looks=declared_looks())
+    comparison = compare(*options.results, looks=declared_looks)
     # before anything is written
     rewritten, kept = rewrite(options.readme or [], comparison, options.keep_missing)
     out = files.make_folder(options.out or options.results[0])

@@ -4,7 +4,7 @@ Knows no kind: what a kind is, its file in report/kinds declares.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,20 +28,25 @@ class Comparison:
     replaced: list = field(default_factory=list)  # paths of older runs that a repeated run replaced
 
 
-def compare(*folders: str | Path, looks: Looks) -> Comparison:
-    """Read every record below the folders.  Raises UserError if a folder has none or none can be read."""
-    records, comparison = {}, Comparison(looks)
+def compare(*folders: str | Path, looks: Callable[[], Looks]) -> Comparison:
+    """Read every record below the folders.
+
+    Args:    looks  called once they are read, as it may load much: a wrong folder is told at once
+    Raises:  UserError if a folder has no record or none can be read
+    """
+    records, problems, undeclared = {}, [], []
     for folder in folders:
         readable, unread, unknown = read_all(folder)
         # a folder inside another counts once
         records |= {path.resolve(): (path, record) for path, record in readable}
-        comparison.problems += [p for p in unread if p not in comparison.problems]
-        comparison.unknown += [u for u in unknown if u not in comparison.unknown]
-    if not records and not comparison.unknown:
+        problems += [p for p in unread if p not in problems]
+        undeclared += [u for u in unknown if u not in undeclared]
+    if not records and not undeclared:
         raise UserError(
-            f"{', '.join(map(str, folders))}: none of its {len(comparison.problems)} records can be read; the"
-            f" first: {comparison.problems[0]}"
+            f"{', '.join(map(str, folders))}: none of its {len(problems)} records can be read; the"
+            f" first: {problems[0]}"
         )
+    comparison = Comparison(looks(), problems=problems, unknown=undeclared)
     by_kind = defaultdict(list)
     for path, record in records.values():
         by_kind[record.kind].append((path, record))

@@ -122,7 +122,7 @@ def test_a_purifier_from_outside_has_its_label_colour_and_place(tmp_path, monkey
     monkeypatch.setitem(PURIFIERS, "dim", "outside:Dim")
     for name, l2 in (("none", 0.4), ("dim-f0.5", 0.3), ("dim-f0.25", 0.2), ("blur-s1.5", 0.02)):
         save(tmp_path, defense(name, l2=l2))
-    (table,) = compare(tmp_path, looks=compare_results.declared_looks()).tables["defense"]
+    (table,) = compare(tmp_path, looks=compare_results.declared_looks).tables["defense"]
     assert [row.defence for row in table.rows] == ["none", "dimmed-f0.25", "dimmed-f0.5", "blur-s1.5"]
     figure = defense_figures.l2_by_defence(table)
     (axes,) = [a for a in figure.axes if a.get_visible()]

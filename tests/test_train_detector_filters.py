@@ -102,7 +102,7 @@ def test_both_has_a_folder_a_record_and_a_row_of_its_own(stage, tmp_path):
         config["filtered"] == ["filtered", "none", "kept.txt", "de-pois"]
         and found["jpeg-q75+filtered"]["name"] == "jpeg-q75+filtered"
     )
-    (table,) = compare(results, looks=Looks()).tables["detector"]
+    (table,) = compare(results, looks=Looks).tables["detector"]
     assert [row.label for row in table.rows] == [
         "clean",
         "disrupted",

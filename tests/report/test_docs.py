@@ -222,3 +222,11 @@ def test_parts_without_records_are_kept_where_that_is_asked_for(tmp_path):
     (tmp_path / "README.md").write_text("<!-- table:drawn photos=many -->\nstale\n<!-- /table -->")
     with pytest.raises(UserError, match="expected a number"):  # a mistake in the marker stays one
         docs.text_of(tmp_path / "README.md", comparison, [])
+
+
+def test_a_table_stands_without_its_legend_where_that_is_asked_for(tmp_path):
+    markers = "<!-- table:drawn --><!-- /table -->\n<!-- table:drawn legend=no --><!-- /table -->"
+    text = write(tmp_path, markers, defense("none"))
+    whole, bare = text.split("<!-- /table -->")[:2]
+    assert "All l2 are mean squared errors" in whole and "All l2" not in bare
+    assert lines(whole) == lines(bare) != {}

@@ -112,7 +112,7 @@ def test_a_kind_that_nobody_declares_is_listed(toy, tmp_path, monkeypatch):
     assert f"- not compared: kind toy ({tmp_path}/results/record.json)" in comparison.markdown(unknown)
     assert "kind toy" in page.html(unknown, {})
     with pytest.raises(UserError, match="no such results folder"):
-        comparison.compare(tmp_path / "nowhere", looks=LOOKS)
+        comparison.compare(tmp_path / "nowhere", looks=lambda: LOOKS)
 
 
 def test_every_registered_kind_bears_its_name_and_says_what_its_plots_are():

@@ -43,7 +43,7 @@ LOOKS = Looks(
 
 def compare_runs(*folders):
     """The comparison of some folders with looks as the project declares them."""
-    return comparison.compare(*folders, looks=LOOKS)
+    return comparison.compare(*folders, looks=lambda: LOOKS)
 
 
 def save(folder, found, number=0, grid=False):
