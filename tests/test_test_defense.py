@@ -29,9 +29,8 @@ def run(flags, more=""):
 
 
 def records(results):
-    return {
-        str(p.relative_to(results)): json.loads(p.read_text()) for p in sorted(results.rglob("record.json"))
-    }
+    paths = sorted(results.rglob("record.json"))
+    return {str(p.relative_to(results)): json.loads(p.read_text()) for p in paths}
 
 
 def only(results):
@@ -53,10 +52,9 @@ def test_the_folder_and_the_record_say_what_was_run(stage):
     run(flags, "--defense_model_type jpeg --jpeg_quality 50 --limit 6")
     assert list(records(results)) == ["jpeg-q50/toy/stargan/none/pgd-eps0.05/000/record.json"]
     record = only(results)
-    assert record["config"]["num_images"] == 6 and record["config"]["num_pairs"] == 30
-    assert (
-        record["config"]["defense_params"] == {"quality": 50} and record["config"]["attack_target"] == "gray"
-    )
+    config = record["config"]
+    assert config["num_images"] == 6 and config["num_pairs"] == 30
+    assert config["defense_params"] == {"quality": 50} and config["attack_target"] == "gray"
     assert set(record["per_group"]["domain"]) == set(tiny.ATTRIBUTES)
     assert (results / "jpeg-q50/toy/stargan/none/pgd-eps0.05/000/grid.png").exists()
 
