@@ -7,8 +7,6 @@ select="not slow and not gpu"
 if [ "${1:-}" = --slow ]; then select="not gpu"; shift; fi
 if [ $# -eq 0 ] && "$PYTHON" -c "import xdist" 2>/dev/null; then
     export OMP_NUM_THREADS=1      # workers that take all cores each are in each other's way
-    # freed memory stays with the process: mapping and clearing the pages of every tensor anew was a fifth of the time
-    export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296
     # each worker begins with one half in order, so that what a file's tests share is made once; who is done takes of the rest
     set -- -n "${WORKERS:-2}" --dist worksteal
 fi
