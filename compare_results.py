@@ -6,10 +6,10 @@ writes  <out>/comparison.csv  comparison.md  <plot>-<dataset>-<gan>.png  report.
         comparison_detectors.csv  comparison_disruptions.csv  comparison_filters.csv  comparison_scans.csv
 
   python compare_results.py results/
-  python compare_results.py results/ --readme README.md docs/results    \\
-      # rewrite what stands between the markers of these files, or of those in a folder (report/docs.py)
-  python compare_results.py demo_out/results --readme README.md --keep_missing     \\
-      # only those whose records are here
+  # rewrite what stands between the markers of these files, or of those in a folder (report/docs.py)
+  python compare_results.py results/ --readme README.md docs/results
+  # only those whose records are here
+  python compare_results.py demo_out/results --readme README.md --keep_missing
 """
 
 import re
