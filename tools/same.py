@@ -4,7 +4,8 @@ reads   two folders that the same commands have filled
 writes  nothing; prints what differs, and exits with 1 if anything does
 
 Of a record, provenance, seconds, memory and device may differ; of a log, its seconds. Pictures of equal
-pixels are equal. options.yaml, last.pt and report.html are not compared.
+pixels are equal. options.yaml, last.pt, and what compare_results.py makes of the records (comparison*,
+report.html, whose tables show seconds) are not compared.
 
   python -m tools.same results_before results_after
 """
@@ -77,6 +78,8 @@ CONTENT: dict[str, Callable[[Path], object]] = {  # by name, or by ending
 
 def content_of(path: Path) -> Callable[[Path], object] | None:
     """What is compared of a file; None for one that is not compared."""
+    if path.name.startswith("comparison"):
+        return None
     return CONTENT.get(path.name, CONTENT.get(path.suffix))
 
 

@@ -32,6 +32,7 @@ def test_seconds_commits_and_the_coding_of_a_picture_may_differ(folders, capsys)
     (run / "record.json").write_text(record(seconds=9.0, commit="b"))
     (run / "log.jsonl").write_text('{"step": 1, "loss": 0.5, "seconds": 8}\n')
     Image.open(run / "grid.png").save(run / "grid.png", compress_level=0)
+    (folders[1] / "comparison.md").write_text("| s/photo |")  # made of the records, with their seconds
     assert (run / "grid.png").read_bytes() != (folders[0] / "jpeg" / "000" / "grid.png").read_bytes()
     assert same.main([str(f) for f in folders]) == 0
     assert "equal: 1 .png, 1 log.jsonl, 1 record.json" in capsys.readouterr().out
