@@ -284,9 +284,7 @@ def main(argv: list[str] | None = None) -> None:
             output.describe(
                 parameters,
                 {
-                    "command": runs.command(),
-                    "commit": runs.commit(),
-                    "versions": runs.versions(),
+                    **runs.origin(),
                     "gan_weights": options.gan_weights,
                     "skipped_damaged": [p.name for p in damaged],
                 },

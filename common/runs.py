@@ -111,6 +111,11 @@ def command() -> str:
     return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
+def origin() -> dict:
+    """What made a result: the command, the commit of the code, the versions of its libraries."""
+    return {"command": command(), "commit": commit(), "versions": versions()}
+
+
 def options_of(options: object) -> dict:
     """JSON-typed options: the fields of a command's frozen dataclass."""
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
@@ -180,14 +185,7 @@ def open_run(
                 break
             except FileExistsError:
                 number += 1
-        header = {
-            "options": values,
-            "command": command(),
-            "commit": commit(),
-            "versions": versions(),
-            "world_size": ctx.world,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        }
+        header = {"options": values, **origin(), "world_size": ctx.world, "started": stamp()}
         files.write_atomic(folder / "options.yaml", yaml.safe_dump(header, sort_keys=False))
     ctx.broadcast((str(folder), resumed))
     ctx.print(f"run folder: {folder}{' (continued)' if resumed else ''}")
@@ -233,11 +231,4 @@ def provenance(started: float, **own: object) -> dict:
 
     Args: started  seconds since the epoch, Run.started for example
     """
-    return {
-        "commit": commit(),
-        "command": command(),
-        "versions": versions(),
-        **own,
-        "started": stamp(started),
-        "finished": stamp(),
-    }
+    return {**origin(), **own, "started": stamp(started), "finished": stamp()}

@@ -5,6 +5,7 @@ file of it. What it says about single photos is drawn by models.detector.picture
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -79,7 +80,7 @@ def _rate_changes(rows):
     """[(epoch, new learning rate)]."""
     return [
         (row["epoch"], row["lr"])
-        for last, row in zip(rows, rows[1:], strict=False)
+        for last, row in pairwise(rows)
         if row.get("lr") is not None and row["lr"] != last.get("lr")
     ]
 

@@ -4,6 +4,8 @@ Hair is a band between an inner curve (the hairline) and an outer one, both runn
 top of the head to the right tip; strands are curves in between, so they follow the way the hair is combed.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -132,7 +134,7 @@ def fringe(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
     """Locks from the crown down to the brows."""
     w = face.width - 5
     edges = np.linspace(-w, w, rng.integers(7, 12))
-    for left, right in zip(edges[:-1], edges[1:], strict=False):
+    for left, right in pairwise(edges):
         low = face.fringe_y + rng.uniform(-3, 3)
         middle = (left + right) / 2 + face.parting * 0.2
         lock = np.array(

@@ -2,14 +2,13 @@
 load."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from common import checkpoint
+from common import checkpoint, registry
 from common.cli import UserError, nearest
 
 TRANSLATORS = {
@@ -80,8 +79,7 @@ def load_translator(
         )
     if options.get("style") is not None and gan_type != "starganv2":
         raise UserError(f"--gan_style is for --gan_type starganv2, found {gan_type}")
-    module, name = TRANSLATORS[gan_type].split(":")
-    translator = getattr(import_module(module), name).read(Path(path), c_dim, **options).to(device)
+    translator = registry.load(TRANSLATORS[gan_type]).read(Path(path), c_dim, **options).to(device)
     if torch.device(device).type == "cuda":
         translator = translator.to(memory_format=torch.channels_last)
     return translator

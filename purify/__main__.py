@@ -153,9 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         "scan": str(verdict) if verdict else None,
         "carry_the_trigger": [p.name for p in carrying],
         "device": str(device),
-        "command": runs.command(),
-        "commit": runs.commit(),
-        "versions": runs.versions(),
+        **runs.origin(),
     }
     if todo:
         output.describe(parameters, facts)  # before the first image, so that none lies there unexplained

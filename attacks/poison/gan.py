@@ -1,6 +1,7 @@
 """pGAN: a generator whose images look genuine and harm the classifier that learns from them."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class Generator(nn.Module):
         )
         self.steps = nn.ModuleList(
             nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU())
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in pairwise(channels)
         )
         self.end = nn.Sequential(nn.ConvTranspose2d(channels[-1], shape[0], 4, 2, 1), nn.Tanh())
 
@@ -68,7 +69,7 @@ class Discriminator(nn.Module):
         channels = [shape[0]] + [min(width * 2**k, 128) for k in range(len(above))]
         layers = [
             layer
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in pairwise(channels)
             for layer in (spectral_norm(nn.Conv2d(a, b, 3, 2, 1)), nn.LeakyReLU(0.2))
         ]
         self.body = nn.Sequential(

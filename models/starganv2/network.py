@@ -7,6 +7,7 @@ encoder and the discriminator. All are arguments.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -125,7 +126,7 @@ class Generator(nn.Module):
             "w_hpf": w_hpf,
         }
         dims = [min(dim_in << k, max_conv_dim) if k else dim_in for k in range(num_downs + 1)]
-        pairs = list(zip(dims, dims[1:], strict=False))
+        pairs = list(pairwise(dims))
         self.from_rgb = conv(3, dim_in)
         self.encode = nn.ModuleList([ResBlk(a, b, normalize=True, downsample=True) for a, b in pairs])
         self.encode.extend(ResBlk(dims[-1], dims[-1], normalize=True) for _ in range(2))
@@ -186,7 +187,7 @@ class MappingNetwork(nn.Module):
 def trunk(dim_in: int, max_conv_dim: int, num_downs: int) -> tuple[list[nn.Module], int]:
     """Layers (N, 3, S, S) -> (N, dim_out, 1, 1) at S = 4 * 2^num_downs, and dim_out."""
     dims = [min(dim_in << k, max_conv_dim) if k else dim_in for k in range(num_downs + 1)]
-    layers = [conv(3, dim_in)] + [ResBlk(a, b, downsample=True) for a, b in zip(dims, dims[1:], strict=False)]
+    layers = [conv(3, dim_in)] + [ResBlk(a, b, downsample=True) for a, b in pairwise(dims)]
     return layers + [nn.LeakyReLU(SLOPE), nn.Conv2d(dims[-1], dims[-1], 4), nn.LeakyReLU(SLOPE)], dims[-1]
 
 

@@ -30,23 +30,14 @@ def test_defaults_are_the_published_protocol():
     assert (args.gradient, args.eot, args.perturbation_fit) == ("full", 1, "resize")
 
 
+MIM = (
+    "--attack_type mim --test_noise_var 0.1 --attack_steps 7 --attack_step_size 0.02 --attack_target input"
+    " --attack_label joint --attack_blur eot"
+).split()
+
+
 def test_every_flag_reaches_the_attack():
-    args = parse(
-        "--attack_type",
-        "mim",
-        "--test_noise_var",
-        "0.1",
-        "--attack_steps",
-        "7",
-        "--attack_step_size",
-        "0.02",
-        "--attack_target",
-        "input",
-        "--attack_label",
-        "joint",
-        "--attack_blur",
-        "eot",
-    )
+    args = parse(*MIM)
     args.precision = "bf16"
     found = attack_from_flags(args, None).definition()
     assert found == {
@@ -134,22 +125,7 @@ def test_two_attacks_have_two_names():
 
 
 def test_records_say_what_the_attack_was():
-    args = parse(
-        "--attack_type",
-        "mim",
-        "--test_noise_var",
-        "0.1",
-        "--attack_steps",
-        "7",
-        "--attack_step_size",
-        "0.02",
-        "--attack_target",
-        "input",
-        "--attack_label",
-        "joint",
-        "--attack_blur",
-        "eot",
-    )
+    args = parse(*MIM)
     assert attack_config(args, attack_from_flags(args, None)) == {
         "attack": "mim",
         "eps": 0.1,

@@ -1,6 +1,8 @@
 """Photos as scraped: which of them are disrupted, and that a purifier gets all of them, from the caches that
 test_defense.py uses."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ def test_the_share_is_exact(rate, count):
 
 def test_a_higher_rate_adds_to_a_lower_one_whatever_the_order():
     found = [disrupted_names(NAMES, rate / 10, 0) for rate in range(11)]
-    assert all(a < b for a, b in zip(found, found[1:], strict=False))
+    assert all(a < b for a, b in pairwise(found))
     assert disrupted_names(NAMES[::-1], 0.4, 0) == found[4]
     assert disrupted_names(NAMES, 0.4, 1) != found[4]
 

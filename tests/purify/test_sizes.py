@@ -1,5 +1,7 @@
 """Photos of any size."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -31,7 +33,7 @@ def photo(h, w, n=2):
 def test_tiles_cover_everything_and_overlap(length):
     at = positions(length, 8)
     assert at[0] == 0 and at[-1] == max(0, length - 8)
-    assert all(0 < b - a <= 6 for a, b in zip(at, at[1:], strict=False))
+    assert all(0 < b - a <= 6 for a, b in pairwise(at))
 
 
 @pytest.mark.parametrize("h, w", [(8, 8), (3, 20), (1, 1), (8, 9), (21, 34)])
