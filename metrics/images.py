@@ -11,28 +11,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from common import seeds
+from metrics.ssim import DATA_RANGE, Windowed, ssim
 
 DISTURBED = 0.05  # l2 above this counts as a disrupted fake (Ruiz et al. 2020, arXiv:2003.01279)
 # summed over the channels, [-1, 1] units (Huang et al. 2022, CMUA-Watermark, arXiv:2105.10872)
 MASK_THRESHOLD = 0.5
-DATA_RANGE = 2.0  # of images in [-1, 1]
 PSNR_CAP = 100.0  # dB; equal images have an infinite PSNR, which has no mean
 RESAMPLES = 1000
 MAXIMA = ("linf",)  # summarised by their maximum; every other row by its mean
 
 
-def image_rows(image: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+def image_rows(
+    image: torch.Tensor, reference: torch.Tensor, windowed: Windowed | None = None
+) -> dict[str, torch.Tensor]:
     """l2 (mean squared error), linf (largest difference), psnr (dB, at most PSNR_CAP) and ssim of each image.
 
-    Shape:   (N, 3, H, W) float in [-1, 1] twice -> dict of (N,) float64 CPU tensors.  H and W above 5 (SSIM's
-             11 x 11 window).
+    Args:    windowed  of the reference, where it is at hand: several images are held against it
+    Shape:   (N, 3, H, W) float in [-1, 1] twice -> dict of (N,) float64 tensors, on their device.  H and W
+             above 5 (SSIM's 11 x 11 window).
     Raises:  ValueError if the shapes differ.
-    Source:  PSNR and SSIM (Wang et al. 2004, Gaussian window, sigma 1.5) by torchmetrics, data range 2. SSIM
-             is not invariant under a shift, so it sees images in [0, 2]: its usual value on 8-bit images,
-             where mid-grey is not zero.
+    Source:  PSNR with data range 2; SSIM as metrics.ssim
     """
     if image.shape != reference.shape:
         raise ValueError(
@@ -40,20 +40,18 @@ def image_rows(image: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.
         )
     image, reference = image.detach().float(), reference.detach().float()
     gap = (image - reference).double()
-    psnr = peak_signal_noise_ratio(image, reference, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
-    ssim = structural_similarity_index_measure(
-        image + 1, reference + 1, data_range=DATA_RANGE, reduction="none"
-    )
-    rows = {
-        "l2": gap.square().mean(dim=(1, 2, 3)),
+    l2 = gap.square().mean(dim=(1, 2, 3))
+    return {
+        "l2": l2,
         "linf": gap.abs().amax(dim=(1, 2, 3)),
-        "psnr": psnr.reshape(-1).clamp(max=PSNR_CAP),
-        "ssim": ssim.reshape(-1),
+        "psnr": (10 * torch.log10(DATA_RANGE**2 / l2)).clamp(max=PSNR_CAP),
+        "ssim": ssim(image, windowed or Windowed.of(reference)).double(),
     }
-    return {key: row.double().cpu() for key, row in rows.items()}
 
 
-def pair_rows(fake: torch.Tensor, reference: torch.Tensor, photo: torch.Tensor) -> dict[str, torch.Tensor]:
+def pair_rows(
+    fake: torch.Tensor, reference: torch.Tensor, photo: torch.Tensor, windowed: Windowed | None = None
+) -> dict[str, torch.Tensor]:
     """image_rows of fake against reference, with l1 (mean absolute difference) and l2_mask.
 
     l2_mask is the squared error inside the region that the translator edits: M = 1 where the channels of
@@ -61,18 +59,18 @@ def pair_rows(fake: torch.Tensor, reference: torch.Tensor, photo: torch.Tensor) 
     has its own mask (the published code used the first image's for the whole batch); where it is empty the
     row is NaN.
 
-    Shape:   three (N, 3, H, W) float in [-1, 1] -> dict of (N,) float64 CPU tensors
+    Shape:   three (N, 3, H, W) float in [-1, 1] -> dict of (N,) float64 tensors, on their device
     Source:  l1, l2: Ruiz et al. 2020, arXiv:2003.01279; mask: Huang et al. 2022 (CMUA-Watermark),
              arXiv:2105.10872 and its code
     """
-    rows = image_rows(fake, reference)
+    rows = image_rows(fake, reference, windowed)
     gap = (fake.detach().float() - reference.detach().float()).double()
     mask = (
         (reference.detach().float() - photo.detach().float()).abs().sum(1, keepdim=True) > MASK_THRESHOLD
     ).double()
     inside, area = (mask * gap.square()).sum(dim=(1, 2, 3)), 3 * mask.sum(dim=(1, 2, 3))
     l2_mask = torch.where(area > 0, inside / area.clamp(min=1), torch.nan)
-    return {"l1": gap.abs().mean(dim=(1, 2, 3)).cpu(), **rows, "l2_mask": l2_mask.cpu()}
+    return {"l1": gap.abs().mean(dim=(1, 2, 3)), **rows, "l2_mask": l2_mask}
 
 
 def summarise(rows: Mapping[str, ArrayLike], photo_ids: ArrayLike, seed: int) -> dict[str, Any]:
