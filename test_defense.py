@@ -214,7 +214,7 @@ def judge(
         [judged.score for judged in every],
         faces,
         [cached.floats for cached in attacked.caches],
-        [([s.floats for s in j.photos.disrupted], j.photos.clean.floats) for j in every],
+        [([s.source for s in j.photos.disrupted], j.photos.clean.source) for j in every],
         ctx,
         size,
     )

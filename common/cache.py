@@ -5,16 +5,22 @@ or --limit.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from common import files, images
+from common import ahead, files, images
 from common.cli import UserError
 
 FORMAT_VERSION = 1
+
+
+def stem(name: str) -> str:
+    """Name of a file without folder and extension."""
+    return os.path.splitext(os.path.basename(name))[0]
 
 
 class ImageCache:
@@ -62,24 +68,20 @@ class ImageCache:
             )
 
     def path(self, name: str) -> Path:
-        return self.folder / f"{Path(name).stem}.png"
+        return self.folder / f"{stem(name)}.png"
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """The names that have no image yet, in their order."""
-        there = {p.stem for p in self.folder.glob("*.png")} if self.folder.is_dir() else set()
-        if self.sources is not None:
-            lines = self.listed.read_text().splitlines() if self.listed.exists() else []
-            made_from = dict(line.split("\t") for line in lines if line.count("\t") == 1)
-            there = {stem for stem in there if stem in made_from}
-
-        def stem(n):
-            return Path(n).stem
-
-        return [
-            n
-            for n in names
-            if stem(n) not in there or self.sources is not None and made_from[stem(n)] != self.sources[n]
-        ]
+        there = (
+            {stem(n) for n in os.listdir(self.folder) if n.endswith(".png")} if self.folder.is_dir() else ()
+        )
+        if self.sources is None:
+            return [n for n in names if stem(n) not in there]
+        made_from = {}
+        if self.listed.exists():
+            with open(self.listed) as lines:
+                made_from = dict(line.split("\t") for line in map(str.rstrip, lines) if line.count("\t") == 1)
+        return [n for n in names if stem(n) not in there or made_from.get(stem(n), None) != self.sources[n]]
 
     def save(self, names: Sequence[str], array: np.ndarray) -> None:
         """uint8 (N, H, W, 3), one file each."""
@@ -87,15 +89,15 @@ class ImageCache:
             files.make_folder(self.folder)
         if not (self.folder / "definition.json").exists():
             files.write_json(self.folder / "definition.json", self.definition)
-        for name, image in zip(names, array, strict=True):
-            images.save_png(self.path(name), image)
+        pairs = list(zip(names, array, strict=True))
+        ahead.each(lambda pair: images.save_png(self.path(pair[0]), pair[1]), pairs)
         if self.sources is not None:
             with open(self.listed, "a") as f:
-                f.write("".join(f"{Path(n).stem}\t{self.sources[n]}\n" for n in names))
+                f.write("".join(f"{stem(n)}\t{self.sources[n]}\n" for n in names))
 
     def load(self, names: Sequence[str]) -> np.ndarray:
         """uint8 (N, H, W, 3)."""
-        return np.stack([images.load_png(self.path(n)) for n in names])
+        return np.stack(ahead.each(lambda n: images.load_png(self.path(n)), names))
 
     def floats(self, names: Sequence[str]) -> torch.Tensor:
         """float32 (N, 3, H, W) in [-1, 1]."""

@@ -4,15 +4,16 @@ index."""
 import copy
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from common import images, seeds
+from common import ahead, images, seeds
 from common.cli import UserError
 from faces.attributes import Attributes, read_attributes, write_attributes
-from faces.crops import RULE, CropCache, signatures
+from faces.crops import CHUNK, RULE, CropCache, signatures
 from faces.listing import find_attribute_file, list_photos, match
 
 __all__ = ["Attributes", "FaceFolder", "held_out", "read_attributes", "write_attributes"]
@@ -118,13 +119,23 @@ class FaceFolder:
         """Positions in .names -> float32 (n, 3, H, W) in [-1, 1]."""
         return images.to_float(self.load(indices))
 
+    def named(self, names: Sequence[str]) -> torch.Tensor:
+        """File names -> float32 (n, 3, H, W) in [-1, 1].  Raises KeyError for a name that is not there."""
+        return self.floats([self._index[name] for name in names])
+
+    @cached_property
+    def _index(self):
+        return dict(zip(self.names, range(len(self)), strict=True))
+
     def fingerprints(self) -> dict[str, str]:
         """{name: 16 hex digits of the sha256 of its crop}: tells a photo from another one under the same
         name."""
         self.prepare()
-        for i, name in enumerate(self.names):
-            if name not in self._prints:
-                self._prints[name] = hashlib.sha256(self.load([i]).tobytes()).hexdigest()[:16]
+        new = [i for i, name in enumerate(self.names) if name not in self._prints]
+        parts = [new[start : start + CHUNK] for start in range(0, len(new), CHUNK)]
+        for part, crops in zip(parts, ahead.ahead(parts, self.load), strict=True):
+            for i, crop in zip(part, crops, strict=True):
+                self._prints[self.names[i]] = hashlib.sha256(crop).hexdigest()[:16]
         return {name: self._prints[name] for name in self.names}
 
     def prepare(self, show: bool = False) -> None:
@@ -134,11 +145,11 @@ class FaceFolder:
     def subset(self, names: Sequence[str]) -> "FaceFolder":
         """The photos `names`, in that order, over the same crop cache.  Raises ValueError for a name that is
         not there."""
-        position = dict(zip(self.names, range(len(self)), strict=True))
-        unknown = [name for name in names if name not in position]
+        unknown = [name for name in names if name not in self._index]
         if unknown:
             raise ValueError(f"{self.folder}: has no photo {unknown[0]}")
-        part, chosen = copy.copy(self), [position[name] for name in names]
+        part, chosen = copy.copy(self), [self._index[name] for name in names]
+        part.__dict__.pop("_index", None)  # of its own names, when asked for
         part.names, part._rows, part.labels = list(names), self._rows[chosen], self.labels[chosen]
         return part
 

@@ -141,7 +141,20 @@ class CropCache:
         self.fill(rows)
         for row in self.missing(rows).tolist():
             self._store([row], [self._decode(row)])  # says what is wrong with the photo
-        return self.crops[rows]
+        return self._read(rows)
+
+    def _read(self, rows):
+        # through a file handle, not the map: mapped pages that were read count as memory of the process
+        crops = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+        with open(self.place / "crops.npy", "rb", buffering=0) as f:
+            for crop, row in zip(crops, rows.tolist(), strict=True):
+                f.seek(self.crops.offset + row * crop.size)
+                if f.readinto(crop.data) != crop.size:
+                    raise UserError(
+                        f"{self.place / 'crops.npy'}: damaged crop cache, shorter than its {len(self.names)}"
+                        f" photos; remove the folder {self.place}, it is made again"
+                    )
+        return crops
 
     def damaged(self) -> np.ndarray:
         """Rows that were found damaged, of those decoded so far."""

@@ -8,6 +8,7 @@ Only features of the Inception network converted from the TensorFlow graph of 20
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +28,7 @@ INCEPTION_SHA = "6726825d"
 # images a side; below it the 2,048-d covariance is singular and the bias dominates
 ENOUGH = 2048
 KID_SUBSET, KID_SUBSETS = 1000, 100
+KID_KEPT = 4000  # images of a side that KID is measured on: more hardly tell more, and must be kept
 
 
 class Extractor(nn.Module):
@@ -151,13 +153,41 @@ class _Features(nn.Module):
         return features
 
 
+class Sample:
+    """Features (n, num_features) of at most KID_KEPT images of a set: those whose key has the smallest seeded
+    hash, so they depend neither on the order of the images nor on the process that saw them."""
+
+    def __init__(self, seed: int):
+        self.seed, self.ranks, self.features = seed, np.empty(0, np.int64), None
+
+    def add(self, features: torch.Tensor, keys: Sequence[str]) -> None:
+        ranks = np.array([seeds.derive(self.seed, "kid", key) for key in keys], np.int64)
+        if self.features is not None:
+            ranks, features = np.concatenate([self.ranks, ranks]), torch.cat([self.features, features])
+        self.ranks, self.features = self._smallest(ranks, features)
+
+    def _smallest(self, ranks, features):
+        order = np.argsort(ranks, kind="stable")[:KID_KEPT]
+        return ranks[order], features[torch.from_numpy(order).to(features.device)]
+
+    def gathered(self) -> torch.Tensor:
+        """Those of all processes, in the order of their hash."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return self.features
+        parts = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, (self.ranks, None if self.features is None else self.features.cpu()))
+        parts = [(ranks, features) for ranks, features in parts if features is not None]
+        ranks = np.concatenate([ranks for ranks, _ in parts])
+        return self._smallest(ranks, torch.cat([features for _, features in parts]))[1]
+
+
 class Distance:
     """Distance between two sets of images, streamed: update with batches of either side in any order, then
     compute.
 
     Sums are kept in double precision, so the result does not depend on the batch size; under torchrun every
-    process updates with its shard and calls compute. KID keeps all features in memory (8 KB an image) and
-    draws its subsets from `seed`.
+    process updates with its shard and calls compute. KID is measured on at most KID_KEPT images of a side (8
+    KB each), chosen by `seed` and their keys, in subsets drawn from `seed`.
 
     Args:  extractor  of load_extractor; share one among the distances of a run
     """
@@ -167,24 +197,22 @@ class Distance:
         self.features = extractor.description
         device = next(extractor.parameters()).device
         self.fid = FrechetInceptionDistance(feature=_Features(extractor.num_features)).to(device)
-        self.kid = None
-        if extractor.standard:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # its note on memory, given above
-                self.kid = KernelInceptionDistance(feature=_Features(extractor.num_features)).to(device)
-        self.counts = torch.zeros(2, dtype=torch.long, device=device)  # images seen: judged, reference
+        self.samples = (Sample(seed), Sample(seed)) if extractor.standard else None  # judged, reference
+        self.counts = [0, 0]  # images seen: judged, reference
 
-    def update(self, x: torch.Tensor | np.ndarray, real: bool) -> None:
+    def update(self, x: torch.Tensor | np.ndarray, real: bool, keys: Sequence[str] | None = None) -> None:
         """Add images (forms: Extractor.forward); real=True for the reference side."""
-        self.update_features(self.extractor(x), real)
+        self.update_features(self.extractor(x), real, keys)
 
-    def update_features(self, features: torch.Tensor, real: bool) -> None:
+    def update_features(self, features: torch.Tensor, real: bool, keys: Sequence[str] | None = None) -> None:
         """Add features (N, num_features) that the extractor gave before: a reference shared by several
-        distances costs one pass."""
-        self.counts[int(real)] += len(features)
+        distances costs one pass.  keys: what the N images are called; None = they are counted."""
+        side = int(real)
+        if self.samples:
+            numbers = range(self.counts[side], self.counts[side] + len(features))
+            self.samples[side].add(features.float(), keys or [str(n) for n in numbers])
+        self.counts[side] += len(features)
         self.fid.update(features.double(), real=bool(real))
-        if self.kid is not None:
-            self.kid.update(features, real=bool(real))
 
     def compute(self) -> dict[str, float | None]:
         """{"fid", "kid", "frechet"}: floats, None for what these features do not measure.  Needs two images
@@ -192,7 +220,7 @@ class Distance:
 
         Warns below 2,048 images a side.
         """
-        counts = self.counts.clone()
+        counts = torch.tensor(self.counts, device=next(self.extractor.parameters()).device)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
         fewest = int(counts.min())
@@ -208,11 +236,24 @@ class Distance:
             return distances
         # Rounding can leave equal sets a hair below zero, which no distance is.
         distances[name] = max(0.0, float(self.fid.compute()))
-        if self.kid is not None:
-            self.kid.subset_size = min(KID_SUBSET, fewest)
-            # all subsets are the whole set
-            self.kid.subsets = KID_SUBSETS if int(counts.max()) > self.kid.subset_size else 1
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seeds.derive(self.seed, "kid"))
-                distances["kid"] = float(self.kid.compute()[0])
+        if self.samples:
+            distances["kid"] = self._kid(min(KID_SUBSET, fewest))
         return distances
+
+    def _kid(self, subset):
+        judged, reference = (sample.gathered() for sample in self.samples)
+        # all subsets are the whole set
+        subsets = KID_SUBSETS if max(len(judged), len(reference)) > subset else 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its note on memory, which Sample bounds
+            kid = KernelInceptionDistance(
+                feature=_Features(self.extractor.num_features),
+                subset_size=subset,
+                subsets=subsets,
+                sync_on_compute=False,
+            )
+        kid.update(reference, real=True)
+        kid.update(judged, real=False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(self.seed, "kid"))
+            return float(kid.compute()[0])

@@ -5,7 +5,7 @@ photo. Everything is computed per image, so that no figure depends on the batch 
 H, W) in [-1, 1] throughout.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,18 +94,53 @@ def summarise(rows: Mapping[str, ArrayLike], photo_ids: ArrayLike, seed: int) ->
             f"expected equal, non-zero numbers of rows, found {len(ids)} photo names and "
             f"{ {key: len(c) for key, c in columns.items()} }"
         )
+    columns, figures = _judged(columns)
+    return figures | _means(columns, bootstrap(columns, ids, seed))
+
+
+def summarise_table(
+    rows: Mapping[str, np.ndarray], groups: Sequence[str], seed: int
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """summarise of a table of photos by groups (their domains): of all pairs, and of each group.
+
+    One resampling of the photos serves all of them.
+
+    Args: rows  dict of (N, D) float64 arrays, a photo a row, in the order of their names;  groups  D names
+    """
+    sets = {None: dict(rows), **{g: {k: v[:, d] for k, v in rows.items()} for d, g in enumerate(groups)}}
+    judged = {name: _judged(columns) for name, columns in sets.items()}
+    flat = {(name, key): c for name, (columns, _) in judged.items() for key, c in columns.items()}
+    there = {key: ~np.isnan(c) for key, c in flat.items()}
+    sums = [np.where(there[k], c, 0).reshape(len(c), -1).sum(1) for k, c in flat.items()]
+    counts = [t.reshape(len(t), -1).sum(1, dtype=np.float64) for t in there.values()]
+    found = dict(zip(flat, intervals(np.stack(sums, 1), np.stack(counts, 1), seed), strict=True))
+    every = {
+        name: figures | _means(columns, {key: found[name, key] for key in columns})
+        for name, (columns, figures) in judged.items()
+    }
+    return every.pop(None), every
+
+
+def _judged(columns):
+    """(columns that are averaged, figures that are not): what follows from l2 and l2_mask, and the maxima."""
+    columns = dict(columns)
     figures = {key: float(columns.pop(key).max()) for key in MAXIMA if key in columns}
     if "l2_mask" in columns:
         masked = columns["l2_mask"]
         columns["prop_dist"] = (columns["l2"] > DISTURBED).astype(np.float64)
         columns["sr_mask"] = np.where(np.isnan(masked), np.nan, masked > DISTURBED)
         figures["empty_masks"] = int(np.isnan(masked).sum())
-    intervals = bootstrap(columns, ids, seed)
+    return columns, figures
+
+
+def _means(columns, found):
+    """Mean, standard deviation and interval of each column, NaN left out."""
+    figures = {}
     for key, column in columns.items():
         used = column[~np.isnan(column)]
         figures[key] = float(used.mean()) if len(used) else None
         figures[key + "_std"] = float(used.std(ddof=1)) if len(used) > 1 else None
-        figures[key + "_ci"] = intervals[key]
+        figures[key + "_ci"] = found[key]
     return figures
 
 
@@ -128,15 +163,13 @@ def by_group(
 def bootstrap(
     columns: Mapping[str, np.ndarray], photo_ids: np.ndarray, seed: int, resamples: int = RESAMPLES
 ) -> dict[str, list[float] | None]:
-    """95% percentile intervals of means over pairs, by resampling whole photos (a cluster bootstrap).
+    """intervals of means over pairs, by resampling whole photos (a cluster bootstrap).
 
     Pairs of one photo share its face and its disruption; drawing pairs one by one would take them for
     independent and give intervals that are too narrow. NaN rows are left out of a mean.
 
     Args:    columns  dict of (N,) float64 arrays;  photo_ids (N,) array
     Returns: {key: [low, high]}, or None for a key with fewer than two photos
-    Source:  Efron & Tibshirani 1993, ch. 13 (percentile interval); ratio of resampled sums as photos may hold
-             unequal numbers
     """
     photos, owner = np.unique(photo_ids, return_inverse=True)
     n, keys = len(photos), list(columns)
@@ -145,19 +178,34 @@ def bootstrap(
         there = ~np.isnan(columns[key])
         sums[:, k] = np.bincount(owner[there], weights=columns[key][there], minlength=n)
         counts[:, k] = np.bincount(owner[there], minlength=n)
+    return dict(zip(keys, intervals(sums, counts, seed, resamples), strict=True))
+
+
+def intervals(
+    sums: np.ndarray, counts: np.ndarray, seed: int, resamples: int = RESAMPLES
+) -> list[list[float] | None]:
+    """95% percentile intervals of means, from each photo's sum and number of pairs.
+
+    Args:    sums, counts  (photos, columns), photos in the order of their names
+    Returns: [low, high] of each column, None where fewer than two photos have pairs
+    Source:  Efron & Tibshirani 1993, ch. 13 (percentile interval); ratio of resampled sums as photos may hold
+             unequal numbers
+    """
+    n = len(sums)
+    uneven = np.flatnonzero((counts != counts[:1]).any(0))  # elsewhere n draws hold n times as many pairs
     rng = np.random.default_rng(seeds.derive(seed, "bootstrap"))
     means = []
     # resamples at a time: bounds the memory
-    block = max(1, 4_000_000 // n)
+    block = max(1, 1_000_000 // n)
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         drawn = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
-        weight = times @ counts
+        weight = np.tile(n * counts[0], (size, 1))
+        weight[:, uneven] = times @ counts[:, uneven]
         means.append(np.divide(times @ sums, weight, out=np.full_like(weight, np.nan), where=weight > 0))
-    means = np.concatenate(means)  # (resamples, keys)
-    figures = {}
-    for k, key in enumerate(keys):
-        enough = (counts[:, k] > 0).sum() > 1
-        figures[key] = [float(v) for v in np.nanpercentile(means[:, k], [2.5, 97.5])] if enough else None
-    return figures
+    means, enough = np.concatenate(means), (counts > 0).sum(0) > 1  # (resamples, columns)
+    return [
+        [float(v) for v in np.nanpercentile(column, [2.5, 97.5])] if some else None
+        for column, some in zip(means.T, enough, strict=True)
+    ]

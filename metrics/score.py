@@ -2,34 +2,45 @@
 photo and domain."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from common import distributed, progress
+from common.ahead import ahead
+from common.cli import RunError
 from common.distributed import Context
 from faces.celeba import FaceFolder
 from metrics.fid import Distance, Extractor
-from metrics.images import by_group, image_rows, pair_rows, summarise
+from metrics.images import image_rows, pair_rows, summarise_table
+from metrics.ssim import Windowed
 from models.conditions import targets
 from models.translators import Translator
 
 SIDES = ("disrupted", "purified", "clean_purified")
 Source = Callable[[list[str]], torch.Tensor]  # names -> (N, 3, H, W) in [-1, 1]
+Rows = dict[str, torch.Tensor]  # (N,) float64 each
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The fakes of a batch of photos in one domain: labels c (N, C), fake (N, 3, H, W), features or None."""
+    """The fakes of a batch of photos in one domain, and what was found out about them.
+
+    c (N, C) labels;  fake (N, 3, H, W), windowed  the same for SSIM;  features  of it or None
+    judged  id of a version of the photos -> (that version, its fakes' rows, their features or None)
+    """
 
     c: torch.Tensor
     fake: torch.Tensor
     features: torch.Tensor | None
+    windowed: Windowed
+    judged: dict[int, tuple[torch.Tensor, Rows, torch.Tensor | None]] = field(default_factory=dict)
 
 
 class Score:
-    """Rows of all (photo, domain) pairs and of the photos themselves, gathered over the processes.
+    """Rows of all (photo, domain) pairs and of the photos themselves, gathered over the processes: of each
+    some numbers, so that memory hardly grows with the photos.
 
     Args:   translator  G(x, c), whose clean fakes are the reference;  extractor  metrics.fid.Extractor or
                         None
@@ -53,7 +64,7 @@ class Score:
     ):
         self.translator, self.attributes, self.seed, self.precision, self.standard = (
             translator,
-            attributes,
+            list(attributes),
             seed,
             precision,
             standard,
@@ -61,7 +72,9 @@ class Score:
         self.extractor, self.sides, self.shared = extractor, sides, shared
         self.distances = {side: Distance(extractor, seed) for side in sides} if extractor else {}
         self._summarised = None
-        self.pairs, self.photos = [], []  # (side, domain or None, names, {key: (N,) array}) of each batch
+        # of each side the batches: (names, {key: (N, domains) array}), and (names, {key: (N, 1) array})
+        self.pairs = {side: [] for side in [*sides, *(["standard"] if standard is not None else [])]}
+        self.photos = {side: [] for side in sides}
 
     def fakes(self, x: torch.Tensor, c: torch.Tensor, translator: Translator | None = None) -> torch.Tensor:
         with torch.no_grad(), distributed.autocast(x.device, self.precision):
@@ -73,9 +86,23 @@ class Score:
 
         def reference(c):
             fake = self.fakes(x, c)
-            return Reference(c, fake, self.extractor(fake) if self.extractor else None)
+            features = self.extractor(fake) if self.extractor else None
+            own = Reference(c, fake, features, Windowed.of(fake))
+            own.judged[id(x)] = x, pair_rows(fake, fake, x, own.windowed), features
+            return own
 
         return [reference(c) for c in targets(self.translator, c_org, self.attributes)]
+
+    def judge(
+        self, version: torch.Tensor, reference: Reference, x: torch.Tensor
+    ) -> tuple[Rows, torch.Tensor | None]:
+        """(rows, features) of the fakes of a version (N, 3, H, W) of the photos x in a reference's domain:
+        made once for all sides and defences that have this very tensor."""
+        if id(version) not in reference.judged:
+            fake = self.fakes(version, reference.c)
+            rows = pair_rows(fake, reference.fake, x, reference.windowed)
+            reference.judged[id(version)] = version, rows, self.extractor(fake) if self.extractor else None
+        return reference.judged[id(version)][1:]
 
     def add(
         self,
@@ -83,66 +110,66 @@ class Score:
         x: torch.Tensor,
         references: Sequence[Reference],
         versions: dict[str, list[torch.Tensor]],
+        windowed: Windowed | None = None,
     ) -> None:
         """Score one batch.
 
-        Args: x (N, 3, H, W) photos;  references  of them
+        Args: x (N, 3, H, W) photos;  references  of them;  windowed  of them, where it is at hand
               versions  side -> list of (N, 3, H, W): one image for all domains, or one for each
         """
+        windowed = windowed or Windowed.of(x)
         for side in self.sides:
-            rows = [image_rows(v, x) for v in versions[side]]
-            mean = {
-                k: (
-                    torch.stack([r[k] for r in rows]).amax(0)
-                    if k == "linf"
-                    else torch.stack([r[k] for r in rows]).mean(0)
-                )
-                for k in rows[0]
-            }
-            self.photos.append((side, None, names, _arrays(mean)))
-        for k, reference in enumerate(references):
-            for side in self.sides:
+            rows = _stacked([image_rows(v, x, windowed) for v in versions[side]])
+            self.photos[side].append((names, {k: _mean(k, row) for k, row in rows.items()}))
+            every = []
+            for k, reference in enumerate(references):
                 version = versions[side][k if len(versions[side]) > 1 else 0]
-                fake = self.fakes(version, reference.c)
-                rows = pair_rows(fake, reference.fake, x)
-                self.pairs.append((side, self.attributes[k], names, _arrays(rows)))
+                rows, features = self.judge(version, reference, x)
+                every.append(rows)
                 if self.extractor:
-                    self.distances[side].update_features(reference.features, real=True)
-                    self.distances[side].update(fake, real=False)
-            if self.standard is not None:
-                gap = reference.fake - self.fakes(x, reference.c, self.standard)
-                gap = gap.square().mean(dim=(1, 2, 3))
-                self.pairs.append(("standard", self.attributes[k], names, _arrays({"l2": gap})))
+                    keys = [f"{name}/{self.attributes[k]}" for name in names]
+                    self.distances[side].update_features(reference.features, True, keys)
+                    self.distances[side].update_features(features, False, keys)
+            self.pairs[side].append((names, _stacked(every)))
+        if self.standard is not None:
+            gaps = [r.fake - self.fakes(x, r.c, self.standard) for r in references]
+            rows = [{"l2": gap.square().mean(dim=(1, 2, 3)).double()} for gap in gaps]
+            self.pairs["standard"].append((names, _stacked(rows)))
 
     def result(self, ctx: Context) -> tuple[dict, dict, int, int]:
         """(metrics, per_group, number of photos, number of pairs), the record's parts; call on every
-        process."""
+        process.  Raises RunError if a fake is not finite."""
         metrics, groups = {"input": {}}, {name: {} for name in self.attributes}
         scores = [score for score in (self.shared, self) if score]
-        for own, domains, _, _ in (score._summary(ctx) for score in scores):
+        for own, domains, _ in (score._summary(ctx) for score in scores):
             metrics["input"].update(own["input"])
             metrics.update({k: v for k, v in own.items() if k != "input"})
             for name, sides in domains.items():
                 groups[name].update(sides)
         if "clean_fake_to_standard" in metrics:  # the last one, as records have it
             metrics["clean_fake_to_standard"] = metrics.pop("clean_fake_to_standard")
-        return metrics, {"domain": groups}, *self._summary(ctx)[2:]
+        num_images = self._summary(ctx)[2]
+        return metrics, {"domain": groups}, num_images, num_images * len(self.attributes)
 
     def _summary(self, ctx):
-        """(metrics, domain -> side -> metrics, photos, pairs) of what is scored here, worked out once."""
+        """(metrics, domain -> side -> metrics, photos) of what is scored here, worked out once."""
         if self._summarised is None:
             metrics, groups = {"input": {}}, {name: {} for name in self.attributes}
-            pairs, photos = ctx.gather(self.pairs), ctx.gather(self.photos)
             for side in self.sides:
-                rows, names, domains = _columns(pairs, side)
-                metrics[side] = {**summarise(rows, names, self.seed), **self.distance(side)}
-                for domain, values in by_group(rows, names, domains, self.seed).items():
+                names, rows = _table(ctx.gather(self.pairs[side]))
+                if not np.isfinite(rows["l2"]).all():
+                    bad = names[int(np.flatnonzero(~np.isfinite(rows["l2"]).all(1))[0])]
+                    raise RunError(f"{bad}: its {side} fake is not finite; use --precision fp32")
+                every, domains = summarise_table(rows, self.attributes, self.seed)
+                metrics[side] = {**every, **self.distance(side)}
+                for domain, values in domains.items():
                     groups[domain][side] = values
-                metrics["input"][side] = summarise(*_columns(photos, side)[:2], self.seed)
+                photos = _table(ctx.gather(self.photos[side]))[1]
+                metrics["input"][side] = summarise_table(photos, (), self.seed)[0]
             if self.standard is not None:
-                gaps = _columns(pairs, "standard")[:2]
-                metrics["clean_fake_to_standard"] = summarise(*gaps, self.seed)
-            self._summarised = metrics, groups, len(set(names)), len(names)
+                gaps = _table(ctx.gather(self.pairs["standard"]))[1]
+                metrics["clean_fake_to_standard"] = summarise_table(gaps, (), self.seed)[0]
+            self._summarised = metrics, groups, len(names)
         return self._summarised
 
     def distance(self, side: str) -> dict:
@@ -154,22 +181,29 @@ class Score:
     def rows(self, ctx: Context, side: str, of: str = "pairs") -> tuple[dict[str, np.ndarray], list[str]]:
         """({key: (N,) array}, (N,) names): the rows of one side's `pairs` or `photos`, of all processes; call
         on every process."""
-        return _columns(ctx.gather(getattr(self, of)), side)[:2]
+        names, rows = _table(ctx.gather(getattr(self, of)[side]))
+        width = next(iter(rows.values())).shape[1]
+        return {k: v.reshape(-1) for k, v in rows.items()}, [n for n in names for _ in range(width)]
 
 
-def _arrays(rows):
-    return {k: v.double().cpu().numpy() for k, v in rows.items()}
+def _stacked(columns):
+    """[{key: (N,) tensor} of each column] -> {key: (N, columns) float64 array}, brought over in one piece."""
+    keys = list(columns[0])
+    whole = torch.stack([torch.stack([rows[k] for rows in columns], 1) for k in keys]).cpu().numpy()
+    return dict(zip(keys, whole, strict=True))
 
 
-def _columns(batches, side):
-    """Rows of one side in the order of (name, domain), whatever process and batch they come from: (dict of
-    (N,) arrays, names, domains)."""
-    mine = [b for b in batches if b[0] == side]
-    names = [n for _, _, batch, _ in mine for n in batch]
-    domains = [d for _, d, batch, _ in mine for _ in batch]
-    order = sorted(range(len(names)), key=lambda i: (names[i], domains[i] or ""))
-    rows = {k: np.concatenate([b[3][k] for b in mine])[order] for k in mine[0][3]}
-    return rows, [names[i] for i in order], [domains[i] for i in order]
+def _mean(key, row):
+    """(N, images of a photo) -> (N, 1): one row of a photo that has several."""
+    return row.max(1, keepdims=True) if key == "linf" else row.mean(1, keepdims=True)
+
+
+def _table(batches):
+    """(names, {key: (N, columns) array}) in the order of names, whatever process and batch they come from."""
+    names = [name for batch, _ in batches for name in batch]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rows = {k: np.concatenate([b[k] for _, b in batches])[order] for k in batches[0][1]}
+    return [names[i] for i in order], rows
 
 
 def score_all(
@@ -180,7 +214,8 @@ def score_all(
     ctx: Context,
     batch_size: int,
 ) -> None:
-    """Score every photo of `faces` (sharded) for several defences against one disruption.
+    """Score every photo of `faces` (sharded) for several defences against one disruption. A source that
+    several name (that of a purifier which does nothing is its input's) is read, and its fakes made, once.
 
     Args: scores     one a defence, with the sides purified and clean_purified; those of one translator share
                      the Score of the disrupted side (Score.shared), which is filled here
@@ -188,14 +223,16 @@ def score_all(
                      photos, and the source of the purified clean ones
     """
     shared = list({id(score.shared): score.shared for score in scores}.values())
-    for names, x, c_org in _batches(faces, ctx, batch_size, "score"):
-        versions = {"disrupted": _load(disrupted, names, ctx)}
+    sources = [*disrupted, *(s for several, clean in purified for s in [*several, clean])]
+    for names, x, c_org, loaded in _batches(faces, sources, ctx, batch_size, "score"):
+        windowed = Windowed.of(x)
+        versions = {"disrupted": [loaded[s] for s in disrupted]}
         references = {id(first): first.references(x, c_org) for first in shared}
         for first in shared:
-            first.add(names, x, references[id(first)], versions)
-        for score, (sources, clean) in zip(scores, purified, strict=True):
-            own = {"purified": _load(sources, names, ctx), "clean_purified": _load([clean], names, ctx)}
-            score.add(names, x, references[id(score.shared)], own)
+            first.add(names, x, references[id(first)], versions, windowed)
+        for score, (several, clean) in zip(scores, purified, strict=True):
+            own = {"purified": [loaded[s] for s in several], "clean_purified": [loaded[clean]]}
+            score.add(names, x, references[id(score.shared)], own, windowed)
 
 
 def score_versions(
@@ -208,22 +245,29 @@ def score_versions(
 ) -> None:
     """Score every photo of `faces` (sharded).  versions: side -> list of names -> (N, 3, H, W), one for all
     domains or one for each."""
-    for names, x, c_org in _batches(faces, ctx, batch_size, what):
-        loaded = {side: _load(sources, names, ctx) for side, sources in versions.items()}
-        score.add(names, x, score.references(x, c_org), loaded)
+    sources = [source for several in versions.values() for source in several]
+    for names, x, c_org, loaded in _batches(faces, sources, ctx, batch_size, what):
+        own = {side: [loaded[source] for source in several] for side, several in versions.items()}
+        score.add(names, x, score.references(x, c_org), own)
 
 
-def _batches(faces, ctx, batch_size, what) -> Iterator[tuple[list[str], torch.Tensor, torch.Tensor]]:
-    """(names, photos, labels) of this process's share, on its device."""
+def _batches(
+    faces, sources, ctx, batch_size, what
+) -> Iterator[tuple[list[str], torch.Tensor, torch.Tensor, dict[Source, torch.Tensor]]]:
+    """(names, photos, labels, {source: its photos}) of this process's share, on its device; files are read
+    while the batch before is scored."""
     index = {name: i for i, name in enumerate(faces.names)}
     mine = ctx.shard(faces.names)
+    others = [source for source in dict.fromkeys(sources) if source != faces.named]
+
+    def read(names):
+        rows = [index[n] for n in names]
+        return names, faces.floats(rows), faces.labels[rows], [source(names) for source in others]
+
+    parts = (mine[start : start + batch_size] for start in range(0, len(mine), batch_size))
     with progress.bar(len(mine), what, show=ctx.is_main) as bar:
-        for start in range(0, len(mine), batch_size):
-            names = mine[start : start + batch_size]
-            rows = [index[n] for n in names]
-            yield names, faces.floats(rows).to(ctx.device), faces.labels[rows].to(ctx.device)
+        for names, x, c_org, read_of in ahead(parts, read):
+            x, *versions = (t.to(ctx.device, non_blocking=True) for t in (x, *read_of))
+            loaded = {faces.named: x, **dict(zip(others, versions, strict=True))}
+            yield names, x, c_org.to(ctx.device), loaded
             bar.update(len(names))
-
-
-def _load(sources, names, ctx):
-    return [load(names).to(ctx.device) for load in sources]

@@ -56,7 +56,8 @@ def ssim(image: torch.Tensor, reference: Windowed) -> torch.Tensor:
     mid-grey is not zero. Variances do not mind, and lose fewer digits in [-1, 1].
 
     Shape:  image (N, 3, H, W) in [-1, 1];  reference  of images of that shape
-    Source: Wang et al. 2004, Eq. 13, Gaussian window of sigma 1.5; equal to torchmetrics' (in float64) within 1e-5
+    Source: Wang et al. 2004, Eq. 13, Gaussian window of sigma 1.5; equal to torchmetrics' (in float64) within
+            1e-5
     """
     own = widened(image)
     mean, square, product = blur(torch.cat([own, own * own, own * reference.image])).chunk(3)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from common import cache, files, images, progress, seeds
+from common.ahead import Behind, ahead
 from common.distributed import Context
 from faces.celeba import FaceFolder
 from models.conditions import attack_labels
@@ -81,21 +82,27 @@ class AttackedPhotos:
             (k, name) for k, cached in enumerate(self.caches) for name in cached.missing(self.faces.names)
         ]
         mine = ctx.shard(ctx.broadcast(todo))
-        with progress.bar(len(mine), what, show=ctx.is_main) as bar:
-            for k, cached in enumerate(self.caches):
-                names = [name for j, name in mine if j == k]
-                for start in range(0, len(names), batch_size):
-                    batch = names[start : start + batch_size]
-                    rows = [index[name] for name in batch]
-                    x = self.faces.floats(rows).to(ctx.device)
-                    labels = attack_labels(
-                        self.rule, self.faces.labels[rows], self.attributes, self.attack.generator
-                    )
-                    if self.rule == "target":
-                        labels = labels[:, k : k + 1]
-                    rng = seeds.named(self.seed, batch, "attack")
-                    cached.save(batch, images.to_uint8(self.attack(x, labels.to(ctx.device), rng)))
-                    bar.update(len(batch))
+        batches = []  # (k, names), of one cache each
+        for k in range(len(self.caches)):
+            names = [name for j, name in mine if j == k]
+            batches += [(k, names[start : start + batch_size]) for start in range(0, len(names), batch_size)]
+
+        def read(batch):
+            rows = [index[name] for name in batch[1]]
+            return *batch, self.faces.floats(rows), self.faces.labels[rows]
+
+        def save(cached, names, x_adv):
+            cached.save(names, images.to_uint8(x_adv))
+
+        with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
+            for k, names, x, own in ahead(batches, read):
+                labels = attack_labels(self.rule, own, self.attributes, self.attack.generator)
+                if self.rule == "target":
+                    labels = labels[:, k : k + 1]
+                rng = seeds.named(self.seed, names, "attack")
+                x_adv = self.attack(x.to(ctx.device), labels.to(ctx.device), rng)
+                behind(save, self.caches[k], names, x_adv)
+                bar.update(len(names))
         ctx.barrier()
         return len(mine)
 

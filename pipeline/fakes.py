@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from common import cache, distributed, images, progress, seeds
+from common.ahead import Behind, ahead, each
 from common.cli import UserError
 from common.distributed import Context
 from models.conditions import create_labels, targets
@@ -96,21 +97,27 @@ class FakePhotos:
         ]
         # one list for all: what one has made must not shift the others' shares
         mine = ctx.shard(ctx.broadcast(todo))
-        with progress.bar(len(mine), what, show=ctx.is_main) as bar:
-            for k, cached in enumerate(self.caches):
-                wanted = [n for j, n in mine if j == k]
-                for start in range(0, len(wanted), batch_size):
-                    batch = wanted[start : start + batch_size]
-                    x, c = (
-                        self.inputs(batch).to(ctx.device),
-                        torch.stack([self.labels[n] for n in batch]).to(ctx.device),
-                    )
-                    with distributed.autocast(ctx.device, self.precision):
-                        fakes = self.translator(x, targets(self.translator, c, self.attributes)[k]).float()
-                    cached.save(batch, images.to_uint8(fakes.clamp(-1, 1)))
-                    bar.update(len(batch))
+        batches = []  # (k, names), of one domain each
+        for k in range(len(self.caches)):
+            wanted = [n for j, n in mine if j == k]
+            batches += [
+                (k, wanted[start : start + batch_size]) for start in range(0, len(wanted), batch_size)
+            ]
+
+        def save(cached, batch, fakes):
+            cached.save(batch, images.to_uint8(fakes.clamp(-1, 1)))
+
+        with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
+            for k, batch, x in ahead(batches, lambda part: (*part, self.inputs(part[1]))):
+                c = torch.stack([self.labels[n] for n in batch]).to(ctx.device)
+                condition = targets(self.translator, c, self.attributes)[k]
+                with distributed.autocast(ctx.device, self.precision):
+                    fakes = self.translator(x.to(ctx.device), condition).float()
+                behind(save, self.caches[k], batch, fakes)
+                bar.update(len(batch))
         ctx.barrier()
 
     def load(self, names: Sequence[str]) -> np.ndarray:
         """uint8 (N, H, W, 3)."""
-        return np.concatenate([self.caches[self.domains[n]].load([n]) for n in names])
+        paths = [self.caches[self.domains[n]].path(n) for n in names]
+        return np.stack(each(images.load_png, paths))

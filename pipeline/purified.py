@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from common import cache, files, images, progress, seeds
+from common.ahead import Behind, ahead
 from common.distributed import Context
 
 
@@ -75,14 +76,14 @@ class PurifiedPhotos:
         mine = ctx.shard(ctx.broadcast(self.cache.missing(names)))
         spent = 0.0
         self.purifier.reset_count()
-        with progress.bar(len(mine), what, show=ctx.is_main) as bar:
-            for start in range(0, len(mine), batch_size):
-                batch = mine[start : start + batch_size]
-                x = self.inputs(batch).to(ctx.device)
+        batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+        with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
+            for batch, x in zip(batches, ahead(batches, self.inputs), strict=True):
+                x = x.to(ctx.device)
                 began = time.perf_counter()
                 purified = images.to_uint8(self.purifier(x, seeds.named(self.seed, batch, "purify")))
                 spent += time.perf_counter() - began
-                self.cache.save(batch, purified)
+                behind(self.cache.save, batch, purified)
                 bar.update(len(batch))
         if mine:
             self._add_cost(len(mine), spent, self.purifier.nfe * len(mine), ctx)
@@ -122,6 +123,12 @@ class PurifiedPhotos:
             return None, None
         return sum(r["seconds"] for r in rows) / count, sum(r["evaluations"] for r in rows) / count
 
+    @property
+    def source(self) -> Callable[[Sequence[str]], torch.Tensor]:
+        """names -> (N, 3, H, W) purified images on the 8-bit grid: the inputs' own source where nothing is
+        done to them."""
+        return self.inputs if self.purifier.name == "none" else self.cache.floats
+
     def floats(self, names: Sequence[str]) -> torch.Tensor:
         """(N, 3, H, W) purified images on the 8-bit grid."""
-        return self.inputs(names) if self.purifier.name == "none" else self.cache.floats(names)
+        return self.source(names)

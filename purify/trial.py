@@ -70,7 +70,6 @@ class Trial:
     def purified(self, attacked: AttackedPhotos, faces: FaceFolder) -> "Purified":
         """What its purifier makes of the disrupted photos and of the photos themselves; nothing is made yet,
         see Purified.fill."""
-        index = {name: i for i, name in enumerate(faces.names)}
         o = self.options
         root = Path(o.result_dir) / "purified" / o.dataset
 
@@ -79,7 +78,7 @@ class Trial:
 
         return Purified(
             [photos(cached.key, cached.floats) for cached in attacked.caches],
-            photos({"photos": faces.preparation}, lambda names: faces.floats([index[n] for n in names])),
+            photos({"photos": faces.preparation}, faces.named),
         )
 
 

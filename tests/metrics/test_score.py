@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from common.cli import RunError
 from common.distributed import Context
 from metrics.score import SIDES, Score, score_all
 from models.conditions import create_labels
@@ -103,6 +104,9 @@ class Photos:
     def floats(self, rows):
         return self.x[rows]
 
+    def named(self, names):
+        return self.x[[NAMES.index(n) for n in names]]
+
 
 def test_defences_share_the_disrupted_side_and_have_the_numbers_that_each_has_alone(tiny_generator, faces):
     x, c = faces(4)
@@ -137,3 +141,32 @@ def test_defences_share_the_disrupted_side_and_have_the_numbers_that_each_has_al
     assert len(calls) == 2 * 5 * (
         2 + 2 * 2
     )  # batches, domains, photo and disrupted once, two sides a defence
+
+
+def test_a_source_that_several_name_is_read_and_its_fakes_made_once(tiny_generator, faces):
+    x, c = faces(4)
+    photos, reads, calls = Photos(x, c), [], []
+
+    def counted(x, c):
+        calls.append(len(x))
+        return tiny_generator(x, c)
+
+    def disrupted(names):
+        reads.append(names)
+        return photos.named(names) * 0.9
+
+    shared = Score(counted, ATTRIBUTES, None, 0, sides=SIDES[:1])
+    score = Score(counted, ATTRIBUTES, None, 0, sides=SIDES[1:], shared=shared)
+    ctx = Context(0, 1, torch.device("cpu"))
+    score_all([score], photos, [disrupted], [([disrupted], photos.named)], ctx, 2)
+    assert len(reads) == 2 and len(calls) == 2 * 5 * 2  # batches; domains of the photo and of the disrupted
+    metrics = score.result(ctx)[0]
+    assert metrics["purified"] == metrics["disrupted"] and metrics["clean_purified"]["l2"] == 0
+
+
+def test_a_fake_that_is_not_finite_is_named(tiny_generator, faces):
+    x, c = faces(4)
+    y = x.clone()
+    y[2, 0, 0, 0] = float("nan")
+    with pytest.raises(RunError, match="c: its disrupted fake is not finite"):
+        scored(tiny_generator, x, c, {"disrupted": [y]}, sides=("disrupted",))
