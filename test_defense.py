@@ -218,9 +218,10 @@ def judge(
         ctx,
         size,
     )
-    records = []
+    records, drawn = [], {}
     for judged in every:
-        records.append(conclude(judged, attacked, faces, extractor, attack_seconds, ctx))
+        kept = drawn.setdefault(id(judged.trial.translator), {})
+        records.append(conclude(judged, attacked, faces, extractor, attack_seconds, kept, ctx))
         attack_seconds = None  # paid by the first
     return [result for result in records if result is not None]
 
@@ -231,9 +232,11 @@ def conclude(
     faces: FaceFolder,
     extractor: Extractor | None,
     attack_seconds: float | None,
+    drawn: dict,
     ctx: Context,
 ) -> record.Record | None:
-    """Write grid.png and record.json of a defence; None on every process but the first."""
+    """Write grid.png and record.json of a defence; None on every process but the first.  drawn: fakes of its
+    grid that pipeline.pictures.Pictures keeps for the next."""
     trial, run, score = judged.trial, judged.run, judged.score
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -249,7 +252,7 @@ def conclude(
 
     kinds = {"disrupted": of(attacked.caches), "purified": of(judged.photos.disrupted)}
     own_domains = options.attack_label == "target"
-    pictures = Pictures(kinds, score.fakes, score.translator, options.selected_attrs, own_domains)
+    pictures = Pictures(kinds, score.fakes, score.translator, options.selected_attrs, own_domains, drawn)
     pictures.save(run.folder, faces, ctx.device, every=options.save_image)
     seconds, nfe = judged.photos.disrupted[0].cost()
     cost = {

@@ -201,3 +201,23 @@ def test_classifier_features_are_named(tmp_path):
     d = Distance(extractor)
     d.update(x, real=True), d.update(pictures(4, seed=1, size=24), real=False)
     assert d.compute()["frechet"] >= 0
+
+
+def test_kid_keeps_a_bounded_sample_that_no_order_changes(monkeypatch):
+    monkeypatch.setattr(fid, "KID_KEPT", 12)
+    monkeypatch.setattr(fid, "KID_SUBSET", 5)
+    rng = torch.Generator().manual_seed(0)
+    a, b = torch.randn(60, 3, generator=rng), torch.randn(60, 3, generator=rng) + 1
+    names = [f"{n}.png" for n in range(60)]
+
+    def kid(order, size):
+        d = distance(standard=True)
+        for part in order.split(size):
+            keys = [names[i] for i in part]
+            d.update_features(a[part], True, keys)
+            d.update_features(b[part], False, keys)
+            assert len(d.samples[0].features) <= 12
+        return d.compute()["kid"]
+
+    once = kid(torch.arange(60), 60)
+    assert kid(torch.arange(60).flip(0), 7) == pytest.approx(once, rel=1e-6) and once > 0
