@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
 
+from common import memory
+
 S, T = TypeVar("S"), TypeVar("T")
 THREADS = min(8, os.cpu_count() or 1)  # that read or write the files of one batch
 FEWEST = 8  # files that are worth the threads' attention
+TIDY = 32  # batches after which freed memory is returned
 DEPTH = 2  # batches that are read ahead of the device, and that may wait to be written behind it
 
 
@@ -37,7 +40,9 @@ def ahead(items: Iterable[S], work: Callable[[S], T], depth: int = DEPTH) -> Ite
     the place of its item."""
     pool, waiting = ThreadPoolExecutor(1, "ahead"), deque()
     try:
-        for item in items:
+        for number, item in enumerate(items):
+            if number % TIDY == 0:
+                memory.give_back()
             waiting.append(pool.submit(work, item))
             if len(waiting) > depth:
                 yield waiting.popleft().result()

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from common import memory
 from common.cli import UserError
 
 T = TypeVar("T")
@@ -91,6 +92,7 @@ def session(device: str = "auto") -> Iterator[Context]:
     """Join torchrun's group (gloo on CPU, nccl on GPU) or be the only process."""
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     where = resolve_device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    memory.keep_few_pools()
     if where.type == "cuda":
         torch.cuda.set_device(where)
         torch.backends.cudnn.benchmark = True
