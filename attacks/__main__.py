@@ -22,7 +22,6 @@ parameters is refused. Killed? Give the same command again.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -281,22 +280,18 @@ def main(argv: list[str] | None = None) -> None:
             attack, parameters = prepare(perturbation)
             if ctx.is_main:
                 save_perturbation(options.save_perturbation, perturbation)
-        # before the first image, so that none lies there unexplained
-        if ctx.is_main and not output.described:
-            output.describe(
-                parameters,
-                {
-                    **runs.origin(),
-                    "gan_weights": options.gan_weights,
-                    "skipped_damaged": [p.name for p in damaged],
-                },
-            )
-        ctx.barrier()
 
         def rehearse(count):
             attacked(options, attack, [largest(sizes)] * count, labels, ctx.device)
 
-        work = partial(disrupt, options, ctx, attack, output, sources, sizes, damaged, labels)
+        def work(size):
+            # before the first image, so that none lies there unexplained
+            if ctx.is_main and not output.described:
+                facts = {"gan_weights": options.gan_weights, "skipped_damaged": [p.name for p in damaged]}
+                output.describe(parameters, {**runs.origin(), **facts, "photos_at_a_time": size})
+            ctx.barrier()
+            disrupt(options, ctx, attack, output, sources, sizes, damaged, labels, size)
+
         PhotosAtATime.of(options.batch_size, sizes, ctx).run(ctx, rehearse, work)
 
 

@@ -93,8 +93,8 @@ def test_folders_of_photos(tried, tmp_path, face_folder):
         purify.__main__.main([*out, "--defense_model_type", "jpeg-75"])
     assert tried == [2, 4, 2, 4]
     assert same.differences(tmp_path / "auto", tmp_path / "plain")[0] == []
-    said = yaml.safe_load((tmp_path / "auto" / "purified" / "purify.yaml").read_text())
-    assert said["photos_at_a_time"] == 4
+    for name in ("disrupted/attack.yaml", "purified/purify.yaml"):
+        assert yaml.safe_load((tmp_path / "auto" / name).read_text())["photos_at_a_time"] == 4
 
 
 def test_a_detectors_photos(tried, stage):
