@@ -1,4 +1,5 @@
-# Sourced by every shell script: sets $PYTHON, defines `launch` (torchrun when GPUS > 1). Activates nothing, changes no folder.
+# Sourced by every shell script: sets $PYTHON, defines `launch` (torchrun when GPUS > 1; in a Slurm job NODES and RENDEZVOUS=HOST:PORT add
+# machines, see experiments/slurm.sbatch). Activates nothing, changes no folder.
 # The python3 on the path is used when its packages lie inside requirements.txt; otherwise .venv is made from requirements-lock.txt.
 # PYTHON=/path/to/python overrides. Needs $here, the folder of this repository as the caller sees it. Packages whose comment in
 # requirements.txt begins with `tests` or `checks` are asked for only where $groups names that word: tests/run.sh, .ci/run.
@@ -46,10 +47,14 @@ fi
 PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
 export PYTHON PYTHONPATH
 
-launch() {     # launch SCRIPT FLAGS...: on several GPUs only after the same command has passed as a dry run of one process
-    if [ "${GPUS:-1}" -gt 1 ]; then
+launch() {     # launch SCRIPT FLAGS...: in several processes only after the same command has passed as a dry run of one
+    if [ -n "${NODES:-}" ]; then
         "$PYTHON" "$@" --dry_run >/dev/null
-        "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$GPUS" "$@"
+        srun --nodes="$NODES" --ntasks="$NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 "$PYTHON" -m tools.launch --nnodes="$NODES" \
+            --nproc_per_node="${GPUS:-1}" --rdzv_backend=c10d --rdzv_endpoint="$RENDEZVOUS" --rdzv_id="${SLURM_JOB_ID:-0}" -- "$@"
+    elif [ "${GPUS:-1}" -gt 1 ]; then
+        "$PYTHON" "$@" --dry_run >/dev/null
+        "$PYTHON" -m tools.launch --standalone --nproc_per_node="$GPUS" -- "$@"
     else
         "$PYTHON" "$@"
     fi

@@ -23,11 +23,13 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import purify
 from attacks.flags import AttackOptions, ThroughOptions, add_attack_flags, attack_config
 from common import cli, distributed, files, runs
+from common.batch import PhotosAtATime
 from common.distributed import Context
 from common.errors import UserError
 from evaluation.defense_output import line, summary
@@ -43,7 +45,7 @@ from purify.flags import PurifierOptions, add_purifier_flags, options_of, resolv
 from purify.terd.screen import Screen, add_scan_flags, scan_of
 from purify.terd.verdict import Verdict
 from purify.trained import default_translator
-from purify.trial import Purified, Trial, load_trial
+from purify.trial import Purified, Trial, load_trial, rehearse
 from report import record
 
 
@@ -62,7 +64,7 @@ class Options(cli.RunOptions, DataOptions, TranslatorOptions, PurifierOptions, A
     attack_on: str
     attack_through: str | None
     save_image: bool
-    batch_size: int
+    batch_size: int | str
     precision: str
     limit: int | None
     resume: str | None
@@ -138,7 +140,7 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
         action="store_true",
         help="write every photo, disrupted, purified and all fakes to images/",
     )
-    cli.add_run_flags(p, batch_size=32, limit=True, resume=True)
+    cli.add_run_flags(p, batch_size=32, auto=True, limit=True, resume=True)
     parsed = p.parse_args(argv)
     defences = resolve_defences(parsed)
     if len(defences) > 1 and parsed.resume not in (None, "auto"):
@@ -189,12 +191,14 @@ def judge(
     faces: FaceFolder,
     extractor: Extractor | None,
     ctx: Context,
+    size: int,
 ) -> list[record.Record]:
     """Disrupt, purify and score the photos for defences that meet the same disruption; write their records.
 
-    Args: opened  of open_trials;  attacked  pipeline.attacked.AttackedPhotos that they meet
+    Args: opened  of open_trials;  attacked  pipeline.attacked.AttackedPhotos that they meet;
+          size  photos at a time
     """
-    size, names = opened[0][0].options.batch_size, faces.names
+    opened, names = [(trial.at(size), run, scan) for trial, run, scan in opened], faces.names
     began = time.perf_counter()
     disrupted = attacked.fill(ctx, size)
     attack_seconds = (time.perf_counter() - began) / disrupted if disrupted else None
@@ -260,6 +264,7 @@ def conclude(
         "attack_s_per_image": attack_seconds,
         "purify_s_per_image": seconds,
         "peak_memory_mb": distributed.peak_memory_mb(ctx.device),
+        "photos_at_a_time": options.batch_size,
         "device": str(ctx.device),
     }
     counts = {"num_images": num_images, "num_pairs": num_pairs}
@@ -336,8 +341,10 @@ def main(argv: list[str] | None = None) -> None:
             attacked = opened[0].attacked(faces)
             meeting.setdefault(attacked.key, (attacked, []))[1].append(opened)
         records = []
+        at_a_time = PhotosAtATime(first.batch_size, -(-len(faces) // ctx.world), first.image_size**2)
         for attacked, group in meeting.values():
-            records += judge(group, attacked, faces, extractor, ctx)
+            tried = partial(rehearse, [trial for trial, *_ in group], faces, extractor, ctx.device)
+            records += at_a_time.run(ctx, tried, partial(judge, group, attacked, faces, extractor, ctx))
         for result in records if len(every) > 1 else []:
             ctx.print(line(result))
 

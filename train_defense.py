@@ -163,7 +163,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
     )
     training.add_training_flags(p, num_steps=None, lr=None, ema=0.999)
     cli.add_run_flags(p, batch_size=None, limit=True, resume=True).add_argument(
-        "--batch_size", type=cli.positive_int, default=None, help="photos per step, over all processes"
+        "--batch_size", type=cli.batch_number, default=None, help="photos per step, over all processes"
     )
     return resolve(p, p.parse_args(argv))
 

@@ -167,9 +167,9 @@ def parse_args(argv: list[str] | None = None) -> Options:
     )
     g.add_argument(
         "--image_batch_size",
-        type=cli.positive_int,
+        type=cli.batch_or_auto,
         default=16,
-        help="photos at a time that are disrupted, purified and translated; 8 suits a CPU",
+        help="photos at a time that are disrupted, purified and translated; auto: " + cli.AUTO_SUITS,
     )
     return resolve(p, p.parse_args(argv))
 

@@ -29,12 +29,13 @@ import torch
 import attacks
 from attacks import folder
 from attacks.base import Attack
-from attacks.craft import PHOTOS, craft
+from attacks.craft import CHUNK, PHOTOS, craft
 from attacks.flags import AttackOptions, add_attack_flags, attack_from_flags, check_attack_flags
 from attacks.universal import save_perturbation
 from common import cli, distributed, files, images, progress, runs, seeds
+from common.batch import PhotosAtATime
 from common.cli import RunOptions, UserError
-from common.folder import batches
+from common.folder import batches, largest
 from faces.celeba import read_attributes
 from models.conditions import attack_labels
 from models.flags import UnnamedTranslatorOptions, add_translator_flags, translator_from_flags
@@ -48,7 +49,7 @@ class Options(RunOptions, UnnamedTranslatorOptions, AttackOptions):
     """The values of parse_args."""
 
     limit: int | None
-    batch_size: int
+    batch_size: int | str
     precision: str
     input: str
     output: str
@@ -121,7 +122,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
             " save it here, apply it"
         ),
     )
-    cli.add_run_flags(p, batch_size=16, limit=True)
+    cli.add_run_flags(p, batch_size=16, auto=True, limit=True)
     options = cli.resolve(Options, p.parse_args(argv))
     check(options)
     return options
@@ -236,7 +237,7 @@ def craft_from(
         options.attack_step_size,
         options.attack_steps,
         seeds.Streams([(options.seed, "universal")]),
-        chunk=options.batch_size,
+        chunk=CHUNK if options.batch_size == cli.AUTO else options.batch_size,
     )
     h, w = sizes[chosen[0]]
     return p[:, :h, :w]
@@ -279,18 +280,30 @@ def main(argv: list[str] | None = None) -> None:
             attack, parameters = prepare(perturbation)
             if ctx.is_main:
                 save_perturbation(options.save_perturbation, perturbation)
-        # before the first image, so that none lies there unexplained
-        if ctx.is_main and not output.described:
-            output.describe(
-                parameters,
-                {
-                    **runs.origin(),
-                    "gan_weights": options.gan_weights,
-                    "skipped_damaged": [p.name for p in damaged],
-                },
-            )
-        ctx.barrier()
-        disrupt(options, ctx, attack, output, sources, sizes, damaged, labels)
+
+        def rehearse(count):
+            attacked(options, attack, [largest(sizes)] * count, labels, ctx.device)
+
+        def work(size):
+            # before the first image, so that none lies there unexplained
+            if ctx.is_main and not output.described:
+                facts = {"gan_weights": options.gan_weights, "skipped_damaged": [p.name for p in damaged]}
+                output.describe(parameters, {**runs.origin(), **facts, "photos_at_a_time": size})
+            ctx.barrier()
+            disrupt(options, ctx, attack, output, sources, sizes, damaged, labels, size)
+
+        PhotosAtATime.of(options.batch_size, sizes, ctx).run(ctx, rehearse, work)
+
+
+def attacked(
+    options: Options, attack: Attack, paths: Sequence[Path], labels: Labels, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(photos, disrupted photos) of paths to photos of one size, both (N, 3, H, W)."""
+    x = load_batch(paths, options.image_size, device)
+    h, w = x.shape[-2:]
+    multiple = attack.generator.size_multiple if attack.uses_translator else 1
+    rng = seeds.named(options.seed, [p.name for p in paths], "attack")
+    return x, attack(folder.pad_to(x, multiple), labels(paths).to(device), rng)[..., :h, :w]
 
 
 def disrupt(
@@ -302,21 +315,15 @@ def disrupt(
     sizes: dict[Path, tuple[int, int]],
     damaged: Sequence[Path],
     labels: Labels,
+    batch_size: int,
 ) -> None:
     """Attack batch after batch, each photo saved as soon as it is done; then the table of what was
     reached."""
-    multiple = attack.generator.size_multiple if attack.uses_translator else 1
     rows, started = [], time.time()
     bar = progress.bar(len(sizes), options.attack_type, show=ctx.is_main)
-    for paths in ctx.shard(batches(sizes, options.batch_size)):
-        x = load_batch(paths, options.image_size, ctx.device)
-        h, w = x.shape[-2:]
-        x_adv = attack(
-            folder.pad_to(x, multiple),
-            labels(paths).to(ctx.device),
-            seeds.named(options.seed, [p.name for p in paths], "attack"),
-        )
-        rows += output.save(paths, images.to_uint8(x), images.to_uint8(x_adv[..., :h, :w]))
+    for paths in ctx.shard(batches(sizes, batch_size)):
+        x, x_adv = attacked(options, attack, paths, labels, ctx.device)
+        rows += output.save(paths, images.to_uint8(x), images.to_uint8(x_adv))
         bar.update(len(paths) * ctx.world)
     bar.close()
     seconds = (time.time() - started) / max(1, len(sizes))
@@ -326,10 +333,10 @@ def disrupt(
     reached = output.report([p for p in sources if p not in damaged], rows, options.image_size)
     for path in damaged:
         print(f"skipped, damaged: {path}")
-    largest = max(float(r[4]) for r in reached)
+    most = max(float(r[4]) for r in reached)
     print(
         f"{len(sizes)} photos disrupted ({seconds:.3f} s each), {len(reached) - len(sizes)} kept; linf"
-        f" {largest:.4f} ({127.5 * largest:.0f} of 255 grey levels); {output.folder}"
+        f" {most:.4f} ({127.5 * most:.0f} of 255 grey levels); {output.folder}"
     )
 
 

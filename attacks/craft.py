@@ -23,6 +23,7 @@ from faces.flags import DataOptions, add_data_flags, open_faces
 from models.victims import load_victims, named_file
 
 PHOTOS = 128  # as many as CMUA-Watermark trains on
+CHUNK = 16  # photos per forward pass
 
 
 def craft(
@@ -32,7 +33,7 @@ def craft(
     alpha: float,
     steps: int,
     rng: seeds.Streams,
-    chunk: int = 16,
+    chunk: int = CHUNK,
     show: bool = False,
 ) -> torch.Tensor:
     """A universal perturbation by sign steps on the mean loss over a batch of photos, away from their clean

@@ -16,9 +16,12 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from common import registry
-from common.errors import RunError, UserError, nearest
+from common.errors import PeerLost, RunError, UserError, nearest
 
 T = TypeVar("T")
+AUTO = "auto"  # in place of a number of photos at a time, see common.batch
+AUTO_SUITS = "as many as fit in the GPU, on a CPU 8 of 64 x 64 pixels"
+LAUNCHED = "LAUNCHER_TELLS"  # variable: tools.launch started this process and says that another one ended
 EIGHT_BIT_STEP = 1 / 127.5  # one grey level of an 8-bit image, in [-1, 1] units
 
 
@@ -172,6 +175,21 @@ fraction = _number(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
 jpeg_quality = _number(int, lambda v: 1 <= v <= 100, "a whole number from 1 to 100")
 
 
+def batch_number(text: str) -> int:
+    """A number of photos at a time on which a result may depend."""
+    if text == AUTO:
+        raise argparse.ArgumentTypeError(
+            "expected a whole number above 0, found 'auto': a training depends on it; auto is for commands"
+            " whose results do not"
+        )
+    return positive_int(text)
+
+
+def batch_or_auto(text: str) -> int | str:
+    """A number of photos at a time on which no result depends, or `auto`; see common.batch."""
+    return AUTO if text == AUTO else positive_int(text)
+
+
 def radius(text: str) -> float:
     """An L-inf radius in [-1, 1] units, at least one 8-bit step: a smaller one cannot be released as an
     image."""
@@ -194,11 +212,13 @@ def device_name(text: str) -> str:
 def add_run_flags(
     parser: argparse.ArgumentParser,
     batch_size: int | None = None,
+    auto: bool = False,
     limit: bool = False,
     resume: bool = False,
     precision: bool = True,
 ) -> argparse._ArgumentGroup:
-    """The flags that most commands share, in their own help group."""
+    """The flags that most commands share, in their own help group.  auto: results do not depend on
+    --batch_size."""
     g = parser.add_argument_group("how to run")
     g.add_argument(
         "--device",
@@ -207,9 +227,17 @@ def add_run_flags(
         help="auto, cpu or cuda:N; auto = the first GPU, else the CPU",
     )
     g.add_argument("--seed", type=natural_int, default=0, help="all randomness derives from it")
-    if batch_size:
+    if auto:
         g.add_argument(
-            "--batch_size", type=positive_int, default=batch_size, help="images per step, over all processes"
+            "--batch_size",
+            type=batch_or_auto,
+            default=batch_size,
+            metavar="N|auto",
+            help=f"photos at a time in each process; auto: {AUTO_SUITS}",
+        )
+    elif batch_size:
+        g.add_argument(
+            "--batch_size", type=batch_number, default=batch_size, help="images per step, over all processes"
         )
     g.add_argument(
         "--num_workers",
@@ -257,6 +285,8 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
         code = main(argv, **{name: registry.load(place) for name, place in handed.items()}) or 0
     except UserError as e:
         code = _fail(e, e.exit_code, argv)
+    except PeerLost as e:
+        code = 1 if LAUNCHED in os.environ and "--debug" not in argv else _fail(e, 1, argv)
     except RunError as e:
         code = _fail(e, 1, argv)
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import os
 import resource
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -12,8 +13,12 @@ from torch import nn
 
 from common import memory
 from common.cli import UserError
+from common.errors import PeerLost
 
 T = TypeVar("T")
+# How long a process waits for the others: above what one of them ever does alone (validation, summarising).
+# An end is noticed sooner: gloo sees it, torchrun ends the others of a machine, srun those of the others.
+TIMEOUT = timedelta(hours=2)
 
 
 class Context:
@@ -89,7 +94,10 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
 
 @contextmanager
 def session(device: str = "auto") -> Iterator[Context]:
-    """Join torchrun's group (gloo on CPU, nccl on GPU) or be the only process."""
+    """Join torchrun's group (gloo on CPU, nccl on GPU) or be the only process.
+
+    Raises: PeerLost where another process of the group ended or does not answer
+    """
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     where = resolve_device(device, int(os.environ.get("LOCAL_RANK", 0)))
     memory.keep_few_pools()
@@ -99,9 +107,18 @@ def session(device: str = "auto") -> Iterator[Context]:
     if world == 1:
         yield Context(0, 1, where)
         return
-    dist.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=world)
+    backend = "nccl" if where.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT, rank=rank, world_size=world)
     try:
         yield Context(rank, world, where)
+    except RuntimeError as e:
+        if isinstance(e, dist.DistError) or "/gloo/" in str(
+            e
+        ):  # gloo's errors are known by their place alone
+            raise PeerLost(
+                "another process of this job ended, or does not answer: see its message; --resume continues"
+            ) from e
+        raise
     finally:
         dist.destroy_process_group()
 

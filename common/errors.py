@@ -16,6 +16,10 @@ class RunError(Exception):
     1."""
 
 
+class PeerLost(RunError):
+    """Another process of the same job ended or does not answer; what went wrong is told there."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the known word closest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -10,9 +10,9 @@ from common.cli import UserError
 
 def write_atomic(path: Path | str, data: str | bytes | memoryview) -> None:
     """Write bytes or text under a temporary name of this process, then rename: the old file or the new one,
-    never half."""
+    never half. Machines that share a disk may have processes of equal numbers."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename[:32]}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as f:
             f.write(data.encode() if isinstance(data, str) else data)

@@ -42,6 +42,11 @@ def batches(sizes: dict[Path, tuple[int, int]], batch_size: int) -> list[list[Pa
     return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
 
 
+def largest(sizes: dict[Path, tuple[int, int]]) -> Path:
+    """The photo of most pixels."""
+    return max(sizes, key=lambda path: sizes[path][0] * sizes[path][1])
+
+
 def check_apart(folder: Path | str, sources: Iterable[Path]) -> None:
     """Raises UserError if --output is the folder of the photos. A photo may be a link: neither where it is
     listed nor where it lies is written to."""

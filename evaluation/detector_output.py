@@ -136,6 +136,7 @@ def make_record(
         else {"train_s": seconds, "epoch_s": epochs[-1]["seconds"] / len(epochs)}
     )
     cost = {"device": str(ctx.device), **of_whole, "peak_memory_mb": distributed.peak_memory_mb(ctx.device)}
+    cost["photos_at_a_time"] = stage.scraped.at_a_time
     groups = {
         "domain": detection.by_domain(
             clean.labels.numpy(), p["clean"], clean.names, clean.domains, options.seed, FEWER

@@ -17,8 +17,9 @@ writes  <result_dir>/disruption/<dataset>/<attack>-eps<eps>[-<victims>|-on-<tran
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,23 +29,23 @@ import attacks
 from attacks.base import Attack
 from attacks.flags import AttackOptions, add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.joint import JointPGD
-from common import checkpoint, cli, distributed, files, images, runs
+from common import checkpoint, cli, distributed, files, runs
+from common.batch import PhotosAtATime
 from common.cli import RunOptions
 from common.distributed import Context
 from common.errors import nearest
+from evaluation.disruption_output import save_grid, summary
 from faces.celeba import FaceFolder
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
 from metrics.fid import load_extractor
 from metrics.images import summarise
 from metrics.score import Score, score_versions
 from models.victims import Victim, load_victims, named_file
-from pipeline.attacked import AttackedPhotos
+from pipeline.attacked import AttackedPhotos, disrupt_some
 from report import record
 
 OWN, ALL = "own", "all"
 SIDE = "disrupted"
-SHOWN = 6  # photos in grid.png
-AMPLIFIED = 10  # times the change of a photo, in grid.png
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Options(RunOptions, DataOptions, AttackOptions):
 
     limit: int | None
     resume: str | None
-    batch_size: int
+    batch_size: int | str
     precision: str
     split: str
     victims: list[str]
@@ -112,7 +113,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
         help="none: measure no distance between sets of fakes",
     )
     add_attack_flags(p, rules=("original", "iterative", "joint"), through=False)
-    cli.add_run_flags(p, batch_size=32, limit=True, resume=True)
+    cli.add_run_flags(p, batch_size=32, auto=True, limit=True, resume=True)
     args = p.parse_args(argv)
     options = cli.resolve(Options, args, dataset=dataset_name(args))
     check(p, options)
@@ -212,27 +213,24 @@ def photos_of(scores: Sequence[Score], ctx: Context, seed: int) -> dict:
     )
 
 
-def save_grid(
-    path: Path | str,
-    faces: FaceFolder,
+def rehearse(
     crafted: Sequence[tuple[AttackedPhotos, Sequence[Victim]]],
-    scores: Mapping[str, Score],
-    device: torch.device,
+    faces: FaceFolder,
+    score_of: Callable[[Victim], Score],
+    ctx: Context,
+    count: int,
 ) -> None:
-    """Each photo, and for each protected image of it: that image, its change amplified, and each translator's
-    fake of both (one domain after the other)."""
-    rows = []
-    for n, name in enumerate(faces.names[:SHOWN]):
-        x, labels = faces.floats([n]).to(device), faces.labels[[n]].to(device)
-        row = [x]
-        for photos, victims in crafted:
-            y = photos.floats([name]).to(device)
-            row += [y, AMPLIFIED * (y - x)]
-            for victim in victims:
-                conditions = victim.conditions(labels)
-                row += [scores[victim.name].fakes(image, conditions[n % len(conditions)]) for image in (x, y)]
-        rows.append([cell[0].cpu() for cell in row])
-    images.save_png(path, images.make_grid(rows))
+    """All that is done to photos, done to the first `count` of them: nothing of it is kept."""
+    alone = Context(0, 1, ctx.device)
+    for photos, tested in crafted:
+        some, _, y = disrupt_some(
+            photos.attack, photos.rule, photos.faces, photos.attributes, photos.seed, count, ctx.device
+        )
+        found = dict(zip(some.names, y.cpu(), strict=True))
+        for victim in tested:
+            part = victim.faces(faces.subset(some.names))
+            source = [lambda names, found=found: torch.stack([found[name] for name in names])]
+            score_versions(score_of(victim), part, {SIDE: source}, alone, count)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -264,23 +262,24 @@ def main(argv: list[str] | None = None) -> None:
             (AttackedPhotos(attack, rule, *of(source), cache, faces.preparation, options.seed), tested)
             for attack, source, tested in made_by
         ]
-        began = time.perf_counter()
-        num_attacked = sum(photos.fill(ctx, options.batch_size) for photos, _ in crafted)
-        seconds = (time.perf_counter() - began) / num_attacked if num_attacked else None
 
-        scores = {
-            v.name: Score(v.translator, v.attributes, extractor, options.seed, sides=(SIDE,)) for v in victims
-        }
-        for photos, tested in crafted:
-            for victim in tested:
-                score_versions(
-                    scores[victim.name],
-                    victim.faces(faces),
-                    {SIDE: [photos.floats]},
-                    ctx,
-                    options.batch_size,
-                    f"score {victim.name}",
-                )
+        def score_of(victim):
+            return Score(victim.translator, victim.attributes, extractor, options.seed, sides=(SIDE,))
+
+        def work(size):
+            began = time.perf_counter()
+            num_attacked = sum(photos.fill(ctx, size) for photos, _ in crafted)
+            seconds = (time.perf_counter() - began) / num_attacked if num_attacked else None
+            scores = {victim.name: score_of(victim) for victim in victims}
+            for photos, tested in crafted:
+                for victim in tested:
+                    own, versions = victim.faces(faces), {SIDE: [photos.floats]}
+                    score_versions(scores[victim.name], own, versions, ctx, size, f"score {victim.name}")
+            return size, seconds, scores
+
+        at_a_time = PhotosAtATime(options.batch_size, -(-len(faces) // ctx.world), options.image_size**2)
+        tried = partial(rehearse, crafted, faces, score_of, ctx)
+        size, seconds, scores = at_a_time.run(ctx, tried, work)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             measured = {victim.name: measure(scores[victim.name], ctx) for victim in victims}
@@ -304,6 +303,7 @@ def main(argv: list[str] | None = None) -> None:
         cost = {
             "attack_s_per_image": seconds,
             "peak_memory_mb": distributed.peak_memory_mb(ctx.device),
+            "photos_at_a_time": size,
             "device": str(ctx.device),
         }
         provenance = runs.provenance(
@@ -329,21 +329,6 @@ def main(argv: list[str] | None = None) -> None:
         record.write(run.folder / record.FILE, result)
         ctx.print(summary(result))
         ctx.print(f"record: {run.folder / record.FILE}")
-
-
-def summary(result: record.Record) -> str:
-    def line(name, m):
-        return (
-            f"{name:15s} l2 {m['l2']:.5f} {m['l2_ci']}, rmse {m['rmse']:.4f}, disrupted pairs"
-            f" {m['prop_dist']:.3f}"
-        )
-
-    photo = result.metrics["input"]
-    return (
-        "\n".join(line(name, m) for name, m in result.per_group["translator"].items())
-        + f"\nphoto           PSNR {photo['psnr']:.1f} dB, SSIM {photo['ssim']:.3f}, linf"
-        f" {photo['linf']:.4f}; the least broken: {result.metrics['worst']['translator']}"
-    )
 
 
 if __name__ == "__main__":

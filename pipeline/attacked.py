@@ -109,3 +109,21 @@ class AttackedPhotos:
     def floats(self, names: Sequence[str], domain: int = 0) -> torch.Tensor:
         """(N, 3, H, W) disrupted photos; `domain` counts where the rule attacks each domain separately."""
         return self.caches[domain if len(self.caches) > 1 else 0].floats(names)
+
+
+def disrupt_some(
+    attack: Disrupter,
+    rule: str,
+    faces: FaceFolder,
+    attributes: Sequence[str],
+    seed: int,
+    count: int,
+    device: torch.device | str,
+) -> tuple[FaceFolder, torch.Tensor, torch.Tensor]:
+    """(the first `count` photos, x (N, 3, H, W) of them, and disrupted), of one domain where each is attacked
+    by itself: what a batch takes is tried on them, and nothing is kept."""
+    some = faces.subset(faces.names[:count])
+    x = some.floats(range(len(some))).to(device)
+    labels = attack_labels(rule, some.labels, attributes, attack.generator)
+    labels = labels[:, :1] if rule == "target" else labels
+    return some, x, images.quantise(attack(x, labels.to(device), seeds.named(seed, some.names, "attack")))

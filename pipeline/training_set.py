@@ -8,20 +8,23 @@ trains on them, a filter judges the same ones.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from common import images
+from common import images, seeds
+from common.batch import PhotosAtATime
 from common.cli import UserError
-from common.distributed import Context
+from common.distributed import Context, autocast
 from faces.celeba import FaceFolder
 from faces.flags import DataOptions
+from models.conditions import targets
 from models.detector.samples import FAKE, REAL, Samples, join
 from models.flags import TranslatorOptions, gan_name
 from models.translators import Translator
-from pipeline.attacked import AttackedPhotos, Disrupter
+from pipeline.attacked import AttackedPhotos, Disrupter, disrupt_some
 from pipeline.fakes import FakePhotos, random_domains
 from pipeline.purified import Cleaner
 from pipeline.scraped import Scraped, disrupted_names
@@ -34,7 +37,7 @@ class TrainingSetOptions(DataOptions, TranslatorOptions):
     seed: int
     precision: str
     attack_label: str
-    image_batch_size: int
+    image_batch_size: int | str
 
 
 class TrainingSet:
@@ -53,6 +56,7 @@ class TrainingSet:
     Attributes: domains       {name: index into options.selected_attrs} of the fakes, drawn from (seed,
                               name) alone
                 attacked_key  what records call the disrupted photos; None until some are made
+                at_a_time     how many photos were made at a time; None before
     Raises: UserError for a photo that no domain would change
     """
 
@@ -80,7 +84,7 @@ class TrainingSet:
                 strict=True,
             )
         )
-        self.root, self.attacked_key = Path(options.result_dir), None
+        self.root, self.attacked_key, self.at_a_time = Path(options.result_dir), None, None
 
     def disrupted(self, rate: float) -> set[str]:
         """Names of the share `rate` of the photos that carries a disruption: both of their samples are
@@ -107,8 +111,32 @@ class TrainingSet:
                  only      names of photos: no others are made; None = all
         Returns: models.detector.samples.Samples
         """
-        options, size, parts = self.options, self.options.image_batch_size, []
         faces = self.faces if only is None else self.faces.subset([n for n in self.faces.names if n in only])
+        wanted = PhotosAtATime(
+            self.options.image_batch_size,
+            -(-len(faces) // self.ctx.world),
+            self.options.image_size**2,
+            "--image_batch_size",
+        )
+        return wanted.run(self.ctx, self._rehearse, partial(self._made, faces, rate, purified))
+
+    def _rehearse(self, count: int) -> None:
+        """All that is done to photos, done to the first `count` of them: nothing of it is kept."""
+        options, device = self.options, self.ctx.device
+        some = self.faces.subset(self.faces.names[:count])
+        x, attributes = some.floats(range(len(some))).to(device), options.selected_attrs
+        if self.attack is not None:
+            rule, seed = options.attack_label, options.seed
+            _, _, x = disrupt_some(self.attack, rule, some, attributes, seed, count, device)
+        with torch.no_grad():
+            if self.purifier is not None:
+                x = self.purifier(x, seeds.named(options.seed, some.names, "purify"))
+            with autocast(device, options.precision):
+                self.translator(x, targets(self.translator, some.labels.to(device), attributes)[0])
+
+    def _made(self, faces: FaceFolder, rate: float, purified: bool, size: int) -> Samples:
+        """The samples of some photos, made `size` photos at a time."""
+        options, parts, self.at_a_time = self.options, [], size
         hit, attacked = self.disrupted(rate) & set(faces.names), None
         if hit:
             some = faces.subset([n for n in faces.names if n in hit])

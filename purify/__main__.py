@@ -22,6 +22,7 @@ images of other parameters is refused. Killed? Give the same command again.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,15 @@ import numpy as np
 import torch
 
 from common import cli, folder, images, progress, runs, seeds
+from common.batch import PhotosAtATime
 from common.distributed import Context, resolve_device
 from common.errors import UserError
 from purify.base import Purifier
 from purify.flags import PurifierOptions, add_purifier_flags, options_of, purifier_from_flags, resolve_defence
 from purify.sizes import MODES, describe, fit
 from purify.terd.screen import Screen, add_scan_flags, scan_of
+
+SCREENED = 16  # photos at a time that are looked at for a trigger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class Options(cli.RunOptions, PurifierOptions):
     fit: str
     skip_damaged: bool
     scan: str | None
-    batch_size: int
+    batch_size: int | str
     precision: str
     limit: int | None
 
@@ -71,7 +75,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
     )
     add_purifier_flags(p)
     add_scan_flags(p)
-    cli.add_run_flags(p, batch_size=16, limit=True)
+    cli.add_run_flags(p, batch_size=16, auto=True, limit=True)
     parsed = p.parse_args(argv)
     return options_of(Options, parsed, resolve_defence(parsed))
 
@@ -88,6 +92,16 @@ def parameters_of(purifier: Purifier, mode: str, precision: str, seed: int) -> d
     }
 
 
+def load_batch(paths: Sequence[Path], device: torch.device | str) -> torch.Tensor:
+    """float32 (N, 3, H, W) in [-1, 1] of photos of one size."""
+    return images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in paths])).to(device)
+
+
+def purified_of(purifier: Purifier, x: torch.Tensor, paths: Sequence[Path], options: Options) -> torch.Tensor:
+    """The photos x (N, 3, H, W), which lie at `paths`, purified; shape kept."""
+    return fit(purifier, x, seeds.named(options.seed, [p.name for p in paths], "purify"), options.fit)
+
+
 @torch.no_grad()
 def purify_files(
     purifier: Purifier,
@@ -95,16 +109,15 @@ def purify_files(
     sizes: dict[Path, tuple],
     options: Options,
     device: torch.device | str,
+    batch_size: int,
 ) -> float:
     """Purify and write the photos of `sizes`.  Returns seconds spent in the purifier."""
     spent = 0.0
     with progress.bar(len(sizes), "purify") as bar:
-        for batch in folder.batches(sizes, options.batch_size):
-            x = images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device)
+        for batch in folder.batches(sizes, batch_size):
+            x = load_batch(batch, device)
             began = time.perf_counter()
-            purified = images.to_uint8(
-                fit(purifier, x, seeds.named(options.seed, [p.name for p in batch], "purify"), options.fit)
-            )
+            purified = images.to_uint8(purified_of(purifier, x, batch, options))
             spent += time.perf_counter() - began
             for path, image in zip(batch, purified, strict=True):
                 images.save_png(output.path(path), image)
@@ -113,13 +126,11 @@ def purify_files(
 
 
 @torch.no_grad()
-def carriers(
-    screen: Screen | None, sizes: dict[Path, tuple], batch_size: int, device: torch.device | str
-) -> list[Path]:
+def carriers(screen: Screen | None, sizes: dict[Path, tuple], device: torch.device | str) -> list[Path]:
     """The photos of `sizes` that carry the trigger of a purify.terd.screen.Screen; without one, none."""
     carrying = []
-    for batch in folder.batches(sizes, batch_size) if screen else []:
-        flags = screen(images.to_float(np.stack([np.asarray(images.read_rgb(p)) for p in batch])).to(device))
+    for batch in folder.batches(sizes, SCREENED) if screen else []:
+        flags = screen(load_batch(batch, device))
         carrying += [path for path, flag in zip(batch, flags.tolist(), strict=True) if flag]
     return carrying
 
@@ -141,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.dry_run:
         return
     verdict, screen = scan_of(options, purifier, Context(0, 1, device))
-    carrying = carriers(screen, todo, options.batch_size, device)
+    carrying = carriers(screen, todo, device)
     for path in carrying:
         todo.pop(path), sizes.pop(path)
         print(f"left out, carries the trigger of the purifier's backdoor: {path}")
@@ -157,7 +168,18 @@ def main(argv: list[str] | None = None) -> None:
     }
     if todo:
         output.describe(parameters, facts)  # before the first image, so that none lies there unexplained
-        seconds = purify_files(purifier, output, todo, options, device)
+
+        def rehearse(count):
+            paths = [folder.largest(todo)] * count
+            with torch.no_grad():
+                purified_of(purifier, load_batch(paths, device), paths, options)
+
+        def work(size):
+            purifier.reset_count()
+            return purify_files(purifier, output, todo, options, device, size), size
+
+        alone = Context(0, 1, device)
+        seconds, size = PhotosAtATime.of(options.batch_size, todo, alone).run(alone, rehearse, work)
         output.describe(
             parameters,
             {
@@ -165,6 +187,7 @@ def main(argv: list[str] | None = None) -> None:
                 "purified_in_this_run": len(todo),
                 "seconds_per_image": round(seconds / len(todo), 6),
                 "nfe": round(purifier.nfe, 4),
+                "photos_at_a_time": size,
                 **purifier.measured(),
             },
         )

@@ -1,7 +1,7 @@
 """One defence under test: what is loaded for it before any work is done, and the photos that it purifies."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,14 @@ import torch
 from attacks.base import Attack
 from attacks.flags import attack_from_flags, short_name
 from attacks.through import ThroughDefence
+from common import images, seeds
 from common.distributed import Context
 from faces.celeba import FaceFolder
 from metrics.fid import Extractor
-from metrics.score import SIDES, Score
+from metrics.score import SIDES, Score, score_all
 from models.flags import gan_name
 from models.translators import Translator
-from pipeline.attacked import AttackedPhotos
+from pipeline.attacked import AttackedPhotos, disrupt_some
 from pipeline.purified import PurifiedPhotos
 from purify.base import Purifier
 from purify.defences import defence_folder
@@ -40,6 +41,10 @@ class Trial:
     def name(self) -> str:
         """<defense+params>, the first folder of its runs."""
         return defence_folder(self.options.defense_model_type, self.purifier)
+
+    def at(self, batch_size: int) -> "Trial":
+        """The same with so many photos at a time."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, batch_size=batch_size))
 
     @property
     def folder(self) -> Path:
@@ -80,6 +85,32 @@ class Trial:
             [photos(cached.key, cached.floats) for cached in attacked.caches],
             photos({"photos": faces.preparation}, faces.named),
         )
+
+
+def rehearse(
+    trials: Sequence[Trial], faces: FaceFolder, extractor: Extractor | None, device: torch.device, count: int
+) -> None:
+    """All that is done to photos for defences that meet one disruption, done to the first `count` of them:
+    nothing of it is kept."""
+    trial, options = trials[0], trials[0].options
+    rule, attributes, seed = options.attack_label, options.selected_attrs, options.seed
+    some, x, disrupted = disrupt_some(trial.attack, rule, faces, attributes, seed, count, device)
+    names = some.names
+
+    def source(photos):
+        return lambda asked: photos[[names.index(name) for name in asked]].cpu()
+
+    shared: dict[int, Score] = {}
+    scores, purified = [], []
+    with torch.no_grad():
+        for trial in trials:
+            clean, cured = (
+                source(images.quantise(trial.purifier(y, seeds.named(seed, names, "purify"))))
+                for y in (x, disrupted)
+            )
+            scores.append(trial.score(extractor, shared))
+            purified.append(([cured], clean))
+    score_all(scores, some, [source(disrupted)], purified, Context(0, 1, device), count)
 
 
 @dataclass(frozen=True)

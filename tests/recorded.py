@@ -65,8 +65,8 @@ def environment_of(script):
 def target(argv):
     """(module, its arguments) of a recorded command line."""
     argv = list(argv)
-    if argv[:2] == ["-m", "torch.distributed.run"]:
-        argv = [w for w in argv[2:] if w != "--standalone" and not w.startswith("--nproc_per_node=")]
+    if argv[:2] == ["-m", "tools.launch"]:
+        argv = argv[argv.index("--") + 1 :]
     if argv[0] == "-m":
         return argv[1], argv[2:]
     assert argv[0] == "test_defense.py" or (ROOT / Path(argv[0]).name).samefile(argv[0])

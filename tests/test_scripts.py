@@ -169,13 +169,14 @@ def test_several_gpus_launch_only_what_passed_a_dry_run(workplace, name):
     (workplace / "dataset" / "CelebA" / "images_a").mkdir(parents=True)
     commands, _ = run(script, workplace, **environment)
     dry, launched = commands[0], commands[1]
-    assert dry[-1] == "--dry_run" and launched[:4] == [
+    assert dry[-1] == "--dry_run" and launched[:5] == [
         "-m",
-        "torch.distributed.run",
+        "tools.launch",
         "--standalone",
         "--nproc_per_node=2",
+        "--",
     ]
-    assert launched[4:] == dry[:-1]
+    assert launched[5:] == dry[:-1]
     commands, _ = run(script, workplace, code=2, DRY_RUN_CODE="2", **environment)
     assert len(commands) == 1  # nothing was launched
 

@@ -24,7 +24,14 @@ from common import cli, files
 from common.cli import UserError
 from report import record
 
-SECONDS = ("seconds", "_s", "_s_per_image", "peak_memory_mb", "device")  # endings of what a machine decides
+SECONDS = (
+    "seconds",
+    "_s",
+    "_s_per_image",
+    "peak_memory_mb",
+    "photos_at_a_time",
+    "device",
+)  # endings of what a machine decides
 SHOWN = 20  # differences that are printed
 
 

@@ -50,7 +50,7 @@ class ExaminedOptions(TaskOptions, DataOptions, TranslatorOptions, AttackOptions
     data_dir: str | None
     celeba_crop_size: int | None
     image_size: int | None
-    image_batch_size: int
+    image_batch_size: int | str
     test_noise_var: float
     seed: int
     num_workers: int
@@ -125,9 +125,9 @@ def add_task_flags(p: argparse.ArgumentParser) -> None:
     )
     g.add_argument(
         "--image_batch_size",
-        type=cli.positive_int,
+        type=cli.batch_or_auto,
         default=16,
-        help="photos at a time that are disrupted and translated; 8 suits a CPU",
+        help="photos at a time that are disrupted and translated; auto: " + cli.AUTO_SUITS,
     )
     add_attack_flags(p, through=False)
 

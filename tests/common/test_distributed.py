@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from common import distributed
+from common import cli, distributed
 from common.cli import UserError
 from common.distributed import Context
+from common.errors import PeerLost
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):
@@ -47,6 +48,47 @@ def test_one_process_needs_no_group(monkeypatch):
         ctx.average_gradients([parameter])
         ctx.barrier()
         assert parameter.grad.tolist() == [1, 2]
+
+
+@pytest.fixture
+def group(monkeypatch):
+    """A group of two that is never formed; what init_process_group was given."""
+    given = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda backend, **more: given.update(more))
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: None)
+    return given
+
+
+def test_a_lost_process_is_one_error_and_others_stay_what_they_are(group):
+    closed = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [::1]:710"
+    for error in (
+        RuntimeError(closed),
+        distributed.dist.DistBackendError("NCCL error: remote process exited"),
+    ):
+        with pytest.raises(PeerLost, match="another process .* ended, or does not answer.*--resume"):
+            with distributed.session("cpu"):
+                raise error
+    with pytest.raises(RuntimeError, match="^shapes differ$"):
+        with distributed.session("cpu"):
+            raise RuntimeError("shapes differ")
+    assert group["timeout"].total_seconds() >= 3600  # summarising is longer than the usual ten minutes
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_a_lost_process_is_told_once(monkeypatch, capsys, launched):
+    """By tools.launch, where that has started the process; by each one that is left, elsewhere."""
+    monkeypatch.delenv(cli.LAUNCHED, raising=False)
+    if launched:
+        monkeypatch.setenv(cli.LAUNCHED, "1")
+
+    def main(argv):
+        raise PeerLost("another process of this job ended")
+
+    with pytest.raises(SystemExit) as e:
+        cli.run(main, [])
+    said = capsys.readouterr().err
+    assert e.value.code == 1 and said == ("" if launched else "error: another process of this job ended\n")
 
 
 def test_only_rank_0_prints(capsys):
