@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from common import cache, files, images, progress, seeds
-from common.distributed import Context
+from common.distributed import Context, to_device
 from faces.celeba import FaceFolder
 from models.conditions import attack_labels
 
@@ -87,14 +87,14 @@ class AttackedPhotos:
                 for start in range(0, len(names), batch_size):
                     batch = names[start : start + batch_size]
                     rows = [index[name] for name in batch]
-                    x = self.faces.floats(rows).to(ctx.device)
+                    x = to_device(self.faces.floats(rows), ctx.device)
                     labels = attack_labels(
                         self.rule, self.faces.labels[rows], self.attributes, self.attack.generator
                     )
                     if self.rule == "target":
                         labels = labels[:, k : k + 1]
                     rng = seeds.named(self.seed, batch, "attack")
-                    cached.save(batch, images.to_uint8(self.attack(x, labels.to(ctx.device), rng)))
+                    cached.save(batch, images.to_uint8(self.attack(x, to_device(labels, ctx.device), rng)))
                     bar.update(len(batch))
         ctx.barrier()
         return len(mine)

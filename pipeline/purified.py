@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from common import cache, files, images, progress, seeds
-from common.distributed import Context
+from common.distributed import Context, to_device
 
 
 class Cleaner(Protocol):
@@ -64,6 +64,7 @@ class PurifiedPhotos:
             "weights": purifier.sha256,
             "precision": precision,
             "seed": seed if purifier.stochastic else None,
+            **({"streams": seeds.VERSION} if purifier.stochastic else {}),
         }
         self.cache = cache.ImageCache(root, purifier.folder_name, definition, sources)
 
@@ -78,7 +79,7 @@ class PurifiedPhotos:
         with progress.bar(len(mine), what, show=ctx.is_main) as bar:
             for start in range(0, len(mine), batch_size):
                 batch = mine[start : start + batch_size]
-                x = self.inputs(batch).to(ctx.device)
+                x = to_device(self.inputs(batch), ctx.device)
                 began = time.perf_counter()
                 purified = images.to_uint8(self.purifier(x, seeds.named(self.seed, batch, "purify")))
                 spent += time.perf_counter() - began
