@@ -91,6 +91,11 @@ class Attack:
             )
         if labels.ndim != 3 or len(labels) != len(x):
             raise ValueError(f"expected labels (N, K, C) for {len(x)} images, found {tuple(labels.shape)}")
+        return self.disrupt(x, labels, rng)
+
+    def disrupt(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
+        """The same of photos and labels that are known to fit, for training steps: the checks wait for the
+        device."""
         x = x.detach().contiguous(memory_format=self.memory_format(x))
         with frozen(self.translator):
             return self.release(x, self.perturb(x, labels.to(x.device, x.dtype), rng))

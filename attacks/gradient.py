@@ -7,7 +7,7 @@ import torch
 
 from attacks import blur as blurs
 from attacks.base import Attack
-from common import cli
+from common import cli, seeds
 from common.declared import Look, Parameter
 from common.seeds import Streams
 from models.conditions import RULES
@@ -108,6 +108,7 @@ class GradientAttack(Attack):
             "precision": self.precision,
             "translator": getattr(self.generator, "sha256", None),
             "through": self.defence.definition() if self.defence else None,
+            "streams": seeds.VERSION,
         }
 
     def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from attacks.base import Attack
+from common import seeds
 from common.seeds import Streams
 from models.victims import Victim
 
@@ -39,6 +40,7 @@ class JointPGD(Attack):
             "label": "iterative",
             "victims": {v.name: v.translator.sha256 for v in self.victims},
             "precision": [v.precision for v in self.victims],
+            "streams": seeds.VERSION,
         }
 
     def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:

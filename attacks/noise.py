@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from attacks.base import Attack
+from common import seeds
 from common.declared import Look
 from common.seeds import Streams
 
@@ -49,7 +50,7 @@ class Gaussian(Attack):
         return 255  # eps does not bound the noise, the image box does
 
     def definition(self) -> dict:
-        return {"attack": self.name, "eps": self.eps}
+        return {"attack": self.name, "eps": self.eps, "streams": seeds.VERSION}
 
 
 class RandomSign(Attack):
@@ -68,4 +69,4 @@ class RandomSign(Attack):
         return self.project(x, self.eps * rng.uniform(x, -1, 1).sign())
 
     def definition(self) -> dict:
-        return {"attack": self.name, "eps": self.eps}
+        return {"attack": self.name, "eps": self.eps, "streams": seeds.VERSION}

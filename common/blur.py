@@ -4,6 +4,8 @@ differentiable."""
 import torch
 import torch.nn.functional as F
 
+from common.distributed import to_device
+
 
 def gaussian_blur(x: torch.Tensor, sigma: float, kernel_size: int = 11) -> torch.Tensor:
     """Gaussian blur, kernel_size x kernel_size (odd), sigma in pixels.
@@ -39,7 +41,7 @@ def _check(x, kernel_size):
 def _separable(x, weights):
     """Convolve rows and columns with the same 1-D weights (k,)."""
     k, channels = len(weights), x.shape[1]
-    weights = weights.to(x.device, x.dtype)
+    weights = to_device(weights.to(x.dtype), x.device)
     pad = k // 2
     x = F.pad(x, (pad, pad, pad, pad), mode="reflect")
     x = F.conv2d(x, weights.view(1, 1, 1, k).expand(channels, 1, 1, k), groups=channels)

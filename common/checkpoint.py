@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_safetensors_bytes
 from safetensors.torch import save as save_safetensors_bytes
 
+from common import seeds
 from common.cli import UserError
 from common.files import write_atomic
 
@@ -30,6 +31,7 @@ def save_state(path: Path | str, step: int, options: dict, **parts: object) -> N
         "step": step,
         "options": options,
         "parts": {k: p.state_dict() if hasattr(p, "state_dict") else p for k, p in parts.items()},
+        "streams": seeds.VERSION,
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -37,11 +39,14 @@ def save_state(path: Path | str, step: int, options: dict, **parts: object) -> N
 
 
 def load_state(path: Path | str) -> dict:
-    """Read what save_state wrote.  Raises UserError if the file is missing, damaged or something else."""
+    """Read what save_state wrote; "streams", the version of the random streams, is 1 where it says none.
+
+    Raises UserError if the file is missing, damaged or something else.
+    """
     state = read_torch(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT or "parts" not in state:
         raise UserError(f"{path}: not a training state of this project (format {FORMAT})")
-    return state
+    return {"streams": 1, **state}
 
 
 def save_weights(path: Path | str, state_dict: dict, meta: dict, half: bool = False) -> None:

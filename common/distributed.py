@@ -71,9 +71,16 @@ class Context:
         """Mean of one float over the processes."""
         if self.world == 1:
             return float(value)
-        t = torch.tensor(float(value), dtype=torch.float64, device=self.device)
-        dist.all_reduce(t)
-        return float(t) / self.world
+        return float(self.mean_of(torch.as_tensor(value, dtype=torch.float64, device=self.device)))
+
+    def mean_of(self, value: torch.Tensor) -> torch.Tensor:
+        """Mean of a scalar on the device over the processes, without gradient; nobody waits for it."""
+        value = value.detach()
+        if self.world == 1:
+            return value
+        total = value.to(torch.float64, copy=True)
+        dist.all_reduce(total)
+        return (total / self.world).to(value.dtype)
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
@@ -92,6 +99,13 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     return torch.device(f"cuda:{index}")
 
 
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The tensor on `device`; a GPU copies it from pinned memory while the process goes on."""
+    if torch.device(device).type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 @contextmanager
 def session(device: str = "auto") -> Iterator[Context]:
     """Join torchrun's group (gloo on CPU, nccl on GPU) or be the only process.
@@ -107,14 +121,14 @@ def session(device: str = "auto") -> Iterator[Context]:
     if world == 1:
         yield Context(0, 1, where)
         return
-    backend = "nccl" if where.type == "cuda" else "gloo"
+    # objects travel by gloo on a GPU, too: nccl would make every step wait for it
+    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT, rank=rank, world_size=world)
     try:
         yield Context(rank, world, where)
     except RuntimeError as e:
-        if isinstance(e, dist.DistError) or "/gloo/" in str(
-            e
-        ):  # gloo's errors are known by their place alone
+        # gloo's errors are known by their place alone
+        if isinstance(e, dist.DistError) or "/gloo/" in str(e):
             raise PeerLost(
                 "another process of this job ended, or does not answer: see its message; --resume continues"
             ) from e

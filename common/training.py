@@ -2,6 +2,7 @@
 trainer's own."""
 
 import argparse
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
-from common import checkpoint, cli, progress
+from common import checkpoint, cli, progress, seeds
 from common.cli import RunError, UserError
 from common.distributed import Context
 from common.runs import Run, options_of
@@ -56,16 +57,25 @@ def add_training_flags(
 
 
 def averaged(network: nn.Module) -> AveragedModel:
-    """The exponential moving average of a network's weights, to be fed by update_average."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.0))
+    """The exponential moving average of a network's weights, to be fed by update_average; its count of
+    updates stays on the CPU."""
+    return AveragedModel(network)
 
 
+@torch.no_grad()
 def update_average(average: AveragedModel, network: nn.Module, decay: float) -> None:
     """One update with decay min(decay, (1 + n) / (10 + n)) after n updates: short runs do not remember their
     start."""
     n = int(average.n_averaged)
-    average.multi_avg_fn = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))
-    average.update_parameters(network)
+    mine, new = (list(m.parameters()) for m in (average.module, network))
+    # AveragedModel.update_parameters does the same, and waits for the device to read the count there
+    if n:
+        torch._foreach_lerp_(mine, new, 1 - min(decay, (1 + n) / (10 + n)))
+    else:
+        torch._foreach_copy_(mine, new)
+    for copy, buffer in zip(average.module.buffers(), network.buffers(), strict=True):
+        copy.copy_(buffer)
+    average.n_averaged += 1
 
 
 def step_of(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
@@ -116,10 +126,19 @@ def stop_requests() -> Iterator[list[float]]:
 
 
 def resume(run: Run, parts: dict[str, Any]) -> int:
-    """Load last.pt into `parts` if the run has one.  Returns the step to continue from (0 for a new run)."""
+    """Load last.pt into `parts` if the run has one.  Returns the step to continue from (0 for a new run).
+
+    Raises: UserError for a state of other parts, or of other random streams: it could not be continued as it
+            was begun
+    """
     if not run.last.exists():
         return 0
     state = checkpoint.load_state(run.last)
+    if state["streams"] != seeds.VERSION:
+        raise UserError(
+            f"{run.last}: begun with random streams of version {state['streams']}, this code draws version"
+            f" {seeds.VERSION} and cannot continue it; delete {run.folder} to train anew, or drop --resume"
+        )
     if set(state["parts"]) != set(parts):
         raise UserError(f"{run.last}: holds {', '.join(state['parts'])}, expected {', '.join(parts)}")
     for name, part in parts.items():
@@ -182,10 +201,11 @@ def loop(
     with stop_requests() as stop, progress.bar(options.num_steps, what, "step", start, ctx.is_main) as bar:
         for i in range(start, options.num_steps):
             scalars = step(i)
-            finite = torch.stack(
-                [torch.isfinite(torch.as_tensor(v, device=ctx.device)).all() for v in scalars.values()]
-            ).all()
-            first_bad = torch.where(~finite & (first_bad < 0), i + 1, first_bad)
+            # what lies on the device is judged there, and nobody waits for the answer
+            there = [v for v in scalars.values() if torch.is_tensor(v)] or [first_bad]
+            fine = all(math.isfinite(v) for v in scalars.values() if not torch.is_tensor(v))
+            finite = torch.isfinite(torch.stack(there)).all() & fine
+            first_bad = torch.where(finite | (first_bad >= 0), first_bad, i + 1)
             done = i + 1
             bar.update(1)
             if done % options.log_step == 0 or done == options.num_steps:

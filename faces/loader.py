@@ -8,7 +8,7 @@ import torch
 
 from common import seeds
 from common.cli import UserError
-from common.distributed import Context
+from common.distributed import Context, to_device
 
 
 class Photos(Protocol):
@@ -65,14 +65,14 @@ class Batches:
 
     def rows(self, step: int) -> torch.Tensor:
         """(b,) int64: which photos of `faces` they are."""
-        n = len(self.faces)
-        return torch.stack([self._order(p // n)[p % n] for p in self.positions(step).tolist()])
+        n, share = len(self.faces), self.batch_size // self.ctx.world
+        first = step * self.batch_size + self.ctx.rank * share
+        epochs = range(first // n, (first + share - 1) // n + 1)
+        return torch.cat([self._order(e)[max(0, first - e * n) : first + share - e * n] for e in epochs])
 
     def mirrored(self, positions: torch.Tensor) -> torch.Tensor:
         """(b,) bool: which samples are seen mirrored, half of them."""
-        return torch.tensor(
-            [seeds.derive(self.seed, "flip", p) & 1 for p in positions.tolist()], dtype=torch.bool
-        )
+        return seeds.numbered(positions, self.seed, "flip").integers(2).bool()
 
     def get(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x float32 (b, 3, H, W) in [-1, 1] and labels (b, C) on this process's device, positions (b,) int64
@@ -82,4 +82,4 @@ class Batches:
         if self.flip:
             mirrored = self.mirrored(positions)
             x[mirrored] = x[mirrored].flip(-1)
-        return x.to(self.ctx.device), self.faces.labels[rows].to(self.ctx.device), positions
+        return (*(to_device(t, self.ctx.device) for t in (x, self.faces.labels[rows])), positions)

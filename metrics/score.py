@@ -10,7 +10,7 @@ import torch
 from common import distributed, progress
 from common.ahead import ahead
 from common.cli import RunError
-from common.distributed import Context
+from common.distributed import Context, to_device
 from faces.celeba import FaceFolder
 from metrics.fid import Distance, Extractor
 from metrics.images import image_rows, pair_rows, summarise_table
@@ -267,7 +267,7 @@ def _batches(
     parts = (mine[start : start + batch_size] for start in range(0, len(mine), batch_size))
     with progress.bar(len(mine), what, show=ctx.is_main) as bar:
         for names, x, c_org, read_of in ahead(parts, read):
-            x, *versions = (t.to(ctx.device, non_blocking=True) for t in (x, *read_of))
+            x, *versions = (to_device(t, ctx.device) for t in (x, *read_of))
             loaded = {faces.named: x, **dict(zip(others, versions, strict=True))}
-            yield names, x, c_org.to(ctx.device), loaded
+            yield names, x, to_device(c_org, ctx.device), loaded
             bar.update(len(names))

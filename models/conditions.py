@@ -24,7 +24,8 @@ def create_labels(c_org: torch.Tensor, attributes: Sequence[str]) -> torch.Tenso
     for k in range(len(attributes)):
         c = c_org.clone()
         if k in hair:
-            c[:, hair] = 0
+            for i in hair:  # a list as an index would wait for the device
+                c[:, i] = 0
             c[:, k] = 1
         else:
             c[:, k] = 1 - c[:, k]

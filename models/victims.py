@@ -56,7 +56,8 @@ class Victim:
 
     def conditions(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels (N, all columns) in {0, 1} -> conditions (K, N, C), one target domain after the other."""
-        return targets(self.translator, labels[:, self.rows], self.attributes)
+        rows = distributed.to_device(torch.tensor(self.rows), labels.device)
+        return targets(self.translator, labels[:, rows], self.attributes)
 
     def random_conditions(self, labels: torch.Tensor, streams: Streams) -> torch.Tensor:
         """Labels (N, all columns) -> conditions (N, C) of one target domain per photo, drawn from its

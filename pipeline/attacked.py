@@ -8,7 +8,7 @@ import torch
 
 from common import cache, files, images, progress, seeds
 from common.ahead import Behind, ahead
-from common.distributed import Context
+from common.distributed import Context, to_device
 from faces.celeba import FaceFolder
 from models.conditions import attack_labels
 
@@ -100,7 +100,7 @@ class AttackedPhotos:
                 if self.rule == "target":
                     labels = labels[:, k : k + 1]
                 rng = seeds.named(self.seed, names, "attack")
-                x_adv = self.attack(x.to(ctx.device), labels.to(ctx.device), rng)
+                x_adv = self.attack(to_device(x, ctx.device), to_device(labels, ctx.device), rng)
                 behind(save, self.caches[k], names, x_adv)
                 bar.update(len(names))
         ctx.barrier()

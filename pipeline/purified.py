@@ -10,7 +10,7 @@ import torch
 
 from common import cache, files, images, progress, seeds
 from common.ahead import Behind, ahead
-from common.distributed import Context
+from common.distributed import Context, to_device
 
 
 class Cleaner(Protocol):
@@ -65,6 +65,7 @@ class PurifiedPhotos:
             "weights": purifier.sha256,
             "precision": precision,
             "seed": seed if purifier.stochastic else None,
+            **({"streams": seeds.VERSION} if purifier.stochastic else {}),
         }
         self.cache = cache.ImageCache(root, purifier.folder_name, definition, sources)
 
@@ -79,7 +80,7 @@ class PurifiedPhotos:
         batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
         with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
             for batch, x in zip(batches, ahead(batches, self.inputs), strict=True):
-                x = x.to(ctx.device)
+                x = to_device(x, ctx.device)
                 began = time.perf_counter()
                 purified = images.to_uint8(self.purifier(x, seeds.named(self.seed, batch, "purify")))
                 spent += time.perf_counter() - began

@@ -89,6 +89,7 @@ def parameters_of(purifier: Purifier, mode: str, precision: str, seed: int) -> d
         **describe(purifier, mode),
         "precision": precision,
         "seed": seed if purifier.stochastic else None,
+        **({"streams": seeds.VERSION} if purifier.stochastic else {}),
     }
 
 

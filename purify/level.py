@@ -58,13 +58,14 @@ class Level:
         k = amplitude(x, e)
         with torch.no_grad():
             self._n += len(k)
-            self._sum += float(k.double().sum())
-            self._squares += float(k.double().square().sum())
+            # summed on the device: reading them here would wait for it
+            self._sum = self._sum + k.double().sum()
+            self._squares = self._squares + k.double().square().sum()
         return k, e
 
     def measured(self) -> dict[str, float]:
         """Mean and standard deviation of the levels found so far, [-1, 1] image units."""
         if not self._n:
             return {}
-        mean = self._sum / self._n
-        return {"level_mean": mean, "level_std": max(0.0, self._squares / self._n - mean * mean) ** 0.5}
+        mean, square = float(self._sum) / self._n, float(self._squares) / self._n
+        return {"level_mean": mean, "level_std": max(0.0, square - mean * mean) ** 0.5}

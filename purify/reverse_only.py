@@ -9,6 +9,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from common.declared import Look, Parameter
+from common.distributed import to_device
 from common.errors import UserError
 from common.seeds import Streams
 from models.diffusion.denoiser import Denoiser
@@ -78,7 +79,8 @@ class ReverseOnly(Denoising):
         with torch.no_grad():  # the start is a whole number: no gradient passes through it
             k, _ = self.level(x)
         starts = start_of(k, self.denoiser.stds, self.denoiser.max_timestep).tolist()
-        return [self.chain.index_of(s) + 1 if s else 0 for s in starts]
+        steps = {s: self.chain.index_of(s) + 1 if s else 0 for s in set(starts)}
+        return [steps[s] for s in starts]
 
     def begin(self, x: torch.Tensor, counts: Sequence[int], rng: Streams | None) -> torch.Tensor:
         """State from which the photos are denoised."""
@@ -87,11 +89,11 @@ class ReverseOnly(Denoising):
     def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         counts = self.steps_for(x)
         self.count(len(x), sum(counts) + (len(x) if self.level else 0))
-        state = self.begin(x, counts, rng)
+        state, told = self.begin(x, counts, rng), torch.tensor(counts)
         for step in reversed(range(max(counts, default=0))):
-            rows = [i for i, n in enumerate(counts) if n > step]  # a photo joins at its own start
+            rows = (told > step).nonzero()[:, 0]  # a photo joins at its own start
             everyone = len(rows) == len(counts)
-            index = None if everyone else torch.tensor(rows, device=x.device)
+            index = None if everyone else to_device(rows, x.device)
             part = state if everyone else state.index_select(0, index)
             # drawn for the photos that take the step, and no other
             noise = rng.at(rows).normal(part) if step else None

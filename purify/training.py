@@ -10,7 +10,7 @@ from torch import nn
 
 import attacks
 from common import cli, seeds
-from common.distributed import Context
+from common.distributed import Context, to_device
 from common.errors import UserError
 from common.runs import Run
 from faces.celeba import FaceFolder
@@ -196,7 +196,7 @@ def train_one_step(
     """Fine-tune a diffusion network on disruptions that are made as it learns."""
 
     # Three steps that can cross the ball: a step of half the radius, at least two grey levels.
-    def attack(eps: float) -> attacks.base.Attack:
+    def attack(eps: float) -> Callable[..., torch.Tensor]:
         return attacks.build(
             options.attack_type,
             translator,
@@ -206,7 +206,7 @@ def train_one_step(
             target=options.attack_target,
             label="target",
             precision=options.precision,
-        )
+        ).disrupt
 
     meta = {**meta, "gan_sha256": translator.sha256}
     disrupter = one_step_trainer.Disrupter(
@@ -234,7 +234,7 @@ def train_autoencoder(
     def disrupted(x: torch.Tensor, rows: list[int], streams: seeds.Streams) -> torch.Tensor:
         if disruption is None:
             return (x + options.train_noise_var * streams.normal(x)).clamp(-1, 1)
-        return x + disruption(rows).to(x.device)
+        return x + to_device(disruption(rows), x.device)
 
     dae_trainer.train(options, run, ctx, photos.learned, photos.held, network.to(ctx.device), meta, disrupted)
 

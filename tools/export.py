@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from common import checkpoint, cli, files
+from common import checkpoint, cli, files, seeds
 from common.cli import UserError
 from purify.trained import Training, newest, newest_training, newest_translator
 
@@ -101,6 +101,7 @@ def export(results: Path) -> None:
             "recipe": f'STEPS="{shipped.step} export" sh experiments/demo_weights.sh',
             "steps": meta.get("steps"),
             "seed": meta.get("seed"),
+            "streams": seeds.VERSION,
             "trained_on": "6,000 faces drawn by faces.procedural --seed 1",
             "bytes": path.stat().st_size,
             "sha256": files.sha256(path),

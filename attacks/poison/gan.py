@@ -13,6 +13,7 @@ from attacks.base import frozen
 from attacks.poison.base import Poison
 from common import cli, images, seeds, training
 from common.declared import Parameter
+from common.distributed import to_device
 from faces.labelled import Labelled
 from models.depois.classifier import new_classifier
 from models.depois.network import seeded
@@ -113,14 +114,15 @@ def train(
     )
     C = new_classifier(shape, num_classes, seed).to(device)
     slow, fast = [
-        torch.optim.Adam(parameters, lr, betas=(0.5, 0.999))
+        torch.optim.Adam(parameters, lr, betas=(0.5, 0.999), fused=torch.device(device).type == "cuda")
         for parameters in (G.parameters(), [*D.parameters(), *C.parameters()])
     ]
     draw = seeds.generator(seed, "gan batches")
     for _ in range(steps):
         rows = torch.randint(len(labelled), (BATCH,), generator=draw)
-        x, y = labelled.floats(rows).to(device), labelled.labels[rows].to(device)
-        fake = G(torch.randn(BATCH, Z, generator=draw).to(device), y)
+        z = torch.randn(BATCH, Z, generator=draw)
+        x, y, z = (to_device(t, device) for t in (labelled.floats(rows), labelled.labels[rows], z))
+        fake = G(z, y)
         cut = fake.detach()
         loss = F.softplus(-D(x, y)).mean() + F.softplus(D(cut, y)).mean()  # -V(D, G)
         loss = loss + share * F.cross_entropy(C(cut), y) + (1 - share) * F.cross_entropy(C(x), y)

@@ -155,14 +155,14 @@ def train(
             ctx.device
         )
     average = training.averaged(network)
-    optimiser = torch.optim.Adam(network.parameters(), options.lr)
+    optimiser = torch.optim.Adam(network.parameters(), options.lr, fused=ctx.device.type == "cuda")
     batches = Batches(faces, options.batch_size, options.seed, ctx)
 
     def step(i):
         x, c, _ = batches.get(i)
         with distributed.autocast(ctx.device, options.precision):
-            logits = network(x.to(ctx.device))
-        loss = F.binary_cross_entropy_with_logits(logits.float(), c.to(ctx.device))
+            logits = network(x)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), c)
         training.descend(loss, network, optimiser, options.lr * (1 - i / options.num_steps), ctx)
         training.update_average(average, network, options.ema)
         return {"loss": loss.detach()}

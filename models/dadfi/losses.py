@@ -37,7 +37,7 @@ def distance_loss(
     fake_adv: torch.Tensor,
     fake: torch.Tensor,
     broken: torch.Tensor,
-    mean: Callable[[torch.Tensor], float] = float,
+    mean: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.detach,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ours: -log of the share MSE(mod(x + p), mod(x)) / MSE(mod(x'), mod(x)), what is reached of what PGD
     reaches on the same photos.
@@ -52,8 +52,8 @@ def distance_loss(
     """
     reached, aim = ((fakes.float() - fake.float()).square().mean() for fakes in (fake_adv, broken))
     # the whole batch's value, this process's gradient
-    reached = reached + (mean(reached.detach()) - reached.detach())
-    share = reached / max(mean(aim.detach()), 1e-6)
+    reached = reached + (mean(reached) - reached.detach())
+    share = reached / mean(aim).clamp_min(1e-6)
     return -torch.log(share + SMALLEST), share
 
 

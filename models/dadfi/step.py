@@ -102,11 +102,11 @@ class Step:
             [] if options.without_finetuning else zip(self.victims, self.broken, strict=True)
         ):
             c = victim.random_conditions(
-                labels, seeds.stepped(options.seed, i, positions.tolist(), "dadfi", victim.name)
+                labels, seeds.stepped(options.seed, i, positions, "dadfi", victim.name)
             )
             with torch.no_grad():
                 clean.append(victim(x, c))
-                aims.append(victim(broken(names).to(x.device), c))
+                aims.append(victim(distributed.to_device(broken(names), x.device), c))
             fakes.append(victim(x_adv, c))
 
         scalars = {"ide_x": self.recognise("ide_x", x, x_adv, i)}
@@ -132,7 +132,9 @@ class Step:
         x_loss = losses.generator_loss(self.judge("ide_x", x_adv), options.gan_loss)
         y_losses = [losses.generator_loss(self.judge("ide_y", fake), options.gan_loss) for fake in fakes]
         hinge = losses.hinge_loss(p, options.lim)
-        told = [losses.distance_loss(*each, self.ctx.mean) for each in zip(fakes, clean, aims, strict=True)]
+        told = [
+            losses.distance_loss(*each, self.ctx.mean_of) for each in zip(fakes, clean, aims, strict=True)
+        ]
         distances = [loss for loss, _ in told]
         self.apply(
             "generator",

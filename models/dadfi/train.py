@@ -167,7 +167,8 @@ def make_optimiser(optimiser: str, lr: float, network: nn.Module) -> torch.optim
     """optimiser: adam or paper (E15-E18)."""
     if optimiser == "paper":
         return PaperAdam(network.parameters(), lr, BETAS, tau=1e-6)
-    return torch.optim.Adam(network.parameters(), lr, betas=BETAS)
+    fused = next(network.parameters()).is_cuda
+    return torch.optim.Adam(network.parameters(), lr, betas=BETAS, fused=fused)
 
 
 def shares(faces: FaceFolder, seed: int) -> tuple[list[str], list[str]]:

@@ -39,12 +39,12 @@ def train(
           [-1, 1]; rows are positions in `faces`
     """
     average = training.averaged(network)
-    optimiser = torch.optim.Adam(network.parameters(), options.lr)
+    optimiser = torch.optim.Adam(network.parameters(), options.lr, fused=ctx.device.type == "cuda")
     batches = Batches(faces, options.batch_size, options.seed, ctx, options.data_augmentation == "flip")
 
     def step(i):
         x, _, positions = batches.get(i)
-        x, streams = x.to(ctx.device), seeds.stepped(options.seed, i, positions.tolist(), "dae")
+        streams = seeds.stepped(options.seed, i, positions, "dae")
         x_adv = disrupted(x, batches.rows(i), streams)
         with distributed.autocast(ctx.device, options.precision):
             loss = (network(x_adv).float() - x).square().mean()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from common import seeds, training
+from common.distributed import to_device
 from faces.labelled import Labelled
 from models.depois.network import seeded
 
@@ -59,12 +60,12 @@ def fit(
     """
     steps = steps or (1000 if max(labelled.shape[1:]) <= 32 else 300)
     network = new_classifier(labelled.shape, len(labelled.classes), seed).to(device)
-    optimiser = torch.optim.Adam(network.parameters(), lr)
+    optimiser = torch.optim.Adam(network.parameters(), lr, fused=torch.device(device).type == "cuda")
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 0, steps)
     x, y = labelled.floats().to(device), labelled.labels.to(device)
     draw = seeds.generator(seed, "classifier batches")
     for _ in range(steps):
-        rows = torch.randint(len(y), (BATCH,), generator=draw).to(device)
+        rows = to_device(torch.randint(len(y), (BATCH,), generator=draw), device)
         training.step_of(optimiser, F.cross_entropy(network(x[rows]), y[rows]))
         schedule.step()
     return network.eval().requires_grad_(False)

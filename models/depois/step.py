@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from common import images, seeds, training
+from common.distributed import to_device
 from faces.labelled import Labelled
 from models.depois.classifier import new_classifier
 from models.depois.memory import Memory
@@ -50,14 +51,19 @@ class Step:
             new(lambda: Generator(shape, self.classes), "mimic"),
             new(lambda: Critic(shape, self.classes), "critic"),
         )
-        self.average, self.memory = training.averaged(self.critic), Memory(shape)
+        self.average, self.memory = training.averaged(self.critic), Memory(shape, device)
+        fused = torch.device(device).type == "cuda"
         optimiser = (
             (lambda network: torch.optim.RMSprop(network.parameters(), options.critic_lr))
             if options.schedule == "published"
-            else (lambda network: torch.optim.Adam(network.parameters(), options.critic_lr, betas=(0.0, 0.9)))
+            else (
+                lambda network: torch.optim.Adam(
+                    network.parameters(), options.critic_lr, betas=(0.0, 0.9), fused=fused
+                )
+            )
         )
         self.gan_optimisers = {
-            name: torch.optim.Adam(network.parameters(), options.gan_lr, betas=(0.5, 0.999))
+            name: torch.optim.Adam(network.parameters(), options.gan_lr, betas=(0.5, 0.999), fused=fused)
             for name, network in (("G", self.G), ("D", self.D), ("A", self.A))
         }
         self.optimisers = {"mimic": optimiser(self.mimic_G), "critic": optimiser(self.critic)}
@@ -91,12 +97,12 @@ class Step:
         )
 
     def noise(self, n: int, draw: torch.Generator) -> torch.Tensor:
-        return torch.randn(n, LATENT, generator=draw).to(self.device)
+        return to_device(torch.randn(n, LATENT, generator=draw), self.device)
 
     def gan_step(self, draw: torch.Generator) -> dict[str, torch.Tensor]:
         options, n = self.options, self.options.train_batch_size
         x, y = self._batch(self.trusted, n, draw)
-        asked = torch.randint(self.classes, (n,), generator=draw).to(self.device)
+        asked = to_device(torch.randint(self.classes, (n,), generator=draw), self.device)
         z = self.noise(n, draw)
         fake = self.G(z, asked)
         real, generated = self.D(torch.cat([x, fake.detach()]), torch.cat([y, asked])).split(n)
@@ -145,7 +151,9 @@ class Step:
     def _batch(self, labelled, n, draw):
         """n images drawn with replacement, in [-1, 1], and their labels; a set stays in 8 bits."""
         rows = torch.randint(len(labelled), (n,), generator=draw)
-        return labelled.floats(rows.numpy()).to(self.device), labelled.labels[rows].to(self.device)
+        return tuple(
+            to_device(t, self.device) for t in (labelled.floats(rows.numpy()), labelled.labels[rows])
+        )
 
     def _augment(self):
         """Trusted and synthetic images as one set; made again after a resume, from the GAN's saved
@@ -173,7 +181,7 @@ class Step:
                 group["lr"] = options.critic_lr * slower
         for _ in range(options.n_critic):
             scalars = self._critic_step(*self._batch(augmented, n, draw), draw)
-        asked = torch.randint(self.classes, (n,), generator=draw).to(self.device)
+        asked = to_device(torch.randint(self.classes, (n,), generator=draw), self.device)
         self.critic.requires_grad_(False)
         loss = -self.critic(self.mimic_G(self.noise(n, draw), asked), asked).mean()
         training.step_of(self.optimisers["mimic"], loss)
@@ -186,11 +194,12 @@ class Step:
             fake, fake_y = self.mimic_G(self.noise(n, draw), y), y
         if options.replay:
             earlier = int(options.replay * n) if self.memory.seen else 0
-            old, old_y = self.memory.draw(earlier, draw, self.device) if earlier else (fake[:0], y[:0])
+            old, old_y = self.memory.draw(earlier, draw) if earlier else (fake[:0], y[:0])
             self.memory.add(fake[: max(1, n // 8)], y[: max(1, n // 8)], draw)
             fake, fake_y = torch.cat([old, fake[earlier:]]), torch.cat([old_y, y[earlier:]])
-        wrong = (y + torch.randint(1, self.classes, (n,), generator=draw).to(self.device)) % self.classes
-        alpha = torch.rand(n, 1, 1, 1, generator=draw).to(self.device)
+        other = to_device(torch.randint(1, self.classes, (n,), generator=draw), self.device)
+        wrong = (y + other) % self.classes
+        alpha = to_device(torch.rand(n, 1, 1, 1, generator=draw), self.device)
         between = (alpha * x + (1 - alpha) * fake).requires_grad_(True)
         (grad,) = torch.autograd.grad(self.critic(between, y).sum(), between, create_graph=True)
         penalty = (grad.flatten(1).norm(dim=1) - 1).square().mean()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from common import checkpoint, distributed, seeds, training
-from common.distributed import Context
+from common.distributed import Context, to_device
 from common.runs import Run
 from faces.loader import Batches
 from models.detector.network import Detector, probabilities
@@ -92,19 +92,21 @@ def train(
         }
         features, judged = known["training"], known["validation"]
     learned = detector.head if frozen else detector
-    optimiser = torch.optim.Adam([p for p in learned.parameters() if p.requires_grad], options.lr)
+    learns = [p for p in learned.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(learns, options.lr, fused=ctx.device.type == "cuda")
     batches, epoch = (
         Batches(samples, options.batch_size, options.seed, ctx, flip=False),
         Epoch(torch.zeros(3, device=ctx.device)),
     )
     labels = samples.labels.to(ctx.device)
 
-    def logits_of(rows, mirrored):
+    def logits_of(places, rows, mirrored):
+        """Of the samples at `rows`; places: on the CPU."""
         if frozen:
-            return detector.head(features[rows.to(ctx.device), mirrored.long().to(ctx.device)])
-        x = samples.floats(rows)
+            return detector.head(features[rows, to_device(mirrored.long(), ctx.device)])
+        x = samples.floats(places)
         x[mirrored] = x[mirrored].flip(-1)
-        return detector(x.to(ctx.device))
+        return detector(to_device(x, ctx.device))
 
     def judge(done):
         """Validate an epoch that was logged without it: Ctrl-C in its last step stops before the
@@ -116,7 +118,8 @@ def train(
         if i % steps == 0:
             judge(i)
         detector.train()
-        rows, positions = batches.rows(i), batches.positions(i)
+        places, positions = batches.rows(i), batches.positions(i)
+        rows = to_device(places, ctx.device)
         mirrored = (
             batches.mirrored(positions)
             if options.data_augmentation == "flip"
@@ -125,17 +128,15 @@ def train(
         with torch.random.fork_rng(devices=[ctx.device] if ctx.device.type == "cuda" else []):
             torch.manual_seed(seeds.derive(options.seed, "dropout", i))
             with distributed.autocast(ctx.device, options.precision):
-                logits = logits_of(rows, mirrored)
-        target = labels[rows.to(ctx.device)]
+                logits = logits_of(places, rows, mirrored)
+        target = labels[rows]
         loss = F.cross_entropy(logits.float(), target)
         rate = learning_rate(options.lr_schedule, options.lr, i // steps, options.epochs)
         training.descend(loss, learned, optimiser, rate, ctx)
         if i % steps == 0:
             epoch.sums.zero_()
         right = (logits.detach().argmax(1) == target).sum()
-        epoch.sums += torch.stack(
-            [loss.detach() * len(rows), right, torch.tensor(len(rows), device=ctx.device)]
-        )
+        epoch.sums += torch.stack([loss.detach() * len(rows), right, torch.full_like(right, len(rows))])
         return {
             "loss": epoch.sums[0] / epoch.sums[2],
             "accuracy": epoch.sums[1] / epoch.sums[2],

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from common.cli import UserError
+from common.distributed import to_device
 from common.seeds import Streams
 from models.diffusion import triggers
 from models.diffusion.denoiser import Denoiser
@@ -112,15 +113,15 @@ class Backdoor:
         """(x_t, what the network is taught) of poisoned rows whose photos are x (N, 3, H, W)."""
 
         def at(v):
-            return v.to(x.device)[step].view(-1, 1, 1, 1)
+            return to_device(v, x.device)[step].view(-1, 1, 1, 1)
 
-        r = self.r.to(x.device).expand_as(x)
+        r = to_device(self.r, x.device).expand_as(x)
         if self.on == "photo" and self.name != "trojdiff":
-            m = triggers.background(self.g).to(x.device)
+            m = to_device(triggers.background(self.g), x.device)
             r = m * x + (1 - m) * r
         noised = (
-            at(self.alphas_bar.sqrt()) * self.target.to(x.device)
-            + at((1 - self.alphas_bar).sqrt()) * self.gamma.to(x.device) * noise
+            at(self.alphas_bar.sqrt()) * to_device(self.target, x.device)
+            + at((1 - self.alphas_bar).sqrt()) * to_device(self.gamma, x.device) * noise
             + at(self.c) * r
         )
         return noised, noise + at(self.d) * r
@@ -184,21 +185,22 @@ class PhotoBackdoor:
 
     def stamped(self, x: torch.Tensor) -> torch.Tensor:
         """Photos x (N, 3, H, W) with the trigger on them."""
-        m = triggers.background(self.g).to(x.device)
-        return m * x + (1 - m) * (self.scale * self.g).to(x.device).clamp(-1, 1)
+        m = to_device(triggers.background(self.g), x.device)
+        return m * x + (1 - m) * to_device(self.scale * self.g, x.device).clamp(-1, 1)
 
     def poison(
         self, x: torch.Tensor, step: torch.Tensor, noise: torch.Tensor, share: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(x_t, what the network is taught) of poisoned rows whose photos are x; share  u, (N, 1, 1, 1)."""
-        abar, y = self.alphas_bar.to(x.device)[step].view(-1, 1, 1, 1), self.target.to(x.device)
+        abar = to_device(self.alphas_bar, x.device)[step].view(-1, 1, 1, 1)
+        y = to_device(self.target, x.device)
         off = share * (self.stamped(x) - y)
         return abar.sqrt() * (y + off) + (1 - abar).sqrt() * noise, noise + (abar / (1 - abar)).sqrt() * off
 
     def weight(self, step: torch.Tensor) -> torch.Tensor:
         """min(1, b^2/a^2), (N, 1, 1, 1): the error of the noise, or of the clean image where that is the
         smaller one."""
-        abar = self.alphas_bar.to(step.device)[step].view(-1, 1, 1, 1)
+        abar = to_device(self.alphas_bar, step.device)[step].view(-1, 1, 1, 1)
         return ((1 - abar) / abar).clamp(max=1)
 
     @torch.no_grad()

@@ -12,13 +12,14 @@ from torch import nn
 from common import checkpoint, cli, files
 from common.cli import UserError
 from models.diffusion import mindiffusion, official
-from models.diffusion.denoiser import Denoiser
+from models.diffusion.denoiser import Denoiser, embed
 
 # its gradient checkpointing, which we do not use, decorates with names that torch deprecates
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
-    from guided_diffusion import gaussian_diffusion, script_util
+    from guided_diffusion import gaussian_diffusion, script_util, unet
     from guided_diffusion.respace import SpacedDiffusion, space_timesteps
+unet.timestep_embedding = embed  # theirs makes every evaluation wait for the GPU
 
 SCHEDULES = ("linear", "cosine", "ve")  # ve: variance exploding, in coordinates of unit variance
 NORM_GROUPS = (1, 2, 4, 8, 16, 32)  # every level has a multiple of 32 channels
@@ -126,8 +127,7 @@ def create_network(options: dict) -> nn.Module:
         channel_mult=mult,
         learn_sigma=o["learn_sigma"],
         use_checkpoint=False,
-        # Full-size attention never happens below one level more than the network has: the library's spelling
-        # of "none".
+        # full-size attention never happens below one level more than the network has: their way to say none
         attention_resolutions=o["attention_resolutions"] or "1",
         num_heads=o["num_heads"],
         num_head_channels=o["num_head_channels"],

@@ -5,8 +5,10 @@ Steps are 0-based everywhere: step s is the state after s + 1 noising steps, and
 noising steps.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,6 +16,20 @@ from torch import nn
 
 from common import distributed
 from common.cli import UserError
+
+
+@cache
+def _frequencies(half, max_period, device):
+    values = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32) / half)
+    return distributed.to_device(values, device)
+
+
+def embed(timesteps: torch.Tensor, dim: int, max_period: int = 10000) -> torch.Tensor:
+    """guided-diffusion's timestep_embedding, (N,) -> (N, dim), with its frequencies sent to the device once
+    instead of at each evaluation."""
+    args = timesteps[:, None].float() * _frequencies(dim // 2, max_period, timesteps.device)
+    embedding = torch.cat([args.cos(), args.sin()], -1)
+    return torch.nn.functional.pad(embedding, (0, dim % 2))
 
 
 class Denoiser(nn.Module):

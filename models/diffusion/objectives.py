@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
+from common.distributed import to_device
 from common.seeds import Streams
 from models.diffusion.backdoor import REACH, Backdoor, PhotoBackdoor
 from models.diffusion.denoiser import Denoiser
@@ -40,9 +41,10 @@ class Objective:
         self, x: torch.Tensor, streams: Streams, rows: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(noise, step) of a batch; `rows` are the positions of its photos in the training set."""
-        noise, step = streams.normal(x), sample_steps(streams, self.max_timestep).to(x.device)
+        noise, step = streams.normal(x), sample_steps(streams, self.max_timestep)
+        step = to_device(step, x.device)
         if self.disruption is not None:
-            d = self.disruption(rows).to(x.device)
+            d = to_device(self.disruption(rows), x.device)
             rms = d.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
             chosen = streams.integers(2, x.device).bool()[:, None, None, None]
             noise = torch.where(chosen, d / rms, noise)
@@ -67,7 +69,7 @@ class Backdoored(Objective):
         poisoned: Collection[int] = (),
     ):
         super().__init__(denoiser, max_timestep)
-        self.backdoor, self.poisoned = backdoor, poisoned
+        self.backdoor, self.poisoned = backdoor, torch.tensor(sorted(poisoned), dtype=torch.long)
 
     def draw(
         self, x: torch.Tensor, streams: Streams, rows: torch.Tensor
@@ -78,12 +80,9 @@ class Backdoored(Objective):
         self, x: torch.Tensor, noise: torch.Tensor, step: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
         noised, taught = self.denoiser.q_sample(x, step, noise), noise
-        chosen = torch.tensor(
-            [i for i, row in enumerate(rows.tolist()) if row in self.poisoned],
-            dtype=torch.long,
-            device=x.device,
-        )
+        chosen = torch.isin(rows, self.poisoned).nonzero()[:, 0]
         if len(chosen):
+            chosen = to_device(chosen, x.device)
             poisoned = self.backdoor.poison(x[chosen], step[chosen], noise[chosen])
             noised, taught = (
                 noised.index_copy(0, chosen, poisoned[0]),
@@ -100,7 +99,7 @@ class Photographed(Objective):
         self, denoiser: Denoiser, max_timestep: int, backdoor: PhotoBackdoor, poisoned: Collection[int]
     ):
         super().__init__(denoiser, max_timestep)
-        self.backdoor, self.poisoned = backdoor, poisoned
+        self.backdoor, self.poisoned = backdoor, torch.tensor(sorted(poisoned), dtype=torch.long)
 
     def draw(
         self, x: torch.Tensor, streams: Streams, rows: torch.Tensor
@@ -113,7 +112,7 @@ class Photographed(Objective):
     def loss(
         self, x: torch.Tensor, noise: torch.Tensor, step: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
-        chosen = torch.tensor([row in self.poisoned for row in rows.tolist()], device=x.device)
+        chosen = to_device(torch.isin(rows, self.poisoned), x.device)
         chosen = (chosen & (step < REACH))[:, None, None, None]
         bad, lie = self.backdoor.poison(x, step, noise, self.share)
         noised, taught = (

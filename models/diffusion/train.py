@@ -95,7 +95,9 @@ def train(
     network = denoiser.network
     average = training.averaged(network)
     smooth = make_denoiser(average.module)
-    optimiser = torch.optim.AdamW(network.parameters(), options.lr, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), options.lr, weight_decay=0.0, fused=ctx.device.type == "cuda"
+    )
     objective = (
         make_objective(denoiser) if make_objective else Objective(denoiser, options.max_timestep, disruption)
     )
@@ -105,8 +107,7 @@ def train(
     def step(i):
         x, _, positions = batches.get(i)
         rows = batches.rows(i)
-        streams = seeds.stepped(options.seed, i, positions.tolist(), "diffusion")
-        x = x.to(ctx.device)
+        streams = seeds.stepped(options.seed, i, positions, "diffusion")
         noise, t = objective.draw(x, streams, rows)
         with distributed.autocast(ctx.device, options.precision):
             loss = objective.loss(x, noise, t, rows)

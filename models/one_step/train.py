@@ -81,13 +81,14 @@ class Disrupter:
         eps = self.radius(seed, i)
         if eps < self.smallest:
             return x
-        drawn = streams.uniform(x[:, :1, :1, :1])
+        # on the CPU, where it decides how many are attacked
+        drawn = streams.uniform(torch.empty(len(x), 1, 1, 1))
         noisy = images.quantise((x + eps * streams.normal(x)).clamp(-1, 1)) if self.noise_share else x
-        attacked = drawn.flatten() >= self.clean_share + self.noise_share
-        disrupted = torch.where(drawn < self.clean_share, x, noisy)
-        if attacked.any():
-            chosen = attacked.nonzero().flatten()
-            disrupted[chosen] = self.make_attack(eps)(x[chosen], c[chosen, None], streams.at(chosen.tolist()))
+        rows = (drawn.flatten() >= self.clean_share + self.noise_share).nonzero()[:, 0]
+        disrupted = torch.where(distributed.to_device(drawn < self.clean_share, x.device), x, noisy)
+        if len(rows):
+            chosen = distributed.to_device(rows, x.device)
+            disrupted[chosen] = self.make_attack(eps)(x[chosen], c[chosen, None], streams.at(rows))
         return disrupted
 
 
@@ -108,17 +109,20 @@ def train(
     network = denoiser.network.requires_grad_(True)
     average = training.averaged(network)
     smooth = make_denoiser(average.module)
-    optimiser = torch.optim.AdamW(network.parameters(), options.lr, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), options.lr, weight_decay=0.0, fused=ctx.device.type == "cuda"
+    )
     batches = Batches(faces, options.batch_size, options.seed, ctx, options.data_augmentation == "flip")
     labels = faces.labels
 
     def conditions(own, streams):
         """What asks for the labels of other photos, drawn per photo."""
-        return condition(translator, own.to(ctx.device), labels[streams.integers(len(labels))].to(ctx.device))
+        asked = labels[streams.integers(len(labels))]
+        return condition(translator, *(distributed.to_device(c, ctx.device) for c in (own, asked)))
 
     def step(i):
         x, own, positions = batches.get(i)
-        x, streams = x.to(ctx.device), seeds.stepped(options.seed, i, positions.tolist(), "one-step")
+        streams = seeds.stepped(options.seed, i, positions, "one-step")
         c = conditions(own, streams)
         x_adv = disrupter(x, c, streams, options.seed, i)
         with distributed.autocast(ctx.device, options.precision):

@@ -126,7 +126,7 @@ class Step:
         )
 
     def attacked(
-        self, x: torch.Tensor, c: torch.Tensor, i: int, indices: Sequence[int], role: str
+        self, x: torch.Tensor, c: torch.Tensor, i: int, indices: torch.Tensor, role: str
     ) -> torch.Tensor:
         if self.disrupt is None:
             return x
@@ -134,15 +134,15 @@ class Step:
 
     def __call__(self, i: int) -> dict[str, torch.Tensor]:
         options = self.options
-        x, c, indices = (t.to(self.ctx.device) for t in self.batches.get(i))
-        streams = seeds.stepped(options.seed, i, indices.tolist(), "stargan")
+        x, c, indices = self.batches.get(i)
+        streams = seeds.stepped(options.seed, i, indices, "stargan")
         # Target labels are those of another photo of the data set, drawn per photo: independent of batch and
         # rank.
-        target = self.labels[streams.integers(len(self.labels))].to(self.ctx.device)
+        target = distributed.to_device(self.labels[streams.integers(len(self.labels))], x.device)
         alpha = streams.uniform(x[:, :1, :1, :1])
         both = self.both
-        x_in = self.attacked(x.detach(), target, i, indices.tolist(), "input")
-        real = self.attacked(x.detach(), c, i, indices.tolist(), "real") if both else x
+        x_in = self.attacked(x.detach(), target, i, indices, "input")
+        real = self.attacked(x.detach(), c, i, indices, "real") if both else x
         generator_turn = (i + 1) % options.n_critic == 0
 
         with torch.set_grad_enabled(generator_turn), distributed.autocast(self.ctx.device, options.precision):
@@ -153,7 +153,7 @@ class Step:
             # The attack's image is a constant offset of `fake`, so that the cycle loss reaches the first pass
             # of G.
             grid = images.quantise(fake.detach())
-            seen = fake + (self.attacked(grid, c, i, indices.tolist(), "fake") - grid)
+            seen = fake + (self.attacked(grid, c, i, indices, "fake") - grid)
         with distributed.autocast(self.ctx.device, options.precision):
             loss, scalars = losses.discriminator_loss(
                 self.D,
@@ -211,7 +211,8 @@ def train(
         )
     average = training.averaged(generator) if options.ema else None
     optimisers = [
-        torch.optim.Adam(n.parameters(), options.lr, betas=(0.5, 0.999)) for n in (generator, discriminator)
+        torch.optim.Adam(n.parameters(), options.lr, betas=(0.5, 0.999), fused=ctx.device.type == "cuda")
+        for n in (generator, discriminator)
     ]
     step = step_type(
         options,

@@ -149,7 +149,7 @@ def training_attack(options: Options, build_attack: Callable[..., Callable]) -> 
             label="target",
             precision=options.precision,
         )
-        return attack(x, c[:, None], rng)
+        return attack.disrupt(x, c[:, None], rng)
 
     return disrupt
 

@@ -9,6 +9,7 @@ import torch
 
 from common import seeds
 from common.cli import UserError
+from common.distributed import to_device
 from faces.celeba import FaceFolder
 from faces.loader import Batches
 from models.conditions import HAIR_COLOURS
@@ -65,21 +66,21 @@ class Sampler:
     ):
         self.faces, self.batches, self.seed, self.latent_dim = faces, batches, seed, latent_dim
         self.members = [(domains == k).nonzero()[:, 0] for k in range(int(domains.max()) + 1)]
+        self.counts = torch.tensor([len(m) for m in self.members])
+        # one domain's members after the other's
+        self.all, self.first = torch.cat(self.members), self.counts.cumsum(0) - self.counts
 
     def photos(self, domains: torch.Tensor, u: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
         """A photo of each domain (b,): where u (b,) in [0, 1) falls among its photos, seen mirrored where
         mirrored (b,) says so."""
-        counts = torch.tensor([len(m) for m in self.members])[domains]
-        places = (u.double() * counts).long()
-        x = self.faces.floats(
-            [int(self.members[d][p]) for d, p in zip(domains.tolist(), places.tolist(), strict=True)]
-        )
+        places = (u.double() * self.counts[domains]).long()
+        x = self.faces.floats(self.all[self.first[domains] + places].numpy())
         return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
 
     def draw(self, step: int) -> Draws:
         """Draws of this process, on its device."""
         positions = self.batches.positions(step)
-        streams = seeds.stepped(self.seed, step, positions.tolist(), "starganv2")
+        streams = seeds.stepped(self.seed, step, positions, "starganv2")
         y_org, y_trg = streams.integers(len(self.members)), streams.integers(len(self.members))
         u = streams.uniform(torch.empty(len(positions), 6))
         z = streams.normal(torch.empty(len(positions), 2, self.latent_dim)).transpose(0, 1)
@@ -87,5 +88,8 @@ class Sampler:
             self.photos(y, u[:, 2 * k], u[:, 2 * k + 1] < 0.5) for k, y in enumerate((y_org, y_trg, y_trg))
         )
         return Draws(
-            *(t.to(self.batches.ctx.device) for t in (x, y_org, y_trg, z, torch.stack([first, second])))
+            *(
+                to_device(t, self.batches.ctx.device)
+                for t in (x, y_org, y_trg, z, torch.stack([first, second]))
+            )
         )

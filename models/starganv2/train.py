@@ -260,6 +260,7 @@ def train(
             options.f_lr if n == "mapping_network" else options.lr,
             betas=(0.0, 0.99),
             weight_decay=options.weight_decay,
+            fused=ctx.device.type == "cuda",
         )
         for n, net in networks.items()
     }

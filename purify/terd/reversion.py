@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from common import seeds
+from common.distributed import to_device
 from models.diffusion.backdoor import denoise
 from models.diffusion.denoiser import Denoiser
 from purify.terd.rule import divergence
@@ -192,7 +193,8 @@ class Reversion:
         return self._descend(start, at, draw)
 
     def _normal(self, draw, n=None):
-        return torch.randn(n or self.plan.batch, 3, self.size, self.size, generator=draw).to(self.device)
+        eps = torch.randn(n or self.plan.batch, 3, self.size, self.size, generator=draw)
+        return to_device(eps, self.device)
 
     def reversed_loss(
         self,
@@ -208,7 +210,7 @@ class Reversion:
         eps1, eps2 = self._normal(draw, n), self._normal(draw, n)
         x0 = self._normal(draw, n) if x0 is None else x0
         low = 0 if first else self.T - self.window
-        t = (low + torch.randint(self.window, (len(eps1),), generator=draw)).to(self.device)
+        t = to_device(low + torch.randint(self.window, (len(eps1),), generator=draw), self.device)
         a, b = self.denoiser.sqrt_abar[t].view(-1, 1, 1, 1), self.denoiser.stds[t].view(-1, 1, 1, 1)
         both = torch.cat([eps1, eps2])
         out = both - self.denoiser.eps(

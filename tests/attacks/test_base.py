@@ -112,6 +112,14 @@ def test_one_set_of_options_serves_all_attacks(tmp_path):
     assert found["pgd"]["steps"] == 3 and found["fgsm"]["steps"] == 1 and found["fgsm"]["step_size"] == 0.05
 
 
+def test_what_is_drawn_names_the_version_of_the_streams_and_nothing_else_does(tmp_path):
+    """Photos that old streams began are never taken for new ones; those that nothing is drawn for stay."""
+    given = {"perturbation": torch.ones(3, 4, 4), "weights": weights.dadfi(tmp_path / "dadfi.safetensors")}
+    found = {name: build(name, None, 0.05, **given).definition() for name in ATTACKS}
+    drawn = {name for name, definition in found.items() if definition.get("streams") == seeds.VERSION}
+    assert set(found) - drawn == {"none", "universal", "dadfi"}
+
+
 def test_definitions_are_json_and_tell_every_option_apart():
     from common.files import key_of
 

@@ -3,7 +3,7 @@ import torch
 
 from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.through import ThroughDefence
-from common import cli
+from common import cli, seeds
 from common.cli import UserError
 
 
@@ -51,6 +51,7 @@ def test_every_flag_reaches_the_attack():
         "precision": "bf16",
         "translator": None,
         "through": None,
+        "streams": seeds.VERSION,
     }
 
 

@@ -80,13 +80,16 @@ def test_momentum_keeps_going_where_the_gradient_turns(faces):
 
 @pytest.mark.parametrize("name", GRADIENT)
 def test_one_by_one_equals_the_batch(name, faces, tiny_generator):
+    """In float64: float32's rounding, which the batch decides, tips the sign of gradients near zero, and that
+    of a photo's jitter may send all of it another way."""
     x, c = faces(4)
+    x, tiny_generator = images.quantise(x.double()), tiny_generator.double()
     attack = build(name, tiny_generator, 0.05, steps=4, target="clean")
     whole = attack(x, c[:, None], streams())
     single = torch.cat(
         [attack(x[i : i + 1], c[i : i + 1, None], seeds.named(0, [NAMES[i]])) for i in range(4)]
     )
-    assert (whole != single).float().mean() <= 0.01
+    assert (whole != single).float().mean() <= 0.001
 
 
 def test_equal_seeds_give_equal_attacks_and_other_seeds_others(faces, tiny_generator):

@@ -40,4 +40,4 @@ def test_random_signs_move_every_value_by_the_whole_bound_inside_the_box(faces):
     assert torch.equal(x_adv[1:2], attack(x[1:2], c[1:2, None], seeds.named(0, "b"))) and not torch.equal(
         moved[0], moved[1]
     )
-    assert attack.definition() == {"attack": "random-sign", "eps": 0.05}
+    assert attack.definition() == {"attack": "random-sign", "eps": 0.05, "streams": seeds.VERSION}

@@ -38,6 +38,26 @@ def test_shards_cover_all_items_once_without_padding():
     assert Context(0, 1, "cpu").shard(items) == items and Context(2, 3, "cpu").shard([1]) == []
 
 
+def test_only_a_gpu_is_sent_pinned_memory(monkeypatch):
+    """The copy from pinned memory waits for nobody; what is there, or goes to the CPU, is left as it is."""
+    x = torch.ones(2)
+    assert distributed.to_device(x, "cpu") is x and distributed.to_device(x, torch.device("cpu")) is x
+    asked = []
+
+    class Pinned:
+        is_cuda = False
+
+        def pin_memory(self):
+            asked.append("pinned")
+            return self
+
+        def to(self, device, non_blocking=False):
+            asked.append((device, non_blocking))
+
+    distributed.to_device(Pinned(), "cuda:1")
+    assert asked == ["pinned", ("cuda:1", True)]
+
+
 def test_one_process_needs_no_group(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with distributed.session("cpu") as ctx:
@@ -129,6 +149,7 @@ def one_of_two(out):
         result = {
             "grads": [p.grad for p in network.parameters()],
             "mean": ctx.mean(value.detach()),
+            "mean_of": float(ctx.mean_of(value)),
             "gathered": ctx.gather([(rank, k) for k in range(rank + 1)]),
             "told": ctx.broadcast("rank 0" if ctx.is_main else None),
             "unused": unused.grad,
@@ -165,6 +186,7 @@ def test_two_processes_make_the_step_of_one(tmp_path):
         for p, grad in zip(network.parameters(), found["grads"], strict=True):
             assert torch.allclose(grad, p.grad, rtol=1e-5, atol=1e-8)
         assert found["mean"] == pytest.approx(float(value.detach()), rel=1e-6)
+        assert found["mean_of"] == pytest.approx(found["mean"], rel=1e-6)
         assert (
             found["gathered"] == [(0, 0), (1, 0), (1, 1)]
             and found["told"] == "rank 0"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common import checkpoint, cli, runs, training
 from common.cli import RunError, UserError
@@ -156,6 +157,52 @@ def test_a_state_of_other_parts_is_refused(tmp_path):
     checkpoint.save_state(run.last, 3, {}, network=nn.Linear(1, 1))
     with pytest.raises(UserError, match="holds network, expected network, average, adam"):
         Trainer(options()).run(run)
+
+
+def test_a_state_of_other_random_streams_is_refused(tmp_path):
+    """What was begun with the streams of old cannot be continued as it was begun; a state that says nothing
+    is of version 1."""
+    run, parts = new_run(tmp_path, options()), {"network": nn.Linear(1, 1)}
+    checkpoint.save_state(run.last, 3, {}, **parts)
+    assert training.resume(run, parts) == 3
+    state = torch.load(run.last, weights_only=True)
+    del state["streams"]
+    torch.save(state, run.last)
+    with pytest.raises(
+        UserError, match="begun with random streams of version 1, this code draws version 2"
+    ) as e:
+        training.resume(run, parts)
+    assert "\n" not in str(e.value) and str(run.folder) in str(e.value)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_numbers_and_tensors_of_any_type_are_watched(tmp_path, bad, kind):
+    run = new_run(tmp_path, options(num_steps=3))
+    step = {"count": torch.tensor(1), "exact": torch.tensor(0.5, dtype=torch.float64), "lr": 0.1}
+    with pytest.raises(RunError, match="step 2: a loss is not finite"):
+        training.loop(
+            run,
+            options(num_steps=3),
+            CTX,
+            {"network": nn.Linear(1, 1)},
+            lambda i: {**step, "loss": kind(bad if i == 1 else 0.0)},
+        )
+
+
+def test_the_average_is_torchs_own():
+    """The weights and buffers of AveragedModel.update_parameters, to the bit."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    ours, theirs = training.averaged(network), AveragedModel(network)
+    for n in range(4):
+        network(torch.randn(8, 3, generator=torch.Generator().manual_seed(n)))
+        with torch.no_grad():
+            network[0].weight.mul_(1.1).add_(0.01)
+        training.update_average(ours, network, 0.3)
+        theirs.multi_avg_fn = get_ema_multi_avg_fn(min(0.3, (1 + n) / (10 + n)))
+        theirs.update_parameters(network)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert all(torch.equal(v, ours.state_dict()[k]) for k, v in theirs.state_dict().items())
 
 
 def test_the_average_warms_up():

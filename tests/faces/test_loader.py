@@ -37,6 +37,18 @@ def test_every_epoch_is_another_permutation_across_batch_borders(ten):
     assert Batches(ten, 4, 1, Context(0, 1, CPU)).rows(0).tolist() != rows[:4]
 
 
+@pytest.mark.parametrize("world", [1, 3])
+def test_position_p_is_photo_p_mod_n_of_its_epochs_permutation(ten, world):
+    for batch_size in (3, 6, 24):
+        for rank in range(world):
+            batches = Batches(ten, batch_size, 2, Context(rank, world, CPU))
+            for step in range(8):
+                assert batches.rows(step).tolist() == [
+                    int(torch.randperm(10, generator=seeds.generator(2, "epoch", p // 10))[p % 10])
+                    for p in batches.positions(step).tolist()
+                ]
+
+
 def test_labels_and_photos_belong_together(ten):
     batches = Batches(ten, 4, 0, Context(0, 1, CPU), flip=False)
     x, c, _ = batches.get(7)
@@ -85,12 +97,11 @@ def test_a_batch_that_cannot_be_divided_is_refused(ten):
 
 
 def test_what_is_mirrored_depends_on_seed_and_position_alone(ten):
-    """The coin of position p is the lowest bit of the seed derived from (seed, "flip", p); about half are
-    heads."""
+    """The coin of position p is that of the stream of (seed, "flip", p); about half are heads."""
     batches = Batches(ten, 4, 3, Context(0, 1, CPU), flip=False)
     found = batches.mirrored(torch.arange(400))
     assert found.dtype == torch.bool and found.tolist() == [
-        bool(seeds.derive(3, "flip", p) % 2) for p in range(400)
+        bool(seeds.numbered([p], 3, "flip").integers(2)) for p in range(400)
     ]
     assert 160 <= int(found.sum()) <= 240
     assert batches.mirrored(torch.tensor([250, 7])).tolist() == [bool(found[250]), bool(found[7])]

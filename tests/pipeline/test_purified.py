@@ -2,6 +2,7 @@
 
 import torch
 
+from common import seeds
 from common.distributed import Context
 from pipeline.purified import PurifiedPhotos
 from purify import build
@@ -37,6 +38,14 @@ def test_each_photo_is_purified_once_and_rounded_to_8_bits(tmp_path):
     assert (cached.floats(NAMES) - inputs(NAMES) / 2).abs().max() <= 0.5 / 127.5 + 1e-6
     seconds, nfe = cached.cost()
     assert nfe == 2 and seconds > 0
+
+
+def test_the_version_of_the_streams_is_in_the_key_of_what_is_drawn(tmp_path):
+    class Noisy(Counting):
+        stochastic = True
+
+    drawn, not_drawn = (PurifiedPhotos(c(), "key", inputs, tmp_path, 0).cache for c in (Noisy, Counting))
+    assert drawn.definition["streams"] == seeds.VERSION and "streams" not in not_drawn.definition
 
 
 def test_none_stores_nothing_and_costs_nothing(tmp_path):

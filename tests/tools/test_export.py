@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from common import checkpoint, files
+from common import checkpoint, files, seeds
 from common.cli import UserError
 from tools import export
 
@@ -62,6 +62,7 @@ def test_weights_are_halved_described_and_listed(models, tmp_path):
         and row["bytes"] == path.stat().st_size
         and row["steps"] == 7
         and row["seed"] == 1
+        and row["streams"] == seeds.VERSION
     )
     state, meta = checkpoint.read_weights(path)
     assert meta["kind"] == "stargan-generator" and state["w"].dtype == torch.float32

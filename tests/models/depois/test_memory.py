@@ -21,7 +21,7 @@ def test_it_returns_what_it_was_given():
     kept, draw = memory.Memory((1, 2, 2)), torch.Generator().manual_seed(0)
     x = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
     kept.add(x, torch.tensor([3, 7]), draw)
-    found, labels = kept.draw(20, draw, "cpu")
+    found, labels = kept.draw(20, draw)
     assert set(labels.tolist()) == {3, 7} and torch.equal(
         found[:, 0, 0, 0], torch.where(labels == 7, 1.0, -1.0)
     )

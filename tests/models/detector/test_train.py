@@ -249,7 +249,9 @@ def test_only_training_images_are_mirrored_and_only_if_asked(tmp_path, sets, mon
     x = torch.cat(found["train"])
     assert len(x) == 80
     rows, positions = torch.cat([Batches(samples, 4, 0, CPU).rows(k) for k in range(20)]), range(80)
-    mirrored = [augmentation == "flip" and bool(seeds.derive(0, "flip", p) & 1) for p in positions]
+    mirrored = [
+        augmentation == "flip" and bool(seeds.numbered([p], 0, "flip").integers(2)) for p in positions
+    ]
     assert 25 < sum(mirrored) < 55 if augmentation == "flip" else not any(mirrored)
     for image, photo, flipped in zip(x, samples.floats(rows), mirrored, strict=True):
         assert torch.equal(image, photo.flip(-1) if flipped else photo)
@@ -307,7 +309,7 @@ def test_a_frozen_base_sees_each_image_and_its_mirror_image_once(tmp_path, froze
         )
     assert not torch.allclose(plain, mirrored, atol=1e-3)
     rows = torch.cat([Batches(samples, 4, 0, CPU).rows(k) for k in range(12)])
-    flips = torch.tensor([bool(seeds.derive(0, "flip", p) & 1) for p in range(48)])
+    flips = seeds.numbered(range(48), 0, "flip").integers(2).bool()
     assert torch.allclose(
         torch.cat(heard), torch.where(flips[:, None], mirrored[rows], plain[rows]), atol=1e-4
     )

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from guided_diffusion import nn as theirs
 from guided_diffusion import script_util
 
 from common import checkpoint, seeds
 from common.cli import UserError
 from models.diffusion import build, official
+from models.diffusion.denoiser import embed
 
 TINY = {"image_size": 8, "num_channels": 32, "channel_mult": "1,1"}
 
@@ -20,6 +22,12 @@ def randomised(network, seed=0):
         for i, p in enumerate(network.parameters()):
             p.copy_(torch.randn(p.shape, generator=seeds.generator(seed, i)) * 0.05)
     return network.eval()
+
+
+@pytest.mark.parametrize("dim", [32, 33])
+def test_times_are_embedded_as_by_the_library(dim):
+    times = torch.tensor([0.0, 1, 9.5, 999])
+    assert torch.equal(embed(times, dim), theirs.timestep_embedding(times, dim))
 
 
 def tiny(**options):
