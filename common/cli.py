@@ -255,8 +255,8 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
                   of its main: a trainer its attack. Importing the room imports none of it
     """
     argv = sys.argv[1:] if argv is None else argv
-    # At the end the collector would search all that torch has made for circles, a third of a second, though the
-    # memory goes anyway.
+    # At the end the collector would search all that torch has made for circles, a third of a second,
+    # though the memory goes anyway.
     atexit.register(gc.freeze)
     try:
         code = main(argv, **{name: registry.load(place) for name, place in handed.items()}) or 0

@@ -17,16 +17,17 @@ def list_photos(folder: Path | str) -> list[tuple[str, os.DirEntry]]:
     holds none."""
     try:
         with os.scandir(folder) as entries:
-            entries = sorted(((e.name, e) for e in entries), key=lambda pair: pair[0])
+            found = {e.name: e for e in entries}
     except FileNotFoundError:
         raise UserError(f"{folder}: no such folder; expected a folder of photos") from None
     except NotADirectoryError:
         raise UserError(f"{folder}: is a file, expected a folder of photos") from None
     except OSError as e:
         raise UserError(f"{folder}: cannot be read ({e.strerror})") from e
-    photos = [(name, e) for name, e in entries if name.lower().endswith(EXTENSIONS)]
+    names = sorted(found)
+    photos = [(name, found[name]) for name in names if name.lower().endswith(EXTENSIONS)]
     if not photos:
-        inside = [name for name, e in entries if e.is_dir() and not name.startswith(".")]
+        inside = [name for name in names if found[name].is_dir() and not name.startswith(".")]
         hint = (
             f"it holds the folders {', '.join(inside[:3])}: give the one with the photos"
             if inside
@@ -54,9 +55,10 @@ def find_attribute_file(folder: Path | str, attr_path: Path | str | None = None)
 def match(folder: Path | str, names: Sequence[str], path: Path | str, rows: Sequence[str]) -> None:
     """Check that the photos of a folder and the rows of an attribute file are the same names.  Raises
     UserError with counts and 3 names."""
-    bare, absent = sorted(set(names) - set(rows)), sorted(set(rows) - set(names))
-    if not bare and not absent:
+    photos, named = set(names), set(rows)
+    if photos == named:
         return
+    bare, absent = sorted(photos - named), sorted(named - photos)
     faults = [
         f"{len(some)} {what} ({', '.join(some[:3])}{', ...' if len(some) > 3 else ''})"
         for some, what in ((bare, "files without a row"), (absent, "rows without a file"))
