@@ -70,7 +70,9 @@ def log_scale(axis: "Axis", values: Sequence[float]) -> None:
 
 
 def png(figure: "Figure") -> bytes:
-    """PNG bytes of a Figure."""
+    """PNG bytes of a Figure of new_figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI)
+    FigureCanvasAgg(figure).print_png(out)  # savefig draws twice, once to find the layout
     return out.getvalue()

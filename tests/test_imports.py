@@ -30,7 +30,7 @@ COMMANDS = {
     "tools.describe": LATE,
     "tools.export": LATE,
 }
-# One interpreter for all, those without torch first: what one command loads is charged to those after it, too.
+# One interpreter for all, those without torch first: what a command loads is charged to those after it, too.
 CODE = """
 import importlib, json, sys
 loaded = {}
