@@ -163,12 +163,11 @@ def _header(path, lines, first):
 def _values(path, rows, columns, line):
     """Text of the values -> int8 (N, C), by bytes: 8 million cells would take a loop over them many seconds.
     `line`: the first row's."""
-    data = np.frombuffer(b"\n".join(rows) + b"\n \n", np.uint8)  # two bytes stand behind the last one
+    data = np.frombuffer(b"\n".join(rows) + b"\n ", np.uint8)
     blank = data <= 32
-    start = ~blank  # first byte of every cell
-    start[1:] &= blank[:-1]
-    begins = np.cumsum([0, *(len(row) + 1 for row in rows[:-1])])  # of every row
-    counts = np.add.reduceat(start, begins, dtype=np.int64)
+    starts = np.flatnonzero(~blank & np.concatenate(([True], blank[:-1])))  # first byte of every cell
+    ends = np.flatnonzero(data == 10)  # end of every row
+    counts = np.diff(np.searchsorted(starts, ends), prepend=0)
     wrong = np.flatnonzero(counts != len(columns))
     if len(wrong):
         i = int(wrong[0])
@@ -177,12 +176,14 @@ def _values(path, rows, columns, line):
             f" of the header; {AGAIN}"
             + (" (a file name with a space needs the .csv form)" if counts[i] > len(columns) else "")
         )
-    # all that follow a byte are compared with it over the whole text, which beats looking cells up
-    is_one, ends = data == ord("1"), blank[1:-1]
-    one, zero = is_one[:-2] & ends, (data[:-2] == ord("0")) & ends
-    minus = (data[:-2] == ord("-")) & is_one[1:-1] & blank[2:]
-    start = start[:-2]
-    wrong = np.flatnonzero((start & ~(one | zero | minus))[start])
+    single = blank[starts + 1]
+    one, zero = single & (data[starts] == ord("1")), single & (data[starts] == ord("0"))
+    minus = (
+        (data[starts] == ord("-"))
+        & (data[starts + 1] == ord("1"))
+        & blank[np.minimum(starts + 2, len(data) - 1)]
+    )
+    wrong = np.flatnonzero(~(one | zero | minus))
     if len(wrong):
         i, k = divmod(int(wrong[0]), len(columns))
         found = rows[i].split()[k].decode("utf-8", "replace")
@@ -190,7 +191,7 @@ def _values(path, rows, columns, line):
             f"{path}: line {line + i}: found {found!r} for {columns[k]}, expected -1 or 1 (or 0 or 1);"
             f" {AGAIN}"
         )
-    return (one.view(np.int8) - minus.view(np.int8))[start].reshape(len(rows), len(columns))
+    return (one.astype(np.int8) - minus.astype(np.int8)).reshape(len(rows), len(columns))
 
 
 def _refuse_duplicates(path, names, line):

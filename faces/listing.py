@@ -17,17 +17,16 @@ def list_photos(folder: Path | str) -> list[tuple[str, os.DirEntry]]:
     holds none."""
     try:
         with os.scandir(folder) as entries:
-            found = {e.name: e for e in entries}
+            entries = sorted(((e.name, e) for e in entries), key=lambda pair: pair[0])
     except FileNotFoundError:
         raise UserError(f"{folder}: no such folder; expected a folder of photos") from None
     except NotADirectoryError:
         raise UserError(f"{folder}: is a file, expected a folder of photos") from None
     except OSError as e:
         raise UserError(f"{folder}: cannot be read ({e.strerror})") from e
-    names = sorted(found)
-    photos = [(name, found[name]) for name in names if name.lower().endswith(EXTENSIONS)]
+    photos = [(name, e) for name, e in entries if name.lower().endswith(EXTENSIONS)]
     if not photos:
-        inside = [name for name in names if found[name].is_dir() and not name.startswith(".")]
+        inside = [name for name, e in entries if e.is_dir() and not name.startswith(".")]
         hint = (
             f"it holds the folders {', '.join(inside[:3])}: give the one with the photos"
             if inside
