@@ -5,7 +5,9 @@ saved; of a scan 3 backdoored, 4 not applicable.
 """
 
 import argparse
+import atexit
 import dataclasses
+import gc
 import math
 import os
 import sys
@@ -281,6 +283,9 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
                   of its main: a trainer its attack. Importing the room imports none of it
     """
     argv = sys.argv[1:] if argv is None else argv
+    # At the end the collector would search all that torch has made for circles, a third of a second,
+    # though the memory goes anyway.
+    atexit.register(gc.freeze)
     try:
         code = main(argv, **{name: registry.load(place) for name, place in handed.items()}) or 0
     except UserError as e:

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def _step_of(line):
         return float("inf")
 
 
+@cache
 def versions() -> dict[str, str | None]:
     """Library versions, interpreter and platform, for records."""
     numbers = {"python": platform.python_version()}
@@ -88,6 +90,7 @@ def versions() -> dict[str, str | None]:
     return numbers
 
 
+@cache  # the code that runs stays what it was
 def commit() -> str | None:
     """Short commit of the checkout, `+` when files differ from it, None outside a checkout."""
     here = Path(__file__).resolve().parent

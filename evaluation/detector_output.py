@@ -9,10 +9,8 @@ import numpy as np
 
 from attacks.flags import attack_config
 from common import distributed, figures, files, runs
-from evaluation import detector_pictures
 from evaluation.detector_stage import DetectorOptions, Stage
 from metrics import detection
-from models.detector import pictures
 from models.detector.network import CLASSES
 from models.detector.samples import Samples
 from models.detector.train import history
@@ -40,6 +38,10 @@ def write_scores(path: Path, tests: dict[str, Samples], p: dict[str, np.ndarray]
 def save_pictures(run: runs.Run, tests: dict[str, Samples], p: dict[str, np.ndarray]) -> None:
     """curves.png, roc.png, and predictions.png: eight photos in even steps through the clean test set, each
     with its fake."""
+    # here: matplotlib and scikit-learn are slow to load, and the pictures come after the training
+    from evaluation import detector_pictures
+    from models.detector import pictures
+
     clean = tests["clean"]
     # a photo and its fake
     chosen = [i + k for i in range(0, len(clean) - 1, max(2, len(clean) // 16 * 2)) for k in range(2)][:16]

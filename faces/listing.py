@@ -54,9 +54,10 @@ def find_attribute_file(folder: Path | str, attr_path: Path | str | None = None)
 def match(folder: Path | str, names: Sequence[str], path: Path | str, rows: Sequence[str]) -> None:
     """Check that the photos of a folder and the rows of an attribute file are the same names.  Raises
     UserError with counts and 3 names."""
-    bare, absent = sorted(set(names) - set(rows)), sorted(set(rows) - set(names))
-    if not bare and not absent:
+    photos, named = set(names), set(rows)
+    if photos == named:
         return
+    bare, absent = sorted(photos - named), sorted(named - photos)
     faults = [
         f"{len(some)} {what} ({', '.join(some[:3])}{', ...' if len(some) > 3 else ''})"
         for some, what in ((bare, "files without a row"), (absent, "rows without a file"))

@@ -7,12 +7,11 @@ finite, labels (N,) positions in the names of the classes. Their order changes n
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr
-from sklearn.metrics import auc, roc_curve
 
 from common import seeds
 from common.cli import UserError
@@ -81,7 +80,7 @@ def nominal_fpr(rule: str, value: float) -> float:
     """The share of clean samples that a boundary is meant to flag: `value` of quantile, the tail of a
     Gaussian below -z of std.  Raises as boundary."""
     _check_rule(rule, value)
-    return float(value if rule == "quantile" else ndtr(-value))
+    return float(value if rule == "quantile" else statistics.NormalDist().cdf(-value))
 
 
 def measure(
@@ -211,6 +210,8 @@ def _figures(poisoned, scores, flagged):
     negatives, false = len(poisoned) - positives, called - hit
     area = at_1 = at_5 = math.nan
     if positives and negatives:
+        from sklearn.metrics import auc, roc_curve  # on use: slow to load, and options read this file
+
         # The default drops corners on a straight line; one of them may be the last within k %.
         fpr, tpr, _ = roc_curve(poisoned, -scores, drop_intermediate=False)
         area, at_1, at_5 = float(auc(fpr, tpr)), float(tpr[fpr <= 0.01].max()), float(tpr[fpr <= 0.05].max())

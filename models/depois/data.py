@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from common import seeds
 from common.cli import UserError
@@ -37,6 +36,8 @@ class Task:
 def digits() -> tuple[Labelled, Labelled]:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 grey: (training, test), 80 % and 20 % by a fixed draw.
     Part of the library, no download."""
+    from sklearn.datasets import load_digits  # on use: scikit-learn takes half a second to load
+
     bundle = load_digits()
     pixels = np.rint(bundle.images * (255 / 16)).astype(np.uint8)[..., None]
     every = Labelled(

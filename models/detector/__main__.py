@@ -24,7 +24,6 @@ import numpy as np
 from common import cli, figures, files, folder, images, progress
 from common.cli import RunOptions, UserError
 from common.distributed import resolve_device
-from models.detector import pictures
 from models.detector.network import CLASSES, THRESHOLD, load_detector, probabilities
 
 SHOWN = 16  # images in each picture
@@ -76,10 +75,12 @@ def crop(path: Path, crop_size: int, side: int) -> np.ndarray:
 
 def save_pictures(output: Path, paths: Sequence[Path], p: np.ndarray, crop_size: int, side: int) -> None:
     """most_fake.png and most_real.png: the ends of the order of p, the probability of fake."""
+    from models.detector.pictures import score_grid  # on use: matplotlib is slow to load
+
     order = np.argsort(-p, kind="stable")
     for name, chosen in (("most_fake", order[:SHOWN]), ("most_real", order[::-1][:SHOWN])):
         x = images.to_float(np.stack([crop(paths[i], crop_size, side) for i in chosen]))
-        grid = pictures.score_grid(x, [paths[i].name for i in chosen], p[chosen])
+        grid = score_grid(x, [paths[i].name for i in chosen], p[chosen])
         files.write_atomic(output / f"{name}.png", figures.png(grid))
 
 

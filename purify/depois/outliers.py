@@ -5,15 +5,12 @@ All see the hidden layer (N, 128) of one classifier trained on the trusted image
 stand out there far more than among pixels; what the classifier has learnt to ignore, noise for example, they
 hardly see. Each judges an image together with its label: most poisons are ordinary images under a wrong
 label, which a model of images alone cannot see, so the two outlier models are fitted once for each class and
-an image meets the model of the label that it carries.
+an image meets the model of the label that it carries. scikit-learn is imported where a model is fitted: the
+command lists the METHODS, and need not wait for it.
 """
 
 import numpy as np
 import torch
-from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import OneClassSVM
 
 from common import seeds
 from common.cli import UserError
@@ -100,6 +97,8 @@ class Forest(PerClass):
     params = {"trees": 100, "samples_per_tree": 256}
 
     def _model(self, features, seed):
+        from sklearn.ensemble import IsolationForest
+
         rows = min(self.params["samples_per_tree"], len(features))
         return IsolationForest(n_estimators=self.params["trees"], max_samples=rows, random_state=seed).fit(
             features
@@ -132,6 +131,8 @@ class Svm(PerClass):
     params = {"kernel": "rbf", "gamma": "scale", "nu": 0.1, "rows_per_class": 2000}
 
     def _fit(self, trusted, seed):
+        from sklearn.preprocessing import StandardScaler
+
         self.scaler = StandardScaler().fit(self._features(trusted))
         super()._fit(trusted, seed)
 
@@ -139,6 +140,8 @@ class Svm(PerClass):
         return self.scaler.transform(self._features(labelled))
 
     def _model(self, features, seed):
+        from sklearn.svm import OneClassSVM
+
         # the solver minds the order
         rows = np.sort(
             np.random.default_rng(seed).permutation(len(features))[: self.params["rows_per_class"]]
@@ -165,6 +168,8 @@ class Neighbours(Finder):
     params = {"k": 10, "weights": "distance", "metric": "euclidean"}
 
     def _fit(self, trusted, seed):
+        from sklearn.neighbors import KNeighborsClassifier
+
         self.model = KNeighborsClassifier(
             min(self.params["k"], len(trusted)),
             weights=self.params["weights"],

@@ -5,11 +5,10 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from attacks.poison.base import Poison
 from common import distributed, figures, files, images, runs
@@ -17,6 +16,9 @@ from faces.labelled import Labelled
 from metrics import finding
 from purify.depois.options import Options
 from report import record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 8  # samples in each row of the picture
 
@@ -211,7 +213,7 @@ def make_record(
     )
 
 
-def draw_samples(verdict: Verdict, samples: Labelled, truth: np.ndarray | None) -> Figure:
+def draw_samples(verdict: Verdict, samples: Labelled, truth: np.ndarray | None) -> "Figure":
     """Samples of the lowest and of the highest score among those dropped and kept, rightly and wrongly; by
     score alone where the truth is not known."""
     dropped, order = verdict.dropped, np.argsort(verdict.scores, kind="stable")
@@ -239,12 +241,7 @@ def draw_samples(verdict: Verdict, samples: Labelled, truth: np.ndarray | None) 
         for axes in line:
             axes.set_axis_off()
         for axes, i in zip(line, chosen[:SHOWN], strict=False):
-            axes.imshow(
-                images.to_uint8(samples.floats([i]))[0].squeeze(),
-                cmap=matplotlib.colormaps["gray"],
-                vmin=0,
-                vmax=255,
-            )
+            axes.imshow(images.to_uint8(samples.floats([i]))[0].squeeze(), cmap="gray", vmin=0, vmax=255)
             axes.set_title(f"{samples.classes[samples.labels[i]]}   {verdict.scores[i]:.2f}", fontsize=8)
         line[0].text(
             -0.08,

@@ -3,7 +3,6 @@
 import copy
 
 import torch
-from sklearn.metrics import roc_auc_score
 
 from common import seeds
 from models.diffusion.backdoor import Backdoor, from_meta
@@ -60,6 +59,8 @@ def tell_noises_apart(
 
     Returns: {"tpr" (triggered ones found), "tnr" (clean ones passed), "auc"}
     """
+    from sklearn.metrics import roc_auc_score  # on use: slow to load
+
     draw = seeds.generator(seed, "noise test")
     clean, other = (
         torch.randn(n, 3, size, size, generator=draw),

@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from common import checkpoint, cli, files
 from common.cli import UserError
@@ -96,6 +95,8 @@ def _logs(pairs):
 def fit(benign: Sequence[tuple[float, float]], backdoored: Sequence[tuple[float, float]]) -> dict:
     """The fitted rule, as JSON types: logistic regression on log10 of (M_r, V_r), both kinds of network
     weighing the same."""
+    from sklearn.linear_model import LogisticRegression  # on use: every test of a purifier loads this file
+
     x, y = np.concatenate([_logs(benign), _logs(backdoored)]), [0] * len(benign) + [1] * len(backdoored)
     fitted = LogisticRegression(class_weight="balanced").fit(x, y)
     return {"weights": fitted.coef_[0].round(6).tolist(), "bias": round(float(fitted.intercept_[0]), 6)}

@@ -1,14 +1,12 @@
 """Accuracies of detectors held against one another: differences and recovered shares, with 95% intervals."""
 
 import math
-from statistics import mean, variance
-
-from scipy import special
+from statistics import NormalDist, mean, variance
 
 from report.rows import Cell, Row
 
 ACCURACY = "metrics.accuracy"
-Z = special.ndtri(0.975)  # half of a 95% interval in standard errors
+Z = NormalDist().inv_cdf(0.975)  # half of a 95% interval in standard errors
 
 
 def _noise(rows):
@@ -35,6 +33,8 @@ def _noise(rows):
 def _error(noise, weights):
     """(variance of a weighted sum of accuracies, 97.5% quantile of Student's t at Welch's degrees of
     freedom)."""
+    from scipy import special  # on use: every training of a detector loads this file
+
     parts = [(w * w * v, freedom) for w, (v, freedom) in zip(weights, noise, strict=True)]
     total, scale = sum(part for part, _ in parts), sum(part * part / freedom for part, freedom in parts)
     return total, float(special.stdtrit(total * total / scale, 0.975)) if scale else Z
