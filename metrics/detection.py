@@ -9,6 +9,7 @@ together; domains (N,) the fake's target attribute, None for a real photo. Their
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from common import seeds
@@ -60,8 +61,8 @@ def scores_of(
     Returns: {key: float or [low, high]} with KEYS
     Raises:  ValueError for no rows, unequal lengths, labels other than 0 and 1, p outside [0, 1] or NaN
              UserError for fewer than MIN_PHOTOS photos, or one class alone
-    Source:  scikit-learn (auc, ap), scipy (eer), Guo et al. 2017 in the binary form of Naeini et al. 2015
-             (ece)
+    Source:  scikit-learn (auc, ap), scipy (eer), torchmetrics (ece: Guo et al. 2017 in the binary form of
+             Naeini et al. 2015)
     """
     labels, p = _checked(labels, p, photo_ids)
     ids = np.asarray([str(i) for i in photo_ids])
@@ -167,23 +168,18 @@ def _right(labels, p):
 def _figures(labels, p):
     """The FIGURES of arrays (N,) that hold both classes, floats."""
     from sklearn.metrics import auc, average_precision_score, roc_curve
+    from torchmetrics.functional.classification import binary_calibration_error
 
     # shared by auc and eer; roc_auc_score would compute it again
     fpr, tpr, _ = roc_curve(labels, p, pos_label=1)
+    ece = binary_calibration_error(torch.from_numpy(p), torch.from_numpy(labels), n_bins=ECE_BINS, norm="l1")
     return (
         float(_right(labels, p).mean()),
         float(auc(fpr, tpr)),
         float(average_precision_score(labels, p, pos_label=1)),
         equal_error_rate(fpr, tpr),
-        _calibration_error(labels, p),
+        float(ece),
     )
-
-
-def _calibration_error(labels, p):
-    """The ece of arrays (N,): share of fakes less mean p of a bin, weighted by its share of the images, is
-    the sum of labels - p in it over N."""
-    bins = np.searchsorted(np.linspace(0, 1, ECE_BINS + 1), p, side="right")
-    return float(np.abs(np.bincount(bins, weights=labels - p)).sum() / len(p))
 
 
 def _resampled(labels, p, photo_ids, seed, resamples):

@@ -94,6 +94,7 @@ def load_extractor(
     Raises:  UserError, one line, if a weight file is missing, damaged, holds code, or is not the standard
              Inception file.
     """
+    backend = f"torchmetrics {metadata.version('torchmetrics')}"
     if inception_weights is None:
         network = load_classifier(classifier)
         size = network.image_size
@@ -101,7 +102,7 @@ def load_extractor(
             "name": "attribute-classifier",
             "sha256": network.sha256,
             "resize": f"bilinear, antialiased, to {size}x{size}",
-            "backend": f"torch {metadata.version('torch')}",
+            "backend": backend,
         }
         return Extractor(_Classifier(network), network.num_features, False, description).to(device)
     state, sha256 = read_inception(inception_weights)
@@ -109,9 +110,7 @@ def load_extractor(
         "name": "inception-2015-12-05-2048",
         "sha256": sha256,
         "resize": "bilinear as TensorFlow 1, no antialiasing, to 299x299",
-        "backend": ", ".join(
-            f"{name} {metadata.version(name)}" for name in ("torchmetrics", "torch-fidelity")
-        ),
+        "backend": f"{backend}, torch-fidelity {metadata.version('torch-fidelity')}",
     }
     return Extractor(_build_inception(state, inception_weights), 2048, True, description).to(device)
 
@@ -144,8 +143,8 @@ def _build_inception(state, path):
 
 
 class _Features(nn.Module):
-    """Lets torchmetrics' KID take features that are already there, so that FID and KID share one pass of
-    the network."""
+    """Lets torchmetrics take features that are already there, so that FID and KID share one pass of the
+    network."""
 
     def __init__(self, num_features: int):
         super().__init__()
@@ -183,25 +182,6 @@ class Sample:
         return self._smallest(ranks, torch.cat([features for _, features in parts]))[1]
 
 
-def frechet(a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) of two Gaussians (mean (F,), covariance (F, F)),
-    float64.
-
-    Source:  Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500. The trace of the root is the sum of
-             the roots of the eigenvalues, as in torchmetrics
-    """
-    (mean_a, cov_a), (mean_b, cov_b) = a, b
-    root = torch.linalg.eigvals(cov_a @ cov_b).sqrt().real.sum()
-    gap = (mean_a - mean_b).square().sum() + (cov_a.trace() + cov_b.trace()) - 2 * root
-    return max(0.0, float(gap))  # rounding can leave equal sets a hair below zero, which no distance is
-
-
-def _gaussian(count, total, products):
-    """(mean, unbiased covariance) of `count` rows from their sum and the sum of their outer products."""
-    mean = total / count
-    return mean, (products - count * torch.outer(mean, mean)) / (count - 1)
-
-
 class Distance:
     """Distance between two sets of images, streamed: update with batches of either side in any order, then
     compute.
@@ -216,10 +196,10 @@ class Distance:
     def __init__(self, extractor: Extractor, seed: int = 0):
         self.extractor, self.seed = extractor, seed
         self.features = extractor.description
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
         device = next(extractor.parameters()).device
-        # sums of the features and of their outer products; like counts and samples: judged, reference
-        size, exact = extractor.num_features, {"dtype": torch.float64, "device": device}
-        self.sums, self.products = torch.zeros(2, size, **exact), torch.zeros(2, size, size, **exact)
+        self.fid = FrechetInceptionDistance(feature=_Features(extractor.num_features)).to(device)
         self.samples = (Sample(seed), Sample(seed)) if extractor.standard else None  # judged, reference
         self.counts = [0, 0]  # images seen: judged, reference
 
@@ -235,9 +215,7 @@ class Distance:
             numbers = range(self.counts[side], self.counts[side] + len(features))
             self.samples[side].add(features.float(), keys or [str(n) for n in numbers])
         self.counts[side] += len(features)
-        exact = features.double()
-        self.sums[side] += exact.sum(0)
-        self.products[side] += exact.T @ exact
+        self.fid.update(features.double(), real=bool(real))
 
     def compute(self) -> dict[str, float | None]:
         """{"fid", "kid", "frechet"}: floats, None for what these features do not measure.  Needs two images
@@ -245,11 +223,9 @@ class Distance:
 
         Warns below 2,048 images a side.
         """
-        counts = torch.tensor(self.counts, device=self.sums.device)
-        moments = counts, sums, products = counts, self.sums.clone(), self.products.clone()
+        counts = torch.tensor(self.counts, device=self.fid.device)
         if dist.is_available() and dist.is_initialized():
-            for part in moments:
-                dist.all_reduce(part)
+            dist.all_reduce(counts)
         fewest = int(counts.min())
         distances = {"fid": None, "kid": None, "frechet": None}
         name = "fid" if self.extractor.standard else "frechet"
@@ -261,8 +237,8 @@ class Distance:
             )
         if fewest < 2:
             return distances
-        judged, reference = map(_gaussian, counts, sums, products)
-        distances[name] = frechet(reference, judged)
+        # Rounding can leave equal sets a hair below zero, which no distance is.
+        distances[name] = max(0.0, float(self.fid.compute()))
         if self.samples:
             distances["kid"] = self._kid(min(KID_SUBSET, fewest))
         return distances
