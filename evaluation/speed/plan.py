@@ -113,8 +113,8 @@ def plan_test(command: Sequence[str], parts: dict[str, int], seen: set, diffpure
     per_attack = o.attack_steps / 10 * sets
     who = o.defense_model_type if o.attack_on == "self" else f"{len(every)} defences"
     stage = Stage(f"test {who}, {o.attack_target}" + (", on itself" if o.attack_on == "self" else ""))
-    on = o.defense_model_type if o.attack_on == "self" else "standard"
-    attacked = ("attacked", on, o.attack_target, o.attack_label)
+    # defences that attack themselves share one adversarially trained translator, and so its attack
+    attacked = ("attacked", o.attack_on, o.attack_target, o.attack_label)
     if attacked not in seen:
         stage.add(row_of("attack", o.precision), n * per_attack)
         stage.keep("disrupted", n * sets)
@@ -246,7 +246,9 @@ def assumptions(measured: Measured, rows: dict[str, dict], devices: Sequence[int
         f"disk: PNGs of drawn faces of this size, {of['plain']:.0f} bytes a photo, {of['disrupted']:.0f} with"
         f" every value moved by 6 grey levels, and {of['crops']:.0f} of a crop; checkpoints, features and"
         " pictures of results are left out",
-        "memory: the most that a row of the stage held; of detectors also their photos, twice",
+        "fakes in a test: of the photo, of the disrupted photo, and of two more for each defence",
+        "memory: the most that a row of the stage held, at the photos of a step that were measured; of"
+        " detectors also their photos, twice",
         "detectors are trained from scratch (kept ImageNet features cost less); the split, loading of"
         " weights, validation and saving are left out",
     ]
