@@ -33,9 +33,9 @@ train-stargan, train-diffusion, train-one-step
            in one process, fp32 and uncompiled
 Each row may end in -bf16 (on a GPU all do so, too; on a CPU the attack). Rows that only --rows names: jpeg,
 blur, the autoencoders, and the trainings train-adv, train-detector, train-defensive-model-1 ...
-Beside the seconds: TFLOP/s, counted on one pass by torch.utils.flop_counter; peak memory while ours runs; on
-a GPU also the share of its own product of two 8192 x 8192 matrices (TF32 for fp32 where convolutions use it),
-and J per photo where nvidia-smi tells the power.
+Beside the seconds: TFLOP/s, counted on one pass by torch.utils.flop_counter; peak memory while ours runs,
+with the networks of the reference; on a GPU also the share of its own product of two 8192 x 8192 matrices
+(TF32 for fp32 where convolutions use it), and J per photo where nvidia-smi tells the power.
 
 The two sides take turns (A B A B), so that a slow minute of the machine meets both; the ratio is the median
 over the turns of reference / ours, with its smallest and largest value beside it.
@@ -53,8 +53,8 @@ writes  <result_dir>/benchmark/<dataset>/NNN/record.json with --result_dir, afte
   python -m evaluation.benchmark
   python -m evaluation.benchmark --num_images 32 --repeats 5 --result_dir results
   python -m evaluation.benchmark --architecture official --num_images 32 --result_dir results
-  python -m evaluation.benchmark --architecture official --num_images 1 --repeats 1 --stargan_batch 2 \\
-      --diffusion_batch 2 --one_step_batch 2
+  python -m evaluation.benchmark --architecture official --num_images 1 --repeats 1 --diffpure_start 30 \\
+      --stargan_batch 2 --diffusion_batch 2 --one_step_batch 2
   python -m evaluation.benchmark --scale --scale_sizes 250 1000 4000 --scratch scratch --result_dir results
   python -m evaluation.benchmark --plan --photos 202599 --devices 1 8 --result_dir results
 """

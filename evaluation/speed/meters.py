@@ -38,8 +38,8 @@ class _Everything(contextlib.nullcontext):
 def product_rates(device: torch.device, side: int = SIDE, repeats: int = 10) -> dict[str, float]:
     """{"fp32", "bf16"}: FLOP/s of this device's product of two side x side matrices; TF32 for fp32 where
     convolutions use it."""
-    rates, before = {}, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    rates, before = {}, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if torch.backends.cudnn.allow_tf32 else "highest")
     try:
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
@@ -51,7 +51,7 @@ def product_rates(device: torch.device, side: int = SIDE, repeats: int = 10) -> 
             _wait(device)
             rates[name] = 2 * side**3 * repeats / (time.perf_counter() - began)
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.set_float32_matmul_precision(before)
     return rates
 
 

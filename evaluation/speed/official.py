@@ -55,7 +55,8 @@ def measure_job(
     for row, call in job.ours.items():
         work = call or job.reference
         took = clock(lambda row=row, work=work: flops.update({row: meters.count_flops(work)}))
-        passes[row], quick = passes_of(work, took, clock), min(quick, took)
+        passes[row] = passes_of(work, took, clock, always=device.type == "cuda")
+        quick = min(quick, took)
     itself = next((row for row, call in job.ours.items() if call is None), None)
     calls = {row: call for row, call in job.ours.items() if call is not None}
     if itself or sided:
@@ -101,12 +102,16 @@ def figures_of(
     }
 
 
-def passes_of(call: Callable[[], object], took: float, clock: sides.Clock) -> int:
-    """Calls a turn: one call of `took` seconds was the first, which chooses kernels, so a short one is
-    repeated before it is trusted."""
-    if took < WARM:
-        clock(call)
+def passes_of(call: Callable[[], object], took: float, clock: sides.Clock, always: bool = False) -> int:
+    """Calls a turn.  A first call chooses kernels, or compiles, so none is trusted that did not follow
+    another; what takes longer than WARM is too dear for that, but for `always`.
+
+    Args: took  seconds of a call that was counted, not timed
+    """
+    if always or took < WARM:
         took = clock(call)
+        if took < WARM:
+            took = clock(call)
     return max(1, math.ceil(TURN / took))
 
 

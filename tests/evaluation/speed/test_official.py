@@ -82,8 +82,9 @@ def test_sides_take_turns_and_a_row_may_be_the_reference():
 
 
 def test_a_short_call_is_repeated_in_a_turn():
-    seconds = iter([9.0, 0.05])
+    seconds = iter([0.3, 0.05])
     assert official.passes_of(lambda: None, 0.1, lambda work: next(seconds)) == 4
+    assert official.passes_of(lambda: None, 60.0, lambda work: 0.05, always=True) == 4
     assert official.passes_of(lambda: None, 60.0, lambda work: 1 / 0) == 1
 
 
