@@ -51,8 +51,8 @@ class Bench:
     seed: int = 0
 
     def words(self, row: str, precision: str, ours: bool = True) -> list[str]:
-        """The flags of a training's command.  ours: False for the plain reference, which is told so here."""
-        # one process and fp32 is all that makes a reference plain today; `ours` says for which side it is
+        """The flags of a training's command.  ours: False of the reference, where flags that make a step fast
+        are left out; precision is told for both."""
         faces = self.faces
         flags = {"image_size": faces.size, "celeba_crop_size": faces.crop, "batch_size": self.batch(row)}
         flags |= {"precision": precision, "device": self.ctx.device, "seed": self.seed}

@@ -1,11 +1,11 @@
-"""The cost of a test against the number of photos: its folder, its child, its arithmetic."""
+"""The cost of a test against the number of photos: its folder, its arithmetic, a whole one."""
 
 import pytest
 from PIL import Image
 
-from common.cli import RunError, UserError
+from common.cli import UserError
 from evaluation import benchmark
-from evaluation.speed import child, processes, scale
+from evaluation.speed import scale
 from faces.attributes import read_attributes
 from faces.procedural import ATTRIBUTE_FILE
 from report import record
@@ -59,44 +59,6 @@ def test_growth_is_that_of_hand():
     )
 
 
-def test_time_of_networks_is_that_of_the_outermost_call(monkeypatch):
-    clock = iter([1.0, 4.0, 10.0, 10.5])
-    monkeypatch.setattr(child.time, "process_time", lambda: next(clock))
-    networks = child.NetworkTime()
-    networks._enter()
-    networks._enter()  # a translator inside of a gradient: no clock is read
-    networks._leave()
-    networks._leave()
-    networks._enter()
-    networks._leave()
-    assert networks.seconds == 3.5
-
-
-SCRIPT = """
-import sys, torch
-from models.stargan.network import Generator
-from models.translators import Translator
-assert sys.argv[1:] == ["--limit", "3"] and __name__ == "__main__"
-sum(i * i for i in range(3_000_000))  # besides networks
-translator = Translator(Generator(16, 5, 1))
-for _ in range(20):
-    translator(torch.zeros(2, 3, 64, 64), torch.zeros(2, 5))
-sys.exit(int(open("code").read()))
-"""
-
-
-def test_a_child_tells_its_cost_and_ends_as_its_script(tmp_path, monkeypatch):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "code").write_text("0")
-    cost = scale.run_child([str(tmp_path / "script.py"), "--limit", "3"], tmp_path / "cost.json")
-    assert 0 < cost["networks_cpu_seconds"] < cost["cpu_seconds"] and cost["peak_memory_mb"] > 50
-    assert cost["wall_seconds"] >= cost["seconds"] > 0
-    (tmp_path / "code").write_text("3")
-    with pytest.raises(RunError, match="script.py ended with exit code 3"):
-        scale.run_child([str(tmp_path / "script.py"), "--limit", "3"], tmp_path / "cost.json")
-
-
 @pytest.mark.slow
 def test_a_whole_scale_writes_a_record_and_keeps_its_photos(tmp_path):
     flags = {"scratch": tmp_path / "scratch", "result_dir": tmp_path / "results", "image_size": 32}
@@ -109,13 +71,3 @@ def test_a_whole_scale_writes_a_record_and_keeps_its_photos(tmp_path):
     assert found.per_group["growth"]["photos"] == [6, 12]
     kept = sorted(p.name for p in (tmp_path / "scratch").iterdir())
     assert kept == ["drawn-12", "split-12", "tiny.safetensors"]
-
-
-@pytest.mark.slow
-def test_two_processes_fill_the_same_photos(tmp_path, face_folder):
-    photos = {"folder": str(face_folder(4)), "selected_attrs": list(scale.ATTRIBUTES), "crop": 40, "size": 16}
-    given = {"photos": photos | {"cache_dir": str(tmp_path / "crops"), "limit": 4}}
-    given["weights"] = str(scale.tiny_translator(tmp_path))
-    assert processes.seconds_of(1, given) > 0 and processes.seconds_of(2, given) > 0
-    with pytest.raises(RunError, match="1 processes ended with exit code"):
-        processes.seconds_of(1, {**given, "weights": "lost.safetensors"})
