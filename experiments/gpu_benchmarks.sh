@@ -14,7 +14,7 @@ here=$(dirname "$0")/..; . "$here/environment.sh"
 : "${COMPILES:=}"              # values of --compile; "": the flag is left alone
 : "${NUM:=16}" "${REPEATS:=2}" # photos of a batch, turns of each side
 : "${SIZES:=250 1000 4000}"    # numbers of photos of the step scale
-: "${OFFICIAL_SECONDS:=150}" "${TRAININGS_SECONDS:=45}" "${DEMO_SECONDS:=75}" "${SCALE_SECONDS:=400}" "${PLAN_SECONDS:=400}"
+: "${OFFICIAL_SECONDS:=155}" "${TRAININGS_SECONDS:=40}" "${DEMO_SECONDS:=75}" "${SCALE_SECONDS:=400}" "${PLAN_SECONDS:=400}"
 
 failed=
 measure() {                    # measure SECONDS FLAGS...
@@ -28,7 +28,7 @@ measure() {                    # measure SECONDS FLAGS...
     case $_code in
         0) ;;
         2) exit 2 ;;
-        124|130) echo "stopped after $_seconds seconds: $*" >&2 ;;
+        124|130|137) echo "stopped after $_seconds seconds: $*" >&2 ;;
         *) echo "failed with exit code $_code: $*" >&2; failed=yes ;;
     esac
     if [ -n "$OUT" ] && [ -d "$RESULTS" ]; then mkdir -p "$OUT"; cp -R "$RESULTS" "$OUT/"; fi
@@ -48,7 +48,7 @@ for step in $STEPS; do
         esac
     done
     case $step in
-        demo)  measure "$DEMO_SECONDS" "$@" ;;
+        demo)  measure "$DEMO_SECONDS" --repeats "$REPEATS" "$@" ;;
         scale) measure "$SCALE_SECONDS" --scale --scale_sizes $SIZES "$@" ;;
         plan)  measure "$PLAN_SECONDS" --plan --repeats 1 "$@" ;;
     esac
