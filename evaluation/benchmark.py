@@ -1,5 +1,7 @@
-"""How fast our order of work is against the plain one, side by side in one run on this machine.
+"""How fast our order of work is against the plain one, side by side in one run on this machine; what a test
+costs against the number of photos; what the CelebA scripts will cost.
 
+--architecture demo, the default: the networks that ship
 attack     seconds per photo
            ours       one attack per photo, translator frozen, written to the shared cache and read by every
                       domain (attack-bf16: with --precision bf16)
@@ -19,189 +21,207 @@ loading    seconds per epoch
 detector   seconds per epoch of a frozen mobilenet_v2's head
            ours       features kept
            reference  the base evaluated again for every image
+processes  seconds per photo of the attack, on the CPU
+           ours       two processes of one thread each
+           reference  half the seconds of one such process, so that the ratio is the efficiency
+
+--architecture official: the published sizes with random weights, 128 pixels
+attack, one-step, ddpm (10 steps), diffpure (the purifiers' reference itself), fakes (all domains of a photo)
+           seconds per photo; ours and reference as above, the reference in fp32 without channels-last
+train-stargan, train-diffusion, train-one-step
+           seconds per step, which is the step that the training itself runs; the reference is the same step
+           in one process, fp32 and uncompiled
+Each row may end in -bf16 (on a GPU all do so, too; on a CPU the attack). Rows that only --rows names: jpeg,
+blur, the autoencoders, and the trainings train-adv, train-detector, train-defensive-model-1 ...
+Beside the seconds: TFLOP/s, counted on one pass by torch.utils.flop_counter; peak memory while ours runs,
+with the networks of the reference; on a GPU also the share of its own product of two 8192 x 8192 matrices
+(TF32 for fp32 where convolutions use it), and J per photo where nvidia-smi tells the power.
 
 The two sides take turns (A B A B), so that a slow minute of the machine meets both; the ratio is the median
 over the turns of reference / ours, with its smallest and largest value beside it.
 
-reads   models/{stargan,dadfi,diffusion,one_step}/demo.safetensors; drawn faces that it draws itself, or
-        --data_dir
-writes  <result_dir>/benchmark/<dataset>/NNN/record.json with --result_dir, else nothing
+--scale: test_defense.py, jpeg-75 and a tiny translator, in a fresh process for each number of photos:
+seconds, CPU seconds of a photo (besides networks: without the translator, the features' network and
+gradients), peak memory. --plan: hours, disk and memory of train_CelebA.sh, test_CelebA.sh and
+train_detector_CelebA.sh, from the newest official record of this device and size below --result_dir; what it
+lacks is measured first.
+
+reads   models/{stargan,dadfi,diffusion,one_step}/demo.safetensors (demo); drawn faces that it draws itself,
+        or --data_dir; with --plan the shell scripts and what their variables (DEFENSES, NUM, ...) are set to
+writes  <result_dir>/benchmark/<dataset>/NNN/record.json with --result_dir, after each row; else nothing
 
   python -m evaluation.benchmark
   python -m evaluation.benchmark --num_images 32 --repeats 5 --result_dir results
+  python -m evaluation.benchmark --architecture official --num_images 32 --result_dir results
+  python -m evaluation.benchmark --architecture official --num_images 1 --repeats 1 --diffpure_start 30 \\
+      --stargan_batch 2 --diffusion_batch 2 --one_step_batch 2
+  python -m evaluation.benchmark --scale --scale_sizes 250 1000 4000 --scratch scratch --result_dir results
+  python -m evaluation.benchmark --plan --photos 202599 --devices 1 8 --result_dir results
 """
 
-import argparse
 import platform
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from common import cli, distributed, files, runs
-from common.cli import RunOptions, UserError
+from common.cli import UserError
+from common.distributed import Context
 from evaluation import sides
+from evaluation.speed import demo, figures, jobs, networks, official, plan, scale, scripts
+from evaluation.speed.demo import AIMS
+from evaluation.speed.flags import Options, parse, weights_of
+from evaluation.speed.output import Output
 from faces.celeba import FaceFolder
+from faces.flags import ATTRIBUTES
 from faces.procedural import draw_folder
 from models.dadfi.network import load_perturber
-from models.translators import Translator, load_translator
-from report import record
-
-MODELS = Path(__file__).resolve().parent.parent / "models"
-AIMS = {"attack": 7, "attack-bf16": 7, "dadfi": 50, "one-step": 30, "ddpm": 8, "loading": 10, "detector": 5}
-# --<flag>_weights, folder of the default
-WEIGHTS = (("gan", "stargan"), ("attack", "dadfi"), ("diffusion", "diffusion"), ("one_step", "one_step"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(RunOptions):
-    """The values of parse_args; the weights are resolved."""
-
-    num_images: int
-    num_decoded: int
-    repeats: int
-    diffpure_start: int
-    data_dir: str | None
-    result_dir: str | None
-    image_size: int
-    celeba_crop_size: int
-    gan_weights: str
-    attack_weights: str
-    diffusion_weights: str
-    one_step_weights: str
+from models.translators import load_translator
 
 
 def parse_args(argv: list[str] | None = None) -> Options:
-    p = cli.ArgumentParser(prog="evaluation.benchmark", description=__doc__)
-    g = p.add_argument_group("what to time")
-    g.add_argument(
-        "--num_images",
-        type=cli.positive_int,
-        default=8,
-        metavar="N",
-        help="photos that are attacked and purified, one batch",
-    )
-    g.add_argument(
-        "--num_decoded",
-        type=cli.positive_int,
-        default=256,
-        metavar="N",
-        help="photos of an epoch of loading, and of training a detector",
-    )
-    g.add_argument("--repeats", type=cli.positive_int, default=3, metavar="R", help="turns of each side")
-    g.add_argument(
-        "--diffpure_start",
-        type=cli.positive_int,
-        default=300,
-        metavar="T",
-        help="steps of the diffpure that is the reference",
-    )
-    g = p.add_argument_group("data and weights")
-    g.add_argument(
-        "--data_dir",
-        default=None,
-        metavar="DIR",
-        help="a split, of which images_b is used; default: faces drawn for this run",
-    )
-    g.add_argument("--result_dir", default=None, metavar="DIR", help="also write a record there")
-    g.add_argument("--image_size", type=cli.positive_int, default=64, help="side of the images, pixels")
-    g.add_argument(
-        "--celeba_crop_size",
-        type=cli.natural_int,
-        default=178,
-        help="centre crop of a photo, pixels; 0 = none",
-    )
-    for flag, name in WEIGHTS:
-        g.add_argument(
-            f"--{flag}_weights",
-            default=None,
-            metavar="FILE",
-            help=f"default: the shipped models/{name}/demo.safetensors",
-        )
-    cli.add_run_flags(p, precision=False)
-    args = p.parse_args(argv)
-    return cli.resolve(Options, args, **{f"{flag}_weights": weights_of(args, flag) for flag, _ in WEIGHTS})
+    return parse(__doc__, argv)
 
 
-def weights_of(parsed: argparse.Namespace, flag: str) -> str:
-    """--<flag>_weights, else the shipped file.  Raises UserError where that is not there."""
-    if given := getattr(parsed, f"{flag}_weights"):
-        return given
-    name = dict(WEIGHTS)[flag]
-    path = MODELS / name / "demo.safetensors"
-    if not path.is_file():
-        raise UserError(
-            f"models/{name}/demo.safetensors is not there: make it (sh experiments/demo_weights.sh),"
-            f" or give --{flag}_weights FILE"
-        )
-    return str(path)
+def device_name(device: torch.device) -> str:
+    """What records call this device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads, {platform.machine()}"
 
 
-def line(name: str, m: dict) -> str:
-    """One printed row."""
-    text = f"{name:12s} {m['seconds']:9.4f}s {m['reference_seconds']:9.4f}s {m['ratio']:7.1f}x  "
-    text += f"{m['ratio_low']:.1f} - {m['ratio_high']:.1f}".ljust(16) + f" >= {AIMS[name]}x"
-    return text + (
-        f"   linf {m['linf']:.4f} ({m['reference_linf']:.4f}), l2 of the fakes {m['l2']:.4f}"
-        f" ({m['reference_l2']:.4f})"
-        if "l2" in m
-        else ""
-    )
+def load_faces(
+    options: Options, folder: Path, attributes: Sequence[str], count: int, asked: str
+) -> FaceFolder:
+    """Photos of --data_dir, else `count` drawn below `folder`.  Raises UserError for too few.
 
-
-def load_faces(options: Options, folder: Path, attributes: Sequence[str]) -> FaceFolder:
-    """Photos of --data_dir, else drawn below `folder`.  Raises UserError for too few."""
+    Args: asked  the flags that ask for so many
+    """
     source = Path(options.data_dir) / "images_b" if options.data_dir else folder / "photos" / "images"
     if not options.data_dir:
-        draw_folder(
-            folder / "photos",
-            max(options.num_images, options.num_decoded),
-            seed=0,
-            num_workers=options.num_workers,
-        )
-    faces = FaceFolder(
-        source, attributes, options.celeba_crop_size, options.image_size, cache_dir=folder / "crops"
-    )
-    if len(faces) < max(options.num_images, options.num_decoded):
-        raise UserError(
-            f"{source}: holds {len(faces)} photos, fewer than --num_images {options.num_images} or"
-            f" --num_decoded {options.num_decoded}"
-        )
+        draw_folder(folder / "photos", count, seed=0, num_workers=options.num_workers)
+    size = options.image_size
+    faces = FaceFolder(source, attributes, options.celeba_crop_size, size, cache_dir=folder / "crops")
+    if len(faces) < count:
+        raise UserError(f"{source}: holds {len(faces)} photos, fewer than {asked}")
     return faces
 
 
-def measure(
-    options: Options, ctx: distributed.Context, translator: Translator, folder: Path
-) -> Iterator[dict[str, dict]]:
-    """Yields dicts name -> figures, as the record holds them, one comparison after the other."""
-    attributes = translator.attributes or ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
-    faces = load_faces(options, folder, attributes)
-    some = faces.subset(faces.names[: options.num_images])
-
-    def clock(work):
-        return sides.seconds_of(work, ctx.device)
-
-    both, repeats = sides.Attacks(some, attributes, translator, ctx, folder / "attacked"), options.repeats
-    with torch.no_grad():
-        translator(both.x[:1], both.c[:1])
-    yield sides.time_attack(both, repeats, clock)
-    yield {"dadfi": sides.time_dadfi(both, options.attack_weights, repeats, clock)}
-    many, size = faces.subset(faces.names[: options.num_decoded]), options.image_size
-    yield {"loading": sides.time_loading(many, options.celeba_crop_size, size, repeats, clock)}
-    yield {"detector": sides.time_detector(many, size, ctx, repeats, clock)}
-    yield sides.time_purifiers(
-        options.one_step_weights,
-        options.diffusion_weights,
-        options.diffpure_start,
-        both.x,
-        some.names,
-        ctx,
-        repeats,
-        clock,
+def run_demo(options: Options, ctx: Context, folder: Path) -> None:
+    """The rows of the networks that ship."""
+    rows = options.rows or list(AIMS)
+    official.check_rows(rows, AIMS)
+    weights = {flag: weights_of(options, flag) for flag in ("gan", "attack", "diffusion", "one_step")}
+    translator = load_translator(weights["gan"], ctx.device)
+    size = load_perturber(weights["attack"]).image_size
+    if size != options.image_size:
+        raise UserError(
+            f"{weights['attack']}: was trained on photos of {size} pixels, --image_size is"
+            f" {options.image_size}; give --attack_weights of that size"
+        )
+    if options.dry_run:
+        runs.show(options, ctx)
+        return
+    n, decoded = options.num_images, options.num_decoded
+    attack = {"eps": sides.EPS, "steps": sides.STEPS, "step_size": sides.STEP_SIZE}
+    config = {"num_decoded": decoded, "aims": AIMS, "attack": attack}
+    output = Output("benchmark", options, ctx, device_name(ctx.device), config)
+    ctx.print(f"{output.device}; {n} photos of {size} x {size}, {options.repeats} turns each")
+    ctx.print(f"{'':12s} {'ours':>10s} {'reference':>10s} {'ratio':>8s}  {'(turns)':16s} aim")
+    asked = f"--num_images {n} or --num_decoded {decoded}"
+    faces = load_faces(options, folder, translator.attributes or ATTRIBUTES, max(n, decoded), asked)
+    measured = demo.measure(
+        rows, faces, n, decoded, translator, weights, options.repeats, options.diffpure_start, ctx, folder
     )
+    for found in measured:
+        output.add(found, [demo.line(name, m) for name, m in found.items()])
+
+
+@contextmanager
+def official_bench(options: Options, ctx: Context, folder: Path) -> Iterator[jobs.Bench]:
+    """What the rows of the published sizes share, below a scratch folder."""
+    batches = {"train-stargan": options.stargan_batch, "train-diffusion": options.diffusion_batch}
+    batches |= {"train-adv": options.stargan_batch, "train-one-step": options.one_step_batch}
+    batches |= {f"train-{name}": options.autoencoder_batch for name in jobs.AUTOENCODERS}
+    batches |= {"train-detector": options.detector_batch}
+    # as many photos as the largest of the usual batches, so that a batch holds none twice
+    count = max(options.num_images, options.diffusion_batch)
+    faces = load_faces(options, folder, ATTRIBUTES, count, f"{count} (--num_images, --diffusion_batch)")
+    paths = networks.write_networks(folder, options.image_size, options.seed)
+    n, start = options.num_images, options.diffpure_start
+    yield jobs.Bench(ctx, faces, paths, folder, n, options.repeats, start, batches, options.seed)
+
+
+def known_rows() -> list[str]:
+    return [row + ending for row in jobs.ROWS for ending in ("", jobs.BF16)]
+
+
+def run_official(options: Options, ctx: Context, folder: Path) -> None:
+    """The rows of the published sizes."""
+    rows = options.rows or official.default_rows(ctx.device)
+    official.check_rows(rows, known_rows())
+    if options.dry_run:
+        runs.show(options, ctx)
+        return
+    config = {"rows": rows, "tf32": torch.backends.cudnn.allow_tf32}
+    output = Output("official", options, ctx, device_name(ctx.device), config)
+    size = options.image_size
+    ctx.print(
+        f"{output.device}; {options.num_images} photos of {size} x {size}, {options.repeats} turns each\n"
+        + official.heading(ctx.device)
+    )
+    with official_bench(options, ctx, folder) as bench:
+        for found in official.measure(bench, rows):
+            output.add(found, [official.line(row, m, ctx.device) for row, m in found.items()])
+
+
+def run_scale(options: Options, ctx: Context, folder: Path) -> None:
+    """What test_defense.py costs against the number of photos."""
+    sizes = options.scale_sizes
+    scale.check_sizes(sizes)
+    if options.dry_run:
+        runs.show(options, ctx)
+        return
+    output = Output("scale", options, ctx, device_name(ctx.device), {"sizes": sizes})
+    size = options.image_size
+    ctx.print(f"{output.device}; test_defense.py, jpeg-75, {size} x {size}\n{scale.HEADING}")
+    place = files.make_folder(options.scratch) if options.scratch else folder
+    crop, device = options.celeba_crop_size, str(ctx.device)
+    for found in scale.measure(sizes, place, size, crop, device, options.num_workers):
+        output.add(found, [scale.line(m) for m in found.values()])
+    grown = scale.growth(output.metrics)
+    output.add({}, [scale.summary(grown)], {"growth": grown})
+
+
+def run_plan(options: Options, ctx: Context, folder: Path) -> None:
+    """Hours, disk and memory of the scripts of CelebA."""
+    size, device, place = options.image_size, device_name(ctx.device), folder / "scripts"
+    start, sized = options.diffpure_start, ["--image_size", str(size)]
+    told = figures.newest(options.result_dir, "official", size, device)
+    start = told.config["diffpure_start"] if told else start
+    stages, notes = plan.plan(lambda s: scripts.record(s, place, sized), options.photos, start)
+    needed = figures.rows_of(stages)
+    rows = {row: told.metrics[row] for row in needed if told and row in told.metrics}
+    missing = [row for row in needed if row not in rows]
+    costs = figures.newest(options.result_dir, "scale", size, device)
+    if options.dry_run:
+        runs.show(options, ctx)
+        ctx.print("to be measured: " + (", ".join(missing) or "nothing"))
+        return
+    ctx.print(f"{device}; rows of a record: {len(rows)}, measured now: {', '.join(missing) or 'none'}")
+    with official_bench(options, ctx, folder) as bench:
+        for found in official.measure(bench, missing, sided=False):
+            rows |= found
+            ctx.print("\n".join(official.line(row, m, ctx.device) for row, m in found.items()))
+        sizes = figures.bytes_of(bench.faces, len(bench.faces), folder)
+    crop = options.celeba_crop_size
+    score = figures.scored(costs, folder, size, crop, str(ctx.device), options.num_workers)
+    measured = figures.complete(rows, score, sizes, start)
+    ctx.print(f"\n{options.photos} photos, {size} x {size}\n" + plan.table(stages, measured, options.devices))
+    ctx.print("\n".join([*plan.assumptions(measured, rows, options.devices), *notes]))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -210,68 +230,11 @@ def main(argv: list[str] | None = None) -> None:
         distributed.session(options.device) as ctx,
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
     ):
-        dataset = Path(options.data_dir).name if options.data_dir else "drawn"
-        if options.result_dir:
+        if options.result_dir and not options.plan:
             files.check_writable(options.result_dir)
-        translator = load_translator(options.gan_weights, ctx.device)
-        size = load_perturber(options.attack_weights).image_size
-        if size != options.image_size:
-            raise UserError(
-                f"{options.attack_weights}: was trained on photos of {size} pixels, --image_size is"
-                f" {options.image_size}; give --attack_weights of that size"
-            )
-        if options.dry_run:
-            runs.show(options, ctx)
-            return
-        started = time.time()
-        run = (
-            runs.open_run(Path(options.result_dir) / "benchmark" / dataset, options, ctx)
-            if options.result_dir
-            else None
-        )
-        device = (
-            torch.cuda.get_device_name(ctx.device)
-            if ctx.device.type == "cuda"
-            else f"cpu, {torch.get_num_threads()} threads, {platform.machine()}"
-        )
-        ctx.print(
-            f"{device}; {options.num_images} photos of {options.image_size} x {options.image_size},"
-            f" {options.repeats} turns each"
-        )
-        ctx.print(f"{'':12s} {'ours':>10s} {'reference':>10s} {'ratio':>8s}  {'(turns)':16s} aim")
-        metrics = {}
-        for figures in measure(options, ctx, translator, Path(folder)):
-            metrics |= figures
-            ctx.print("\n".join(line(name, m) for name, m in figures.items()))
-        if run is None:
-            return
-        config = {
-            "num_images": options.num_images,
-            "num_decoded": options.num_decoded,
-            "image_size": options.image_size,
-            "repeats": options.repeats,
-            "diffpure_start": options.diffpure_start,
-            "threads": torch.get_num_threads(),
-            "aims": AIMS,
-            "attack": {"eps": sides.EPS, "steps": sides.STEPS, "step_size": sides.STEP_SIZE},
-        }
-        record.write(
-            run.folder / record.FILE,
-            record.Record(
-                "benchmark",
-                "benchmark",
-                dataset,
-                "b" if options.data_dir else "all",
-                0,
-                config,
-                metrics,
-                {},
-                None,
-                {"device": device},
-                runs.provenance(started),
-            ),
-        )
-        ctx.print(f"record: {run.folder / record.FILE}")
+        run = run_demo if options.architecture == "demo" else run_official
+        run = run_plan if options.plan else run_scale if options.scale else run
+        run(options, ctx, Path(folder))
 
 
 if __name__ == "__main__":

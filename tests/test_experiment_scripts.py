@@ -228,3 +228,43 @@ def test_real_faces_finds_weights_of_ablations_and_variants(workplace, monkeypat
     ]
     adversarial = [o.defense_model_type for o in every if o.adv_gan_weights]
     assert adversarial == ["adv-train", "both"]
+
+
+def test_gpu_benchmarks_measure_every_step_keep_what_they_have_and_take_words(workplace, monkeypatch):
+    script = ROOT / "experiments" / "gpu_benchmarks.sh"
+    (workplace / "results" / "record.json").write_text("{}")
+    commands, _ = run(
+        script,
+        workplace,
+        "--device",
+        "cpu",
+        "--dry_run",
+        OUT="kept",
+        STEPS="official trainings demo scale plan",
+    )
+    found = [parse(argv, monkeypatch) for argv in commands]
+    assert {target(argv)[0] for argv in commands} == {"evaluation.benchmark"}
+    assert [(o.architecture, o.image_size, o.scale, o.plan) for o in found] == [
+        ("official", 128, False, False),
+        ("official", 64, False, False),
+        ("demo", 64, False, False),
+        ("demo", 64, True, False),
+        ("official", 128, False, True),
+    ]
+    assert all(o.dry_run and o.device == "cpu" and o.result_dir == "results" for o in found)
+    assert (found[1].stargan_batch, found[1].diffusion_batch, found[1].one_step_batch) == (64, 64, 64)
+    assert (workplace / "kept" / "results" / "record.json").is_file()
+    commands, _ = run(script, workplace, COMPILES="off on")
+    assert [" ".join(argv).count("--compile") for argv in commands] == [1, 1, 1, 1, 0]
+    commands, said = run(script, workplace, code=2, STEPS="official nonsense")
+    assert commands == [] and "STEPS names nonsense" in said
+
+
+def test_gpu_benchmarks_go_on_after_a_step_that_was_stopped(workplace):
+    script = ROOT / "experiments" / "gpu_benchmarks.sh"
+    commands, said = run(script, workplace, "--dry_run", DRY_RUN_CODE="130")
+    assert len(commands) == 3 and said.count("stopped after") == 3
+    commands, said = run(script, workplace, "--dry_run", code=1, DRY_RUN_CODE="1")
+    assert len(commands) == 3 and "failed with exit code 1" in said
+    commands, _ = run(script, workplace, "--dry_run", code=2, DRY_RUN_CODE="2")
+    assert len(commands) == 1

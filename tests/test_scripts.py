@@ -26,6 +26,7 @@ from recorded import (
 
 SCRIPTS = sorted(p for p in (*ROOT.glob("*.sh"), *ROOT.glob("experiments/*.sh"), ROOT / "tests" / "run.sh"))
 RUNNABLE = [p for p in SCRIPTS if p.name not in ("environment.sh", "run.sh")]
+TRAINING = [p for p in RUNNABLE if p.name != "gpu_benchmarks.sh"]
 
 
 def ids(path):
@@ -52,12 +53,12 @@ def test_parses_under_every_shell_and_stops_at_the_first_error(script):
 @pytest.mark.parametrize("script", RUNNABLE, ids=ids)
 def test_every_command_line_is_understood_by_the_script_it_names(script, workplace, monkeypatch):
     commands, _ = run(script, workplace, *words_of(script), **environment_of(script))
-    assert len(commands) >= 7
+    assert len(commands) >= (7 if script in TRAINING else 3)
     for argv in commands:
         parse_all(argv, monkeypatch)  # UserError names the flag
 
 
-@pytest.mark.parametrize("script", RUNNABLE, ids=ids)
+@pytest.mark.parametrize("script", TRAINING, ids=ids)
 def test_extra_words_come_last_so_that_they_win(script, workplace):
     commands, _ = run(script, workplace, *words_of(script), "--seed", "12345", **environment_of(script))
     runs = [argv for argv in commands if target(argv)[0] in TRAINERS and "--judge" not in argv]
@@ -65,7 +66,7 @@ def test_extra_words_come_last_so_that_they_win(script, workplace):
     assert not any("--data" in argv for argv in commands)
 
 
-@pytest.mark.parametrize("script", RUNNABLE, ids=ids)
+@pytest.mark.parametrize("script", TRAINING, ids=ids)
 def test_every_long_command_resumes(script, workplace):
     commands, _ = run(script, workplace, *words_of(script), **environment_of(script))
     assert all(

@@ -8,6 +8,7 @@ import weights
 from common import checkpoint, distributed, seeds
 from common.cli import UserError
 from evaluation import benchmark, reference, sides
+from evaluation.speed import flags
 from faces.celeba import FaceFolder
 from models.stargan.network import Generator
 from models.translators import Translator
@@ -141,6 +142,8 @@ def test_whole_run_on_tiny_networks_writes_a_valid_record(tmp_path, face_folder,
         "cpu",
         "--result_dir",
         tmp_path / "results",
+        "--rows",
+        *(name for name in benchmark.AIMS if name != "processes"),
     ]
     words = [str(w) for w in words]
     assert benchmark.main([*words, "--dry_run"]) is None and not (tmp_path / "results").exists()
@@ -148,21 +151,32 @@ def test_whole_run_on_tiny_networks_writes_a_valid_record(tmp_path, face_folder,
     found = record.read(tmp_path / "results" / "benchmark" / "faces" / "000" / "record.json")
     assert (
         found.kind == "benchmark"
-        and set(found.metrics) == set(benchmark.AIMS)
-        and found.config["num_images"] == 2
+        and set(found.metrics) == set(benchmark.AIMS) - {"processes"}
+        and (found.name, found.config["architecture"], found.config["num_images"]) == ("benchmark", "demo", 2)
     )
     # one turn
     assert all(
         m["ratio"] == pytest.approx(m["reference_seconds"] / m["seconds"]) for m in found.metrics.values()
     )
     printed = capsys.readouterr().out
-    assert all(name in printed for name in benchmark.AIMS) and "l2 of the fakes" in printed
+    assert all(name in printed for name in found.metrics) and "l2 of the fakes" in printed
     with pytest.raises(UserError, match="holds 4 photos"):
         benchmark.main([*words, "--num_images", "5"])
+    with pytest.raises(UserError, match="--rows defender: no such row"):
+        benchmark.main([*words[: words.index("--rows")], "--rows", "defender"])
+
+
+@pytest.mark.slow
+def test_two_processes_are_a_row_of_the_demo(tmp_path, capsys):
+    words = "--rows processes --num_images 2 --num_decoded 2 --repeats 1 --num_workers 1 --device cpu"
+    benchmark.main([*words.split(), "--result_dir", str(tmp_path)])
+    found = record.read(tmp_path / "benchmark" / "drawn" / "000" / "record.json")
+    assert list(found.metrics) == ["processes"] and found.metrics["processes"]["ratio"] > 0
+    assert "processes" in capsys.readouterr().out
 
 
 def test_missing_shipped_weights_are_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "MODELS", tmp_path)
+    monkeypatch.setattr(flags, "MODELS", tmp_path)
     with pytest.raises(
         UserError, match=r"models/stargan/demo.safetensors is not there.*demo_weights.sh.*--gan_weights"
     ):

@@ -1,5 +1,7 @@
 """What a README's markers are replaced by: rows of some runs, defences against attacks, a benchmark."""
 
+import dataclasses
+
 import pytest
 
 from common.cli import UserError
@@ -156,6 +158,34 @@ def test_the_newest_benchmark_is_shown(tmp_path):
     )
 
 
+def test_published_sizes_and_scales_are_asked_for_by_name(tmp_path):
+    old = benchmark(7.0, "2024-05-01T10:00:00")
+    figures = {**old.metrics["attack"], "precision": "bf16", "unit": "step", "photos_per_unit": 16}
+    figures |= {"tflops_per_second": 31.25, "peak_memory_mb": 4096.4}
+    figures |= {"share_of_product": None, "joules_per_photo": None}
+    alone = {**figures, "unit": "photo", "precision": "fp32", "ratio": None}
+    size = {"num_images": 250, "wall_seconds": 61.2, "cpu_per_photo": 0.25, "besides_per_photo": 0.125}
+    size |= {"peak_memory_mb": 980.0, "peak_anonymous_mb": None}
+    grown = {"memory_mb": 12.0, "cpu_per_further_photo": 0.2, "besides_per_further_photo": 0.1}
+    rows = {"train-stargan-bf16": figures, "diffpure": alone}
+    named = [
+        dataclasses.replace(old, name="official", metrics=rows),
+        dataclasses.replace(old, name="scale", metrics={"250": size}, per_group={"growth": grown}),
+    ]
+    ask = "<!-- benchmark:drawn name={} --><!-- /table -->"
+    text = write(
+        tmp_path, ask.format("official") + "\n\n" + ask.format("scale"), defense("none"), old, *named
+    )
+    found = lines(text)
+    assert found["`train-stargan`, bf16, a step of 16"] == ["0.1", "0.7", "7.0 (6.5 - 7.5)", "31.2", "4096"]
+    assert found["`diffpure`, 300 steps (the reference of purifiers), fp32, a photo"][2] == "–"
+    assert "J per photo" not in text and "of the matrix product" not in text
+    assert found["250"] == ["61", "0.25", "0.125", "980", "–"]
+    assert "to the last +12 MB, a further photo 0.2 CPU s, 0.1 of them besides networks" in text
+    usual = write(tmp_path, "<!-- benchmark:drawn --><!-- /table -->", defense("none"))
+    assert "attack (reference" in usual and "train-stargan" not in usual
+
+
 @pytest.mark.parametrize(
     "marker, message",
     [
@@ -168,6 +198,8 @@ def test_the_newest_benchmark_is_shown(tmp_path):
         ("<!-- table:drawn split=b -->", "unknown option split; one of: photos, gan, radius, under"),
         ("<!-- matrix:drawn photos=64 -->", "asks for attacks that several defences met"),
         ("<!-- benchmark:drawn -->", "asks for a benchmark record"),
+        ("<!-- benchmark:drawn name=scale -->", "evaluation.benchmark --scale --result_dir results"),
+        ("<!-- benchmark:drawn photos=8 -->", "unknown option photos; one of: name, size, under"),
         ("<!-- detectors:drawn -->", r"asks for rows that no record has \(data sets found: none\)"),
         ("<!-- detectors:drawn rate=all -->", "rate=all: expected a number"),
         ("<!-- disruptions:drawn -->", r"asks for rows that no record has \(data sets found: none\)"),
