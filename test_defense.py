@@ -331,6 +331,7 @@ def main(argv: list[str] | None = None) -> None:
         meeting: dict[str, tuple] = {}  # those that meet the same disruption
         for opened in open_trials(trials, ctx):
             attacked = opened[0].attacked(faces)
+            opened[0].compile(attacked, ctx)
             meeting.setdefault(attacked.key, (attacked, []))[1].append(opened)
         records = []
         for attacked, group in meeting.values():

@@ -32,7 +32,7 @@ from attacks.base import Attack
 from attacks.craft import PHOTOS, craft
 from attacks.flags import AttackOptions, add_attack_flags, attack_from_flags, check_attack_flags
 from attacks.universal import save_perturbation
-from common import cli, distributed, files, images, progress, runs, seeds
+from common import cli, compiling, distributed, files, images, progress, runs, seeds
 from common.cli import RunOptions, UserError
 from common.folder import batches
 from faces.celeba import read_attributes
@@ -274,6 +274,9 @@ def main(argv: list[str] | None = None) -> None:
         runs.show(options, ctx)
         if options.dry_run:
             return
+        if options.needs_translator:
+            batches, steps = len(sizes) / options.batch_size / ctx.world, options.attack_steps
+            compiling.fix([translator], options.compile, ctx, options.batch_size, batches * steps)
         if crafting:
             perturbation = craft_from(options, sizes, labels, translator, ctx.device)
             attack, parameters = prepare(perturbation)

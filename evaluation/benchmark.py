@@ -184,7 +184,8 @@ def measure(
     def clock(work):
         return sides.seconds_of(work, ctx.device)
 
-    both, repeats = sides.Attacks(some, attributes, translator, ctx, folder / "attacked"), options.repeats
+    both = sides.Attacks(some, attributes, translator, ctx, folder / "attacked", options.compile)
+    repeats = options.repeats
     with torch.no_grad():
         translator(both.x[:1], both.c[:1])
     yield sides.time_attack(both, repeats, clock)

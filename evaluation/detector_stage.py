@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attacks.flags import AttackOptions, attack_from_flags, short_name
-from common import files
+from common import compiling, files
 from common.cli import RunOptions, UserError
 from common.distributed import Context
 from faces.celeba import held_out
@@ -107,9 +107,18 @@ class Stage:
     def attacked_key(self) -> str | None:
         return self.judged.attacked_key
 
+    def _compile(self):
+        o, ctx = self.options, self.ctx
+        batches = (len(self.b) + len(self.c)) / o.image_batch_size / ctx.world
+        steps = getattr(self.attack, "steps", 1) * batches
+        compiling.fix([self.standard, self.translator], o.compile, ctx, o.image_batch_size, steps)
+        calls = self.purifier.passes * batches
+        compiling.fix(self.purifier.networks(), o.compile, ctx, o.image_batch_size, calls)
+
     def training(self) -> list[Samples]:
         """(training, validation): Samples of B.  Photos of which a filter has dropped both samples are not
         made."""
+        self._compile()
         only = (
             None
             if self.kept is None

@@ -28,7 +28,7 @@ import attacks
 from attacks.base import Attack
 from attacks.flags import AttackOptions, add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.joint import JointPGD
-from common import checkpoint, cli, distributed, files, images, runs
+from common import checkpoint, cli, compiling, distributed, files, images, runs
 from common.cli import RunOptions
 from common.distributed import Context
 from common.errors import nearest
@@ -167,8 +167,7 @@ def sources(
 
 
 def trained_on(attack_weights: str | None) -> tuple[dict, dict | None]:
-    """What dadfi's weights say of their training, for the record's config and provenance; nulls for any other
-    attack (None)."""
+    """What dadfi's weights say of their training, for config and provenance; nulls of other attacks."""
     meta = {} if attack_weights is None else checkpoint.read_weights(attack_weights)[1]
     victims = meta.get("victims") or []
     tuned = {True: "yes", False: "no"}.get(meta.get("finetuning"))
@@ -189,8 +188,7 @@ def name_of(options: Options, attack: Attack, trained: dict) -> str:
 
 
 def measure(score: Score, ctx: Context) -> tuple[dict, int]:
-    """(figures of one translator, number of photos): of the fakes of protected photos, with rmse, the root of
-    each pair's l2; call on every process."""
+    """(figures of one translator, rmse of each pair among them; number of photos); call on every process."""
     metrics, groups, num_images, num_pairs = score.result(ctx)
     rows, names = score.rows(ctx, SIDE)
     return {
@@ -219,8 +217,7 @@ def save_grid(
     scores: Mapping[str, Score],
     device: torch.device,
 ) -> None:
-    """Each photo, and for each protected image of it: that image, its change amplified, and each translator's
-    fake of both (one domain after the other)."""
+    """Each photo; each protected image of it, its change amplified, each translator's fake of both."""
     rows = []
     for n, name in enumerate(faces.names[:SHOWN]):
         x, labels = faces.floats([n]).to(device), faces.labels[[n]].to(device)
@@ -253,6 +250,9 @@ def main(argv: list[str] | None = None) -> None:
         run = runs.begin(options, ctx, root / "disruption" / options.dataset / name)
         if run is None:
             return
+
+        translators, calls = [v.translator for v in victims], len(faces) / options.batch_size
+        compiling.fix(translators, options.compile, ctx, options.batch_size, calls * options.attack_steps)
 
         def of(victim):
             return (victim.faces(faces), victim.attributes) if victim else (faces, columns)

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import cli, folder, images, progress, runs, seeds
+from common import cli, compiling, folder, images, progress, runs, seeds
 from common.distributed import Context, resolve_device
 from common.errors import UserError
 from purify.base import Purifier
@@ -156,6 +156,8 @@ def main(argv: list[str] | None = None) -> None:
         **runs.origin(),
     }
     if todo:
+        calls = len(todo) / options.batch_size * purifier.passes
+        compiling.fix(purifier.networks(), options.compile, Context(0, 1, device), options.batch_size, calls)
         output.describe(parameters, facts)  # before the first image, so that none lies there unexplained
         seconds = purify_files(purifier, output, todo, options, device)
         output.describe(
