@@ -86,10 +86,10 @@ class Attacks:
         )
         self.x, self.c = faces.floats(range(len(faces))).to(ctx.device), faces.labels.to(ctx.device)
         self.turn = 0
-        # of its own: the reference is never compiled
-        self.compiled = copy.deepcopy(translator)
-        compiling.fix([self.compiled], compile, ctx, len(faces), 0)
+        self.compiled = translator
         if compile == "on":
+            self.compiled = copy.deepcopy(translator)  # the reference is never compiled
+            compiling.fix([self.compiled], compile, ctx, len(faces), 0)
             self.ours(), self.ours("bf16")
 
     def ours(self, precision: str = "fp32") -> torch.Tensor:

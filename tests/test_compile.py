@@ -114,7 +114,7 @@ def test_attack_and_fakes_really_compiled(tiny_generator, faces):
     for rows in (slice(0, 4), slice(4, 5)):
         a, b = attacked(compiled, rows), attacked(plain, rows)
         assert (a != b).float().mean() <= 0.01
-        l2 = [(plain(y, c[rows]) - plain(x[rows], c[rows])).square().mean() for y in (a, b)]
+        l2 = [float((plain(y, c[rows]) - plain(x[rows], c[rows])).square().mean()) for y in (a, b)]
         assert l2[0] == pytest.approx(l2[1], rel=0.01)
 
 

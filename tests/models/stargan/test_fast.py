@@ -85,6 +85,6 @@ def test_the_attack_is_the_same_on_faces(tmp_path):
     # the sign of a gradient near zero is a matter of rounding: in float64 it differs from both by as much
     assert (fast != plain).float().mean() <= 0.05
     reached = [
-        (translator(attacked, c[:, 0]) - translator(x, c[:, 0])).square().mean() for attacked in (fast, plain)
+        float((translator(y, c[:, 0]) - translator(x, c[:, 0])).square().mean()) for y in (fast, plain)
     ]
     assert reached[0] == pytest.approx(reached[1], rel=0.01)
