@@ -32,7 +32,7 @@ from attacks.base import Attack
 from attacks.craft import CHUNK, PHOTOS, craft
 from attacks.flags import AttackOptions, add_attack_flags, attack_from_flags, check_attack_flags
 from attacks.universal import save_perturbation
-from common import cli, distributed, files, images, progress, runs, seeds
+from common import cli, compiling, distributed, files, images, progress, runs, seeds
 from common.batch import PhotosAtATime
 from common.cli import RunOptions, UserError
 from common.folder import batches, largest
@@ -290,6 +290,9 @@ def main(argv: list[str] | None = None) -> None:
                 facts = {"gan_weights": options.gan_weights, "skipped_damaged": [p.name for p in damaged]}
                 output.describe(parameters, {**runs.origin(), **facts, "photos_at_a_time": size})
             ctx.barrier()
+            if options.needs_translator:
+                calls = len(sizes) / size / ctx.world * options.attack_steps
+                compiling.fix([translator], options.compile, ctx, size, calls)
             disrupt(options, ctx, attack, output, sources, sizes, damaged, labels, size)
 
         PhotosAtATime.of(options.batch_size, sizes, ctx).run(ctx, rehearse, work)

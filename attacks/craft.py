@@ -16,7 +16,7 @@ import torch
 
 from attacks.base import frozen
 from attacks.universal import save_perturbation
-from common import cli, distributed, files, progress, runs, seeds
+from common import cli, compiling, distributed, files, progress, runs, seeds
 from common.cli import RunOptions, UserError
 from faces.celeba import held_out
 from faces.flags import DataOptions, add_data_flags, open_faces
@@ -171,6 +171,8 @@ def main(argv: list[str] | None = None) -> None:
         runs.show(options, ctx)
         if options.dry_run:
             return
+        translators, calls = [v.translator for v in victims], options.attack_steps * len(faces)
+        compiling.fix(translators, options.compile, ctx, options.batch_size, calls / options.batch_size)
         photos = faces.floats(range(len(faces))).to(ctx.device)
         asked = [
             (victim, victim.conditions(faces.labels.to(ctx.device)).transpose(0, 1)) for victim in victims

@@ -37,6 +37,7 @@ class RunOptions:
     dry_run: bool
     config: str | None
     debug: bool
+    compile: str = "off"  # of commands without the flag
 
 
 def resolve(kind: type[T], parsed: argparse.Namespace, **changed: object) -> T:
@@ -60,7 +61,8 @@ def resolve(kind: type[T], parsed: argparse.Namespace, **changed: object) -> T:
 def pick(kind: type[T], parsed: argparse.Namespace, **changed: object) -> T:
     """As resolve, of a group: flags that are none of its fields are left to others."""
     values = {**vars(parsed), **changed}
-    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)})
+    needed = (f for f in dataclasses.fields(kind) if f.name in values or f.default is dataclasses.MISSING)
+    return kind(**{f.name: values[f.name] for f in needed})
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -218,6 +220,7 @@ def add_run_flags(
     limit: bool = False,
     resume: bool = False,
     precision: bool = True,
+    compiled: bool = True,
 ) -> argparse._ArgumentGroup:
     """The flags that most commands share, in their own help group.  auto: results do not depend on
     --batch_size."""
@@ -250,6 +253,14 @@ def add_run_flags(
     if precision:
         g.add_argument(
             "--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 = autocast of the networks"
+        )
+    if compiled:
+        g.add_argument(
+            "--compile",
+            choices=["auto", "on", "off"],
+            default="auto",
+            help="torch.compile of the networks, for batches of full size; auto = on a GPU, where the work is"
+            " long enough to pay for it",
         )
     if limit:
         g.add_argument(

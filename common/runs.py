@@ -12,12 +12,12 @@ from pathlib import Path
 
 import yaml
 
-from common import files
+from common import compiling, files
 from common.cli import RunOptions, UserError
 from common.distributed import Context
 
 # equal results whatever their value
-MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "cache_dir")
+MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "compile", "cache_dir")
 ADDED = {"gan_type": "stargan"}  # options that older runs do not have, with what these did
 PACKAGES = (
     "torch",
@@ -156,8 +156,10 @@ def open_run(
     options.resume: None = a new run; "auto" = the newest unfinished run with equal options, a finished one
     with equal options (a no-op for the caller, see Run.finished), else a new run; a path = that run.
     may_change: names of the command's own options that a continued run may have otherwise.
-    Raises UserError if the named run is missing or belongs to other options (the difference is shown).
+    Raises UserError if the named run is missing or belongs to other options (the difference is shown), and
+    for --compile on where nothing can be compiled.
     """
+    compiling.check(getattr(options, "compile", "off"), ctx.device)
     values, resume = options_of(options), getattr(options, "resume", None)
     if not ctx.is_main:
         place, resumed = ctx.broadcast(None)

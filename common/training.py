@@ -31,6 +31,7 @@ class TrainingOptions:
     ema: float
     save_step: int
     log_step: int
+    compile: str = "off"
 
 
 def add_training_flags(

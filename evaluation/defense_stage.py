@@ -62,6 +62,8 @@ def judge(
           size  photos at a time
     """
     opened, names = [(trial.at(size), run, scan) for trial, run, scan in opened], faces.names
+    for trial, *_ in opened:
+        trial.compile(attacked, ctx)
     began = time.perf_counter()
     disrupted = attacked.fill(ctx, size)
     attack_seconds = (time.perf_counter() - began) / disrupted if disrupted else None

@@ -29,7 +29,7 @@ import attacks
 from attacks.base import Attack
 from attacks.flags import AttackOptions, add_attack_flags, attack_config, attack_from_flags, short_name
 from attacks.joint import JointPGD
-from common import checkpoint, cli, distributed, files, runs
+from common import checkpoint, cli, compiling, distributed, files, runs
 from common.batch import PhotosAtATime
 from common.cli import RunOptions
 from common.distributed import Context
@@ -168,8 +168,7 @@ def sources(
 
 
 def trained_on(attack_weights: str | None) -> tuple[dict, dict | None]:
-    """What dadfi's weights say of their training, for the record's config and provenance; nulls for any other
-    attack (None)."""
+    """What dadfi's weights say of their training, for config and provenance; nulls of other attacks."""
     meta = {} if attack_weights is None else checkpoint.read_weights(attack_weights)[1]
     victims = meta.get("victims") or []
     tuned = {True: "yes", False: "no"}.get(meta.get("finetuning"))
@@ -190,8 +189,7 @@ def name_of(options: Options, attack: Attack, trained: dict) -> str:
 
 
 def measure(score: Score, ctx: Context) -> tuple[dict, int]:
-    """(figures of one translator, number of photos): of the fakes of protected photos, with rmse, the root of
-    each pair's l2; call on every process."""
+    """(figures of one translator, rmse of each pair among them; number of photos); call on every process."""
     metrics, groups, num_images, num_pairs = score.result(ctx)
     rows, names = score.rows(ctx, SIDE)
     return {
@@ -267,6 +265,8 @@ def main(argv: list[str] | None = None) -> None:
             return Score(victim.translator, victim.attributes, extractor, options.seed, sides=(SIDE,))
 
         def work(size):
+            calls = len(faces) / size / ctx.world * options.attack_steps
+            compiling.fix([victim.translator for victim in victims], options.compile, ctx, size, calls)
             began = time.perf_counter()
             num_attacked = sum(photos.fill(ctx, size) for photos, _ in crafted)
             seconds = (time.perf_counter() - began) / num_attacked if num_attacked else None

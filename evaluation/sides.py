@@ -1,6 +1,7 @@
 """The two sides of each comparison of evaluation.benchmark, our order of work and the plain one, timed in
 turn."""
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 
 import attacks
 import purify
-from common import distributed, seeds
+from common import compiling, distributed, seeds
 from common.distributed import Context
 from common.training import descend
 from evaluation import reference
@@ -65,7 +66,7 @@ def compare(ours: Sequence[float], theirs: Sequence[float], units: int = 1) -> d
 
 
 class Attacks:
-    """The same photos disrupted both ways."""
+    """The same photos disrupted both ways.  compile  of --compile, for ours; auto is off here."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Attacks:
         translator: Translator,
         ctx: Context,
         scratch: Path | str,
+        compile: str = "off",
     ):
         self.faces, self.attributes, self.translator, self.ctx, self.scratch = (
             faces,
@@ -84,6 +86,11 @@ class Attacks:
         )
         self.x, self.c = faces.floats(range(len(faces))).to(ctx.device), faces.labels.to(ctx.device)
         self.turn = 0
+        self.compiled = translator
+        if compile == "on":
+            self.compiled = copy.deepcopy(translator)  # the reference is never compiled
+            compiling.fix([self.compiled], compile, ctx, len(faces), 0)
+            self.ours(), self.ours("bf16")
 
     def ours(self, precision: str = "fp32") -> torch.Tensor:
         """As test_defense.py does it: attack once, into a new cache (each turn its own), PNGs included.
@@ -91,7 +98,7 @@ class Attacks:
         self.turn += 1
         attack = attacks.build(
             "pgd",
-            self.translator,
+            self.compiled,
             EPS,
             steps=STEPS,
             step_size=STEP_SIZE,

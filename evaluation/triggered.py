@@ -133,7 +133,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
     )
     g.add_argument("--ways", nargs="+", choices=WAYS, default=["stamp"], help="how it is put on them")
     add_translator_flags(p.add_argument_group("translator"), "translator; with it the fakes are measured")
-    cli.add_run_flags(p, batch_size=16, limit=True, resume=True, precision=False)
+    cli.add_run_flags(p, batch_size=16, limit=True, resume=True, precision=False, compiled=False)
     parsed = p.parse_args(argv)
     names = [text.partition("=")[0] for text in parsed.purifiers]
     if twice := next((n for n in names if names.count(n) > 1), None):

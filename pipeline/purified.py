@@ -27,6 +27,12 @@ class Cleaner(Protocol):
         """Purified photos of x (N, 3, H, W)."""
         ...
 
+    passes: float
+
+    def networks(self) -> list:
+        """The networks that it asks, to be compiled."""
+        ...
+
     def reset_count(self) -> None:
         """Forget the cost so far."""
         ...

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import images, seeds
+from common import compiling, images, seeds
 from common.batch import PhotosAtATime
 from common.cli import UserError
 from common.distributed import Context, autocast
@@ -134,9 +134,17 @@ class TrainingSet:
             with autocast(device, options.precision):
                 self.translator(x, targets(self.translator, some.labels.to(device), attributes)[0])
 
+    def _compile(self, batches: float, size: int) -> None:
+        steps = batches * getattr(self.attack, "steps", 1)
+        compiling.fix([self.translator], self.options.compile, self.ctx, size, steps)
+        if self.purifier is not None:
+            calls = batches * self.purifier.passes
+            compiling.fix(self.purifier.networks(), self.options.compile, self.ctx, size, calls)
+
     def _made(self, faces: FaceFolder, rate: float, purified: bool, size: int) -> Samples:
         """The samples of some photos, made `size` photos at a time."""
         options, parts, self.at_a_time = self.options, [], size
+        self._compile(len(faces) / size / self.ctx.world, size)
         hit, attacked = self.disrupted(rate) & set(faces.names), None
         if hit:
             some = faces.subset([n for n in faces.names if n in hit])

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import cli, folder, images, progress, runs, seeds
+from common import cli, compiling, folder, images, progress, runs, seeds
 from common.batch import PhotosAtATime
 from common.distributed import Context, resolve_device
 from common.errors import UserError
@@ -176,6 +176,8 @@ def main(argv: list[str] | None = None) -> None:
                 purified_of(purifier, load_batch(paths, device), paths, options)
 
         def work(size):
+            calls = len(todo) / size * purifier.passes
+            compiling.fix(purifier.networks(), options.compile, alone, size, calls)
             purifier.reset_count()
             return purify_files(purifier, output, todo, options, device, size), size
 

@@ -49,6 +49,7 @@ class Purifier(nn.Module):
     smallest = 1
     tile = None
     sha256 = None
+    passes = 1  # about how often a network is asked of a batch
     level = None  # purify.level.Level of those that find the noise level themselves
 
     def __init__(self, params: dict | None = None, folder_name: str | None = None):
@@ -101,6 +102,10 @@ class Purifier(nn.Module):
     def measured(self) -> dict:
         """JSON dict of what the purifier found out while working, for records: the levels it found."""
         return self.level.measured() if self.level else {}
+
+    def networks(self) -> list[nn.Module]:
+        """The networks that it asks, to be compiled."""
+        return []
 
     def check_size(self, h: int, w: int) -> None:
         """Raises UserError for photos that the purifier cannot take."""

@@ -32,6 +32,9 @@ class DefensiveModel(Purifier):
             y = self.network(x)
         return y.to(x.dtype).clamp(-1, 1)
 
+    def networks(self) -> list[nn.Module]:
+        return [self.network]
+
     @classmethod
     def make(cls, weights: Path | str, device: torch.device | str, precision: str) -> Self:
         """Frozen, from weights.safetensors or last.pt.  Raises UserError for a damaged file or another

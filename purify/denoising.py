@@ -3,6 +3,8 @@
 import argparse
 from typing import Any, Self
 
+from torch import nn
+
 from common import cli
 from common.declared import Parameter
 from common.errors import UserError
@@ -44,6 +46,9 @@ class Denoising(Purifier):
         self.denoiser = denoiser
         self.sha256, self.size_multiple = denoiser.sha256, denoiser.size_multiple
         self.tile = denoiser.image_size
+
+    def networks(self) -> list[nn.Module]:
+        return [self.denoiser.network]
 
     @classmethod
     def make(cls, weights: str | None, device: object, precision: str, **parameters: Any) -> Self:

@@ -72,6 +72,10 @@ class ReverseOnly(Denoising):
         if start != "auto":
             chain.index_of(start)  # refuses a respacing that keeps nothing below t*
 
+    @property
+    def passes(self) -> int:
+        return self.chain.index_of(self.denoiser.max_timestep if self.start == "auto" else self.start) + 1
+
     def steps_for(self, x: torch.Tensor) -> list[int]:
         """Reverse steps of each photo, a list of N numbers."""
         if self.level is None:

@@ -10,7 +10,7 @@ import torch
 from attacks.base import Attack
 from attacks.flags import attack_from_flags, short_name
 from attacks.through import ThroughDefence
-from common import images, seeds
+from common import compiling, images, seeds
 from common.distributed import Context
 from faces.celeba import FaceFolder
 from metrics.fid import Extractor
@@ -64,6 +64,20 @@ class Trial:
             standard = self.standard if translator is not self.standard else None
             shared[id(translator)] = Score(*known, standard=standard, sides=SIDES[:1])
         return Score(*known, sides=SIDES[1:], shared=shared[id(translator)])
+
+    def compile(self, attacked: AttackedPhotos, ctx: Context) -> None:
+        """Compile the networks that it asks, as --compile has it."""
+        o, names = self.options, attacked.faces.names
+        batches = len(names) / o.batch_size / ctx.world
+        missing = sum(len(cached.missing(names)) for cached in attacked.caches) / o.batch_size / ctx.world
+        steps, asked = getattr(self.attack, "steps", 1), self.purifier.networks()
+        networks = [self.standard, self.translator]
+        if self.attack.defence:
+            asked = [*asked, *self.attack.defence.purifier.networks()]
+        compiling.fix(
+            networks, o.compile, ctx, o.batch_size, missing * steps + batches * len(o.selected_attrs)
+        )
+        compiling.fix(asked, o.compile, ctx, o.batch_size, 2 * batches * self.purifier.passes)
 
     def attacked(self, faces: FaceFolder) -> AttackedPhotos:
         """The disrupted photos that it meets."""

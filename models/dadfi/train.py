@@ -129,7 +129,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
         default="adam",
         help="paper: Adam with 1e-6 inside the root (E15-E18)",
     )
-    cli.add_run_flags(p, batch_size=8, limit=True, resume=True)
+    cli.add_run_flags(p, batch_size=8, limit=True, resume=True, compiled=False)
     args = p.parse_args(argv)
     if args.image_size < 16:
         p.error(f"--image_size {args.image_size}: expected at least 16 (the recognisers halve it four times)")

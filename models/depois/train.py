@@ -119,7 +119,7 @@ def parse_args(argv: list[str] | None, add_task_flags: Callable, resolve_task: C
         ),
     )
     add_depois_flags(p)
-    cli.add_run_flags(p, resume=True)
+    cli.add_run_flags(p, resume=True, compiled=False)
     parsed = p.parse_args(argv)
     task = resolve_task(p, parsed)
     return cli.pick(Options, parsed, task=task, **resolve_schedule(parsed, task.dataset))

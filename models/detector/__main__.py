@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
     g.add_argument(
         "--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them"
     )
-    cli.add_run_flags(p, batch_size=64, limit=True, precision=False)
+    cli.add_run_flags(p, batch_size=64, limit=True, precision=False, compiled=False)
     return cli.resolve(Options, p.parse_args(argv))
 
 

@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from common import files
 from common.cli import UserError
+from models.stargan.fast import Fast
 from models.stargan.network import Generator
 from models.translators import Translator, check_attributes, filled, weights_of
 
@@ -19,6 +21,20 @@ class StarGAN(Translator):
 
     gan_type = "stargan"
     said = ("conv_dim", "c_dim", "repeat_num")
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.fast: Fast | None = None  # made when the first photo comes: the weights stay as they are
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        # torch.compile does its own fusing, and loses the gradient of Fast's functions
+        plain = torch.compiler.is_compiling() or x.device.type != "cpu"
+        if plain or any(p.requires_grad for p in self.network.parameters()):
+            return self.network(x, c)
+        if self.fast is None:
+            with torch.no_grad():
+                self.fast = Fast(self.network)
+        return self.fast(x, c)
 
     @classmethod
     def read(cls, path: Path | str, c_dim: int | None = None) -> "StarGAN":

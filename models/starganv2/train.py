@@ -125,7 +125,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
         "--f_lr", type=cli.positive_float, default=1e-6, help="Adam's learning rate for the mapping network"
     )
     g.add_argument("--weight_decay", type=cli.natural_float, default=1e-4, help="Adam's weight decay")
-    cli.add_run_flags(p, batch_size=8, limit=True, resume=True)
+    cli.add_run_flags(p, batch_size=8, limit=True, resume=True, compiled=False)
     args = p.parse_args(argv)
     size = args.image_size
     if size < 16 or size & (size - 1):

@@ -179,7 +179,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         ),
     )
     add_depois_flags(p)
-    cli.add_run_flags(p, batch_size=512, resume=True)
+    cli.add_run_flags(p, batch_size=512, resume=True, compiled=False)
 
 
 def resolve(p: argparse.ArgumentParser, parsed: argparse.Namespace) -> Options:

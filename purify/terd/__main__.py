@@ -52,7 +52,7 @@ def parse_args(argv: list[str] | None = None) -> ScanOptions:
         help="recover the trigger and stop without a verdict: what python -m purify.terd.rule calibrates on",
     )
     add_search_flags(p)
-    g = cli.add_run_flags(p, batch_size=16, resume=True)
+    g = cli.add_run_flags(p, batch_size=16, resume=True, compiled=False)
     g.add_argument("--save_step", type=cli.positive_int, default=50, help="steps between saved states")
     g.add_argument("--log_step", type=cli.positive_int, default=10, help="steps between lines of log.jsonl")
     parsed = p.parse_args(argv)
