@@ -86,10 +86,7 @@ class Score:
 
         def reference(c):
             fake = self.fakes(x, c)
-            features = self.extractor(fake) if self.extractor else None
-            own = Reference(c, fake, features, Windowed.of(fake))
-            own.judged[id(x)] = x, pair_rows(fake, fake, x, own.windowed), features
-            return own
+            return Reference(c, fake, self.extractor(fake) if self.extractor else None, Windowed.of(fake))
 
         return [reference(c) for c in targets(self.translator, c_org, self.attributes)]
 
@@ -99,9 +96,12 @@ class Score:
         """(rows, features) of the fakes of a version (N, 3, H, W) of the photos x in a reference's domain:
         made once for all sides and defences that have this very tensor."""
         if id(version) not in reference.judged:
-            fake = self.fakes(version, reference.c)
+            fake, features = reference.fake, reference.features
+            if version is not x:
+                fake = self.fakes(version, reference.c)
+                features = self.extractor(fake) if self.extractor else None
             rows = pair_rows(fake, reference.fake, x, reference.windowed)
-            reference.judged[id(version)] = version, rows, self.extractor(fake) if self.extractor else None
+            reference.judged[id(version)] = version, rows, features
         return reference.judged[id(version)][1:]
 
     def add(

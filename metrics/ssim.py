@@ -11,7 +11,7 @@ import torch.nn.functional as F
 SIGMA, RADIUS = 1.5, 5  # of the Gaussian window, pixels: 11 x 11
 K1, K2 = 0.01, 0.03
 DATA_RANGE = 2.0  # of images in [-1, 1]
-CACHED = 50_000  # numbers that a CPU core keeps at hand while it goes over them again
+CACHED = 400_000  # numbers that a CPU core keeps at hand while it goes over them again
 
 
 @dataclass(frozen=True)

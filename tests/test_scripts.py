@@ -1,6 +1,7 @@
 """The shell scripts: they parse and run under dash, forward their words, and every flag that they give is one
 that its command knows; those of CelebA and the demo run every defence."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -240,15 +241,14 @@ AE, ONE_STEP = ("defensive-model-2-fixed", "dae"), ("one-step", "one_step")
 
 def test_the_demo_tests_each_group_of_defences_in_one_process(workplace, monkeypatch):
     commands, _ = run(DEMO, workplace)
-    slow = [("ddpm-20", None), ("diffpure-300-30", None)]
-    others = [("jpeg-50", None), ("jpeg-75", None), ("blur", None), AE, ("ddpm-10", None), ONE_STEP]
+    ddpm, diffpure = [("ddpm-10", None), ("ddpm-20", None)], [("diffpure-300-30", None)]
+    quick = [("none", None), ("jpeg-50", None), ("jpeg-75", None), ("blur", None), AE, ONE_STEP]
     one_pass = [("none", None), ("jpeg-75", None), AE, ONE_STEP]
     groups = groups_of(commands, monkeypatch)
-    for protocol in (groups[:3], groups[3:6]):  # the second and the third run side by side
-        assert protocol[0] == [("none", None)]
-        assert sorted(protocol[1:]) == sorted([slow, others])
-    assert groups[6] == one_pass
-    assert sorted(groups[7:]) == sorted([[("ddpm-10", None)], [ONE_STEP]])
+    assert groups[0] == quick  # the first table, before anything is trained
+    # then two at a time, in the order in which they happen to start
+    assert sorted(groups[1:4]) == sorted([ddpm + diffpure, quick, one_pass])
+    assert sorted(groups[4:]) == sorted([ddpm, [ONE_STEP], [("ddpm-10", None)], diffpure])
     every = [
         o for argv in commands if target(argv)[0] == "test_defense" for o in parse_all(argv, monkeypatch)
     ]
@@ -262,9 +262,9 @@ def test_the_demo_tests_each_group_of_defences_in_one_process(workplace, monkeyp
     diffpure = next(o for o in every if o.defense_model_type == "diffpure")
     assert (diffpure.ddpm_start_num, diffpure.respacing, diffpure.test_noise_var) == (300, "30", 0.05)
     trained = [parse(argv, monkeypatch) for argv in commands if target(argv)[0] == "train_detector"]
-    assert trained[0].condition == "disrupted"
-    assert sorted((o.condition, o.defense_model_type) for o in trained[1:]) == [
+    assert sorted((o.condition, o.defense_model_type) for o in trained) == [
         ("clean", "none"),
+        ("disrupted", "none"),
         ("purified", "defensive-model-2-fixed"),
         ("purified", "one-step"),
     ]
@@ -285,11 +285,29 @@ def test_the_demo_runs_what_is_asked_for(workplace, monkeypatch):
         DETECTOR_DEFENSES="jpeg-40",
     )
     groups = groups_of(commands, monkeypatch)
-    assert groups[:4] == 2 * [[("none", None)], [("ddpm-5", None)]]  # and nobody beside the slow ones
-    assert len(groups) == 4 + 2
+    assert groups[0] == [("none", None)]  # and nobody in one pass, nor beside the last of the slow ones
+    assert sorted(groups[1:3]) == sorted([[("none", None)], [("ddpm-5", None)]])
+    assert sorted(groups[3:]) == sorted([[ONE_STEP], [("ddpm-10", None)], [("ddpm-5", None)]])
     first = parse(next(argv for argv in commands if target(argv)[0] == "test_defense"), monkeypatch)
     assert (first.limit, first.num_workers, first.result_dir) == (16, 1, "small/results")
     assert {c[1] for c in conditions(commands)} == {None, "jpeg-40"}
+
+
+def test_the_demo_comes_in_two_sizes_of_one_story(workplace, monkeypatch):
+    quick, said = run(DEMO, workplace)
+    full, _ = run(DEMO, workplace, FULL="1")
+
+    def story(commands):
+        return sorted(
+            (target(argv)[0], *(w for w in target(argv)[1] if w.startswith("--"))) for argv in commands
+        )
+
+    assert story(quick) == story(full)
+    limits = {parse_all(argv, monkeypatch)[0].limit for argv in full if target(argv)[0] == "test_defense"}
+    assert limits == {40, 8, 16}
+    lines = [line for line in said.splitlines() if line.startswith("== ")]
+    assert [line[3:6] for line in lines] == [f"{n}/8" for n in range(1, 9)]
+    assert all(re.search(r"\(\d+ min left\)$", line) for line in lines)
 
 
 def test_no_script_translates_names_of_defences():

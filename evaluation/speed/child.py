@@ -23,8 +23,9 @@ PERIOD = 0.2  # seconds between two looks at the memory
 
 
 class NetworkTime:
-    """CPU seconds of this process, all its threads, inside the outermost calls of translators, of the
-    features' network and of torch.autograd.grad."""
+    """CPU seconds of the thread that works on batches, inside the outermost calls of translators, of the
+    features' network and of torch.autograd.grad. With one OpenMP thread that is all that they cost; other
+    threads read and write files meanwhile, which is not the networks' doing."""
 
     def __init__(self):
         self.seconds, self._depth, self._networks = 0.0, 0, set()
@@ -55,13 +56,13 @@ class NetworkTime:
 
     def _enter(self):
         if not self._depth:
-            self._began = time.process_time()
+            self._began = time.thread_time()
         self._depth += 1
 
     def _leave(self):
         self._depth -= 1
         if not self._depth:
-            self.seconds += time.process_time() - self._began
+            self.seconds += time.thread_time() - self._began
 
 
 def anonymous_mb() -> float | None:

@@ -15,7 +15,7 @@ from evaluation.speed import trainings
 from faces.celeba import FaceFolder
 from models.conditions import targets
 from models.dae import network as dae_network
-from models.translators import Translator, load_translator
+from models.translators import load_translator
 from purify.training import AUTOENCODERS
 
 BF16 = "-bf16"
@@ -148,13 +148,13 @@ def fakes_job(bench: Bench, rows: Sequence[str]) -> Job:
     n = bench.num_images
     x, c = faces.floats(range(n)).to(device), faces.labels[:n].to(device)
     translator = load_translator(bench.networks["stargan"], device)
-    reference = plain(load_translator(bench.networks["stargan"], device))
+    reference = plain(load_translator(bench.networks["stargan"], device).network)
 
     @torch.no_grad()
-    def once(translator: Translator, precision: str):
+    def once(network: torch.nn.Module, precision: str):
         with distributed.autocast(device, precision):
             for condition in targets(translator, c, faces.selected_attrs):
-                translator(x, condition)
+                network(x, condition)
 
     return Job(
         {row: functools.partial(once, translator, split_row(row)[1]) for row in rows},

@@ -81,7 +81,7 @@ def run_child(words: Sequence[str], cost: Path) -> dict:
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(cost), *words],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},  # see child.NetworkTime
         capture_output=True,
         text=True,
     )
@@ -104,7 +104,9 @@ def measure(
         words = [str(ROOT / "test_defense.py"), "--defense_model_type", "jpeg-75"]
         flags = {"gan_weights": weights, "data_dir": split, "dataset": "scale", "result_dir": results}
         flags |= {"cache_dir": results / "crops", "image_size": image_size, "celeba_crop_size": crop}
-        flags |= {"limit": n, "device": device, "num_workers": num_workers}
+        # two steps: what is measured is the way of the photos, not the attack's networks
+        flags |= {"limit": n, "device": device, "num_workers": num_workers, "attack_steps": 2}
+        flags |= {"batch_size": "auto"}
         words += [str(word) for key, value in flags.items() for word in (f"--{key}", value)]
         cost = run_child(words, results / "cost.json")
         shutil.rmtree(results)

@@ -8,7 +8,7 @@ from evaluation.speed import child, scale
 
 def test_time_of_networks_is_that_of_the_outermost_call(monkeypatch):
     clock = iter([1.0, 4.0, 10.0, 10.5])
-    monkeypatch.setattr(child.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(child.time, "thread_time", lambda: next(clock))
     networks = child.NetworkTime()
     networks._enter()
     networks._enter()  # a translator inside of a gradient: no clock is read
