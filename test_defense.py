@@ -48,6 +48,7 @@ class Options(cli.RunOptions, DataOptions, TranslatorOptions, PurifierOptions, A
     gan_training_data: str | None
     inception_weights: str | None
     features: str
+    ssim: str
     defense_noise: str | None
     scan: str | None
     test_noise_var: float
@@ -98,6 +99,13 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
         choices=["auto", "none"],
         default="auto",
         help="none: measure no distance between sets of fakes",
+    )
+    g.add_argument(
+        "--ssim",
+        choices=["photos", "fakes"],
+        default="photos",
+        help="fakes: measure the SSIM of the fakes, too, for comparison.csv; it costs more than all other"
+        " distances",
     )
     add_purifier_flags(p, DEFENCES, several=True)
     g.add_argument(

@@ -13,7 +13,7 @@ from common import memory
 S, T = TypeVar("S"), TypeVar("T")
 THREADS = min(8, os.cpu_count() or 1)  # that read or write the files of one batch
 FEWEST = 8  # files that are worth the threads' attention
-TIDY = 4  # batches after which freed memory is returned
+TIDY = 16  # batches after which freed memory is returned
 DEPTH = 2  # batches that are read ahead of the device, and that may wait to be written behind it
 
 

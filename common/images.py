@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from common.cli import UserError
 from common.files import write_atomic
 
+RUNS = 3  # zlib's strategy Z_RLE
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -70,10 +71,15 @@ def to_float(array: np.ndarray) -> torch.Tensor:
     return x.movedim(-1, -3).contiguous()
 
 
+def to_bytes(x: torch.Tensor) -> torch.Tensor:
+    """float (..., 3, H, W) in [-1, 1] -> uint8 of that shape, rounded to the nearest grey level, on its
+    device."""
+    return x.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
 def to_uint8(x: torch.Tensor) -> np.ndarray:
     """float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3) array, rounded to the nearest grey level."""
-    x = x.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-    return x.movedim(-3, -1).contiguous().cpu().numpy()
+    return to_bytes(x).movedim(-3, -1).contiguous().cpu().numpy()
 
 
 def quantise(x: torch.Tensor) -> torch.Tensor:
@@ -94,12 +100,19 @@ def check_range(x: torch.Tensor) -> None:
 def save_png(path: Path | str, array: np.ndarray) -> None:
     """Write a uint8 (H, W, 3) array as PNG under a temporary name, then rename."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", compress_level=1)
+    # runs of equal bytes alone: faster than any level's search for longer repeats, and smaller for photos
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=1, compress_type=RUNS)
     write_atomic(path, buffer.getvalue())
 
 
 def load_png(path: Path | str) -> np.ndarray:
     """uint8 (H, W, 3) array of a PNG written by save_png."""
+    try:
+        with Image.open(path) as image:
+            if image.mode == "RGB":
+                return np.array(image)
+    except Exception:  # read again below, by what names the error
+        pass
     return np.asarray(read_rgb(path))
 
 

@@ -61,6 +61,7 @@ class Options(RunOptions, DataOptions, AttackOptions):
     crafted_on: str
     inception_weights: str | None
     features: str
+    ssim: str
     test_noise_var: float
 
     @property
@@ -111,6 +112,13 @@ def parse_args(argv: list[str] | None = None) -> Options:
         choices=["auto", "none"],
         default="auto",
         help="none: measure no distance between sets of fakes",
+    )
+    g.add_argument(
+        "--ssim",
+        choices=["photos", "fakes"],
+        default="photos",
+        help="fakes: measure the SSIM of the fakes, too, for comparison.csv; it costs more than all other"
+        " distances",
     )
     add_attack_flags(p, rules=("original", "iterative", "joint"), through=False)
     cli.add_run_flags(p, batch_size=32, auto=True, limit=True, resume=True)
@@ -262,7 +270,8 @@ def main(argv: list[str] | None = None) -> None:
         ]
 
         def score_of(victim):
-            return Score(victim.translator, victim.attributes, extractor, options.seed, sides=(SIDE,))
+            known = (victim.translator, victim.attributes, extractor, options.seed)
+            return Score(*known, sides=(SIDE,), ssim=options.ssim == "fakes")
 
         def work(size):
             calls = len(faces) / size / ctx.world * options.attack_steps

@@ -54,7 +54,7 @@ class Extractor(nn.Module):
             x = torch.from_numpy(x).movedim(-1, 1)
         if x.dtype != torch.uint8:
             images.check_range(x)
-            x = images.quantise(x.float()).add(1).mul(127.5).round().to(torch.uint8)
+            x = images.to_bytes(x)
         return self.network(x.to(next(self.network.parameters()).device)).float()
 
 

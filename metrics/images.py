@@ -38,39 +38,52 @@ def image_rows(
         raise ValueError(
             f"expected images of equal shape, found {tuple(image.shape)} and {tuple(reference.shape)}"
         )
-    image, reference = image.detach().float(), reference.detach().float()
-    gap = (image - reference).double()
-    l2 = gap.square().mean(dim=(1, 2, 3))
-    return {
-        "l2": l2,
-        "linf": gap.abs().amax(dim=(1, 2, 3)),
-        "psnr": (10 * torch.log10(DATA_RANGE**2 / l2)).clamp(max=PSNR_CAP),
-        "ssim": ssim(image, windowed or Windowed.of(reference)).double(),
-    }
+    gap = image.detach().float() - reference.detach().float()
+    return _of_gap(gap) | {"ssim": ssim(image, windowed or Windowed.of(reference)).double()}
+
+
+def _of_gap(gap):
+    l2 = _mean(gap.square())
+    psnr = (10 * torch.log10(DATA_RANGE**2 / l2)).clamp(max=PSNR_CAP)
+    return {"l2": l2, "linf": gap.abs().flatten(1).amax(1).double(), "psnr": psnr}
+
+
+def _mean(x):
+    """(N,) float64 means over what is left of each image, summed in float64."""
+    x = x.flatten(1)
+    return x.sum(1, dtype=torch.float64) / x.shape[1]
+
+
+def edited(reference: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
+    """(N, 1, H, W) bool: where a translator's fake `reference` edits the photo, both (N, 3, H, W): where the
+    channels of |reference - photo| sum to more than 0.5.
+
+    Source: Huang et al. 2022 (CMUA-Watermark), arXiv:2105.10872 and its code
+    """
+    return (reference.detach().float() - photo.detach().float()).abs().sum(1, keepdim=True) > MASK_THRESHOLD
 
 
 def pair_rows(
-    fake: torch.Tensor, reference: torch.Tensor, photo: torch.Tensor, windowed: Windowed | None = None
+    fake: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, windowed: Windowed | None = None
 ) -> dict[str, torch.Tensor]:
-    """image_rows of fake against reference, with l1 (mean absolute difference) and l2_mask.
+    """l1 (mean absolute difference), l2, linf, psnr and l2_mask of fake against reference; ssim if asked.
 
-    l2_mask is the squared error inside the region that the translator edits: M = 1 where the channels of
-    |reference - photo| sum to more than 0.5, l2_mask = sum(M (fake - reference)^2) / (3 sum(M)). Each image
-    has its own mask (the published code used the first image's for the whole batch); where it is empty the
-    row is NaN.
+    l2_mask is the squared error inside the region M that the translator edits (see `edited`):
+    sum(M (fake - reference)^2) / (3 sum(M)). Each image has its own mask (the published code used the first
+    image's for the whole batch); where it is empty the row is NaN.
 
-    Shape:   three (N, 3, H, W) float in [-1, 1] -> dict of (N,) float64 tensors, on their device
-    Source:  l1, l2: Ruiz et al. 2020, arXiv:2003.01279; mask: Huang et al. 2022 (CMUA-Watermark),
-             arXiv:2105.10872 and its code
+    Args:    windowed  of the reference, where SSIM is wanted, which costs more than all the others
+    Shape:   fake and reference (N, 3, H, W) float in [-1, 1], mask (N, 1, H, W) bool -> dict of (N,) float64
+             tensors, on their device
+    Source:  l1, l2: Ruiz et al. 2020, arXiv:2003.01279; mask: as `edited`
     """
-    rows = image_rows(fake, reference, windowed)
-    gap = (fake.detach().float() - reference.detach().float()).double()
-    mask = (
-        (reference.detach().float() - photo.detach().float()).abs().sum(1, keepdim=True) > MASK_THRESHOLD
-    ).double()
-    inside, area = (mask * gap.square()).sum(dim=(1, 2, 3)), 3 * mask.sum(dim=(1, 2, 3))
-    l2_mask = torch.where(area > 0, inside / area.clamp(min=1), torch.nan)
-    return {"l1": gap.abs().mean(dim=(1, 2, 3)), **rows, "l2_mask": l2_mask}
+    gap = fake.detach().float() - reference.detach().float()
+    rows = {"l1": _mean(gap.abs()), **_of_gap(gap)}
+    if windowed is not None:
+        rows["ssim"] = ssim(fake, windowed).double()
+    inside = (mask * gap.square()).flatten(1).sum(1, dtype=torch.float64)
+    area = 3 * mask.flatten(1).sum(1)
+    return {**rows, "l2_mask": torch.where(area > 0, inside / area.clamp(min=1), torch.nan)}
 
 
 def summarise(rows: Mapping[str, ArrayLike], photo_ids: ArrayLike, seed: int) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from common import distributed, progress
 from common.ahead import ahead
 from common.cli import RunError
 from common.distributed import Context, to_device
+from common.images import to_bytes
 from faces.celeba import FaceFolder
 from metrics.fid import Distance, Extractor
-from metrics.images import image_rows, pair_rows, summarise_table
+from metrics.images import edited, image_rows, pair_rows, summarise_table
 from metrics.ssim import Windowed
 from models.conditions import targets
 from models.translators import Translator
@@ -27,14 +28,16 @@ Rows = dict[str, torch.Tensor]  # (N,) float64 each
 class Reference:
     """The fakes of a batch of photos in one domain, and what was found out about them.
 
-    c (N, C) labels;  fake (N, 3, H, W), windowed  the same for SSIM;  features  of it or None
+    c (N, C) labels;  fake (N, 3, H, W);  features  of it or None;  mask (N, 1, H, W)  what it edits
+    windowed  the fake, where SSIM is wanted
     judged  id of a version of the photos -> (that version, its fakes' rows, their features or None)
     """
 
     c: torch.Tensor
     fake: torch.Tensor
     features: torch.Tensor | None
-    windowed: Windowed
+    mask: torch.Tensor
+    windowed: Windowed | None
     judged: dict[int, tuple[torch.Tensor, Rows, torch.Tensor | None]] = field(default_factory=dict)
 
 
@@ -47,6 +50,7 @@ class Score:
             standard    the ordinary translator where `translator` is an adversarially trained one, else None:
                         its distance to it is noted
             sides       those of SIDES that are scored here
+            ssim        of the fakes, too; that of the photos is always measured
             shared      a Score of the same translator and photos that scores other sides, for several:
                         result() has its sides, and its distance to the ordinary translator, too
     """
@@ -60,6 +64,7 @@ class Score:
         precision: str = "fp32",
         standard: Translator | None = None,
         sides: Sequence[str] = SIDES,
+        ssim: bool = False,
         shared: "Score | None" = None,
     ):
         self.translator, self.attributes, self.seed, self.precision, self.standard = (
@@ -69,7 +74,7 @@ class Score:
             precision,
             standard,
         )
-        self.extractor, self.sides, self.shared = extractor, sides, shared
+        self.extractor, self.sides, self.ssim, self.shared = extractor, sides, ssim, shared
         self.distances = {side: Distance(extractor, seed) for side in sides} if extractor else {}
         self._summarised = None
         # of each side the batches: (names, {key: (N, domains) array}), and (names, {key: (N, 1) array})
@@ -80,13 +85,19 @@ class Score:
         with torch.no_grad(), distributed.autocast(x.device, self.precision):
             return (translator or self.translator)(x, c).float()
 
+    def features(self, fake: torch.Tensor) -> torch.Tensor | None:
+        """Of fakes (N, 3, H, W) as 8-bit images; None without an extractor.  Nothing waits for the device."""
+        return self.extractor(to_bytes(fake)) if self.extractor else None
+
     def references(self, x: torch.Tensor, c_org: torch.Tensor) -> list[Reference]:
         """What the fakes of a batch are held against, in each domain.  x (N, 3, H, W), c_org (N, C) its
         labels."""
 
         def reference(c):
             fake = self.fakes(x, c)
-            return Reference(c, fake, self.extractor(fake) if self.extractor else None, Windowed.of(fake))
+            features = self.features(fake)
+            windowed = Windowed.of(fake) if self.ssim else None
+            return Reference(c, fake, features, edited(fake, x), windowed)
 
         return [reference(c) for c in targets(self.translator, c_org, self.attributes)]
 
@@ -99,8 +110,8 @@ class Score:
             fake, features = reference.fake, reference.features
             if version is not x:
                 fake = self.fakes(version, reference.c)
-                features = self.extractor(fake) if self.extractor else None
-            rows = pair_rows(fake, reference.fake, x, reference.windowed)
+                features = self.features(fake)
+            rows = pair_rows(fake, reference.fake, reference.mask, reference.windowed)
             reference.judged[id(version)] = version, rows, features
         return reference.judged[id(version)][1:]
 
@@ -121,16 +132,14 @@ class Score:
         for side in self.sides:
             rows = _stacked([image_rows(v, x, windowed) for v in versions[side]])
             self.photos[side].append((names, {k: _mean(k, row) for k, row in rows.items()}))
-            every = []
-            for k, reference in enumerate(references):
-                version = versions[side][k if len(versions[side]) > 1 else 0]
-                rows, features = self.judge(version, reference, x)
-                every.append(rows)
-                if self.extractor:
-                    keys = [f"{name}/{self.attributes[k]}" for name in names]
-                    self.distances[side].update_features(reference.features, True, keys)
-                    self.distances[side].update_features(features, False, keys)
-            self.pairs[side].append((names, _stacked(every)))
+            several = len(versions[side]) > 1
+            judged = [self.judge(versions[side][k * several], r, x) for k, r in enumerate(references)]
+            self.pairs[side].append((names, _stacked([rows for rows, _ in judged])))
+            if self.extractor:
+                keys = [f"{name}/{attribute}" for attribute in self.attributes for name in names]
+                distance = self.distances[side]
+                distance.update_features(torch.cat([r.features for r in references]), True, keys)
+                distance.update_features(torch.cat([features for _, features in judged]), False, keys)
         if self.standard is not None:
             gaps = [r.fake - self.fakes(x, r.c, self.standard) for r in references]
             rows = [{"l2": gap.square().mean(dim=(1, 2, 3)).double()} for gap in gaps]
@@ -161,9 +170,10 @@ class Score:
                     bad = names[int(np.flatnonzero(~np.isfinite(rows["l2"]).all(1))[0])]
                     raise RunError(f"{bad}: its {side} fake is not finite; use --precision fp32")
                 every, domains = summarise_table(rows, self.attributes, self.seed)
-                metrics[side] = {**every, **self.distance(side)}
+                unknown = {} if self.ssim else dict.fromkeys(("ssim", "ssim_std", "ssim_ci"))
+                metrics[side] = {**every, **unknown, **self.distance(side)}
                 for domain, values in domains.items():
-                    groups[domain][side] = values
+                    groups[domain][side] = {**values, **unknown}
                 photos = _table(ctx.gather(self.photos[side]))[1]
                 metrics["input"][side] = summarise_table(photos, (), self.seed)[0]
             if self.standard is not None:

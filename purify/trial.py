@@ -59,11 +59,11 @@ class Trial:
         """Its empty score.  shared: translator's id -> the Score of the disrupted side, made once for
         all defences of that translator."""
         translator, o = self.translator, self.options
-        known = (translator, o.selected_attrs, extractor, o.seed)
+        known, ssim = (translator, o.selected_attrs, extractor, o.seed), o.ssim == "fakes"
         if id(translator) not in shared:
             standard = self.standard if translator is not self.standard else None
-            shared[id(translator)] = Score(*known, standard=standard, sides=SIDES[:1])
-        return Score(*known, sides=SIDES[1:], shared=shared[id(translator)])
+            shared[id(translator)] = Score(*known, standard=standard, sides=SIDES[:1], ssim=ssim)
+        return Score(*known, sides=SIDES[1:], ssim=ssim, shared=shared[id(translator)])
 
     def compile(self, attacked: AttackedPhotos, ctx: Context) -> None:
         """Compile the networks that it asks, as --compile has it."""

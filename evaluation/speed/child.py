@@ -18,13 +18,14 @@ from common import files
 from evaluation.speed.meters import peak_mb
 from metrics.fid import Extractor
 from models.translators import Translator
+from purify.base import Purifier
 
 PERIOD = 0.2  # seconds between two looks at the memory
 
 
 class NetworkTime:
-    """CPU seconds of the thread that works on batches, inside the outermost calls of translators, of the
-    features' network and of torch.autograd.grad. With one OpenMP thread that is all that they cost; other
+    """CPU seconds of the thread that works on batches, inside the outermost calls of translators, purifiers,
+    the features' network and torch.autograd.grad. With one OpenMP thread that is all that they cost; other
     threads read and write files meanwhile, which is not the networks' doing."""
 
     def __init__(self):
@@ -52,7 +53,7 @@ class NetworkTime:
         )
 
     def _counts(self, m):
-        return isinstance(m, Translator) or id(m) in self._networks
+        return isinstance(m, (Translator, Purifier)) or id(m) in self._networks
 
     def _enter(self):
         if not self._depth:

@@ -6,7 +6,8 @@ import torch
 
 from common import images
 from metrics import images as image_metrics
-from metrics.images import by_group, image_rows, pair_rows, summarise
+from metrics.images import by_group, edited, image_rows, pair_rows, summarise
+from metrics.ssim import Windowed
 
 
 def flat(*values, size=16):
@@ -15,7 +16,7 @@ def flat(*values, size=16):
 
 
 def test_distances_of_constant_images():
-    rows = pair_rows(flat(0.5, -0.2), flat(0.1, -0.2), photo=flat(0.1, -1.0))
+    rows = pair_rows(flat(0.5, -0.2), flat(0.1, -0.2), edited(flat(0.1, -0.2), flat(0.1, -1.0)))
     assert rows["l1"].tolist() == pytest.approx([0.4, 0])
     assert rows["l2"].tolist() == pytest.approx([0.16, 0], abs=1e-7)
     assert rows["linf"].tolist() == pytest.approx([0.4, 0])
@@ -53,7 +54,7 @@ def test_mask_keeps_the_edited_region_of_each_image():
     fake[0, :, 4:] += 0.9  # outside: must not count
     fake[1] += 1
     fake[2, 1] += 0.3  # one of three channels
-    rows = pair_rows(fake, reference, photo)
+    rows = pair_rows(fake, reference, edited(reference, photo))
     assert rows["l2_mask"][[0, 2]].tolist() == pytest.approx([0.25, 0.03], abs=1e-6)
     assert torch.isnan(rows["l2_mask"][1])
     found = summarise(rows, ["a", "b", "c"], seed=0)
@@ -62,15 +63,12 @@ def test_mask_keeps_the_edited_region_of_each_image():
 
 
 def test_mask_threshold_is_strict():
-    assert torch.isnan(
-        pair_rows(flat(1), torch.tensor([0.5, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 16, 16), flat(0))[
-            "l2_mask"
-        ]
-    ).all()
+    half = torch.tensor([0.5, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    assert torch.isnan(pair_rows(flat(1), half, edited(half, flat(0)))["l2_mask"]).all()
 
 
 def test_all_masks_empty_gives_none():
-    found = summarise(pair_rows(flat(1, 1), flat(0, 0), flat(0, 0)), ["a", "b"], seed=0)
+    found = summarise(pair_rows(flat(1, 1), flat(0, 0), edited(flat(0, 0), flat(0, 0))), ["a", "b"], seed=0)
     assert (
         found["l2_mask"] is None
         and found["sr_mask"] is None
@@ -80,7 +78,9 @@ def test_all_masks_empty_gives_none():
 
 
 def test_summary_counts_pairs_and_takes_the_largest_linf():
-    rows = pair_rows(flat(0.3, 0.2, 0.1, 0.0), flat(0, 0, 0, 0), flat(1, 1, 1, 1))  # l2: .09 .04 .01 0
+    rows = pair_rows(
+        flat(0.3, 0.2, 0.1, 0.0), flat(0, 0, 0, 0), edited(flat(0, 0, 0, 0), flat(1, 1, 1, 1))
+    )  # l2: .09 .04 .01 0
     found = summarise(rows, list("aabb"), seed=0)
     # only .09 is above .05
     assert found["prop_dist"] == pytest.approx(0.25)
@@ -107,8 +107,10 @@ def test_photo_summary_has_no_pair_figures():
 def test_means_do_not_depend_on_the_batch_size(faces):
     x, _ = faces(n=6, size=16)
     y, _ = faces(n=6, size=16, seed=1)
-    whole = pair_rows(x, y, y.flip(0))
-    parts = [pair_rows(x[i : i + 1], y[i : i + 1], y.flip(0)[i : i + 1]) for i in range(6)]
+    mask, windowed = edited(y, y.flip(0)), Windowed.of(y)
+    whole = pair_rows(x, y, mask, windowed)
+    each = [slice(i, i + 1) for i in range(6)]
+    parts = [pair_rows(x[i], y[i], mask[i], Windowed.of(y[i])) for i in each]
     for key, row in whole.items():
         assert torch.allclose(row, torch.cat([p[key] for p in parts]), atol=1e-6, equal_nan=True), key
 
