@@ -21,7 +21,7 @@ if [ "$FULL" = 1 ]; then
     seconds="15 45 90 180 240 120 30 10"      # of the sections below, on two cores: for the minutes left
 else
     : "${OUT:=demo_out}" "${FACES:=400}" "${NUM:=12}" "${STEPS:=20}" "${ATTACK_STEPS:=10}" "${KNOWN_NUM:=4 8}" "${EPOCHS:=15}" "${POISONS:=label-flip}"
-    seconds="10 25 25 40 80 45 15 5"
+    seconds="6 21 18 46 70 69 13 5"
 fi
 : "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed one-step}"
 : "${SLOW_DEFENSES:=ddpm-10 ddpm-20 diffpure-300-30}"      # 9 of diffpure's 30 steps of 1000 lie below t = 300

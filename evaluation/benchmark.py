@@ -30,7 +30,8 @@ attack, one-step, ddpm (10 steps), diffpure (the purifiers' reference itself), f
            seconds per photo; ours and reference as above, the reference in fp32 without channels-last
 train-stargan, train-diffusion, train-one-step
            seconds per step, which is the step that the training itself runs; the reference is the same step
-           in one process, fp32 and uncompiled
+           in one process, fp32 and uncompiled. --compile on compiles ours, of all rows; auto does not, a
+           benchmark being short
 Each row may end in -bf16 (on a GPU all do so, too; on a CPU the attack). Rows that only --rows names: jpeg,
 blur, the autoencoders, and the trainings train-adv, train-detector, train-defensive-model-1 ...
 Beside the seconds: TFLOP/s, counted on one pass by torch.utils.flop_counter; peak memory while ours runs,
@@ -134,7 +135,17 @@ def run_demo(options: Options, ctx: Context, folder: Path) -> None:
     asked = f"--num_images {n} or --num_decoded {decoded}"
     faces = load_faces(options, folder, translator.attributes or ATTRIBUTES, max(n, decoded), asked)
     measured = demo.measure(
-        rows, faces, n, decoded, translator, weights, options.repeats, options.diffpure_start, ctx, folder
+        rows,
+        faces,
+        n,
+        decoded,
+        translator,
+        weights,
+        options.repeats,
+        options.diffpure_start,
+        ctx,
+        folder,
+        options.compile,
     )
     for found in measured:
         output.add(found, [demo.line(name, m) for name, m in found.items()])
@@ -152,7 +163,9 @@ def official_bench(options: Options, ctx: Context, folder: Path) -> Iterator[job
     faces = load_faces(options, folder, ATTRIBUTES, count, f"{count} (--num_images, --diffusion_batch)")
     paths = networks.write_networks(folder, options.image_size, options.seed)
     n, start = options.num_images, options.diffpure_start
-    yield jobs.Bench(ctx, faces, paths, folder, n, options.repeats, start, batches, options.seed)
+    yield jobs.Bench(
+        ctx, faces, paths, folder, n, options.repeats, start, batches, options.seed, options.compile
+    )
 
 
 def known_rows() -> list[str]:

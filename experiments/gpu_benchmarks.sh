@@ -6,12 +6,12 @@
 #
 #   sh experiments/gpu_benchmarks.sh                  OUT=/path/to/keep sh experiments/gpu_benchmarks.sh
 #   STEPS="scale plan" sh experiments/gpu_benchmarks.sh             (the cost of a test against the number of photos, then hours of the CelebA scripts)
-#   COMPILES="off on" sh experiments/gpu_benchmarks.sh              (where the command has --compile: both, one after the other)
+#   COMPILES=off sh experiments/gpu_benchmarks.sh                   (without torch.compile)
 set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"
 : "${RESULTS:=results}" "${OUT:=}"
 : "${STEPS:=official trainings demo}"
-: "${COMPILES:=}"              # values of --compile; "": the flag is left alone
+: "${COMPILES:=off on}"        # values of --compile, one after the other
 : "${NUM:=16}" "${REPEATS:=2}" # photos of a batch, turns of each side
 : "${SIZES:=250 1000 4000}"    # numbers of photos of the step scale
 : "${OFFICIAL_SECONDS:=155}" "${TRAININGS_SECONDS:=40}" "${DEMO_SECONDS:=75}" "${SCALE_SECONDS:=400}" "${PLAN_SECONDS:=400}"
@@ -39,8 +39,8 @@ done
 
 trainings="train-stargan train-stargan-bf16 train-diffusion train-diffusion-bf16 train-one-step train-one-step-bf16"
 for step in $STEPS; do
-    for compile in ${COMPILES:-usual}; do
-        case $compile in usual) flags= ;; *) flags="--compile $compile" ;; esac
+    for compile in $COMPILES; do
+        flags="--compile $compile"
         case $step in
             official)  measure "$OFFICIAL_SECONDS" --architecture official --num_images "$NUM" --repeats "$REPEATS" $flags "$@" ;;
             trainings) measure "$TRAININGS_SECONDS" --architecture official --image_size 64 --rows $trainings --repeats "$REPEATS" \

@@ -240,6 +240,7 @@ def test_gpu_benchmarks_measure_every_step_keep_what_they_have_and_take_words(wo
         "cpu",
         "--dry_run",
         OUT="kept",
+        COMPILES="on",
         STEPS="official trainings demo scale plan",
     )
     found = [parse(argv, monkeypatch) for argv in commands]
@@ -254,8 +255,9 @@ def test_gpu_benchmarks_measure_every_step_keep_what_they_have_and_take_words(wo
     assert all(o.dry_run and o.device == "cpu" and o.result_dir == "results" for o in found)
     assert (found[1].stargan_batch, found[1].diffusion_batch, found[1].one_step_batch) == (64, 64, 64)
     assert (workplace / "kept" / "results" / "record.json").is_file()
-    commands, _ = run(script, workplace, COMPILES="off on")
-    assert [" ".join(argv).count("--compile") for argv in commands] == [1, 1, 1, 1, 0]
+    assert [o.compile for o in found[:2]] == ["on", "on"]
+    commands, _ = run(script, workplace)
+    assert [" ".join(argv).count("--compile") for argv in commands] == [1, 1, 1, 1, 0]  # off and on
     commands, said = run(script, workplace, code=2, STEPS="official nonsense")
     assert commands == [] and "STEPS names nonsense" in said
 
@@ -263,8 +265,8 @@ def test_gpu_benchmarks_measure_every_step_keep_what_they_have_and_take_words(wo
 def test_gpu_benchmarks_go_on_after_a_step_that_was_stopped(workplace):
     script = ROOT / "experiments" / "gpu_benchmarks.sh"
     commands, said = run(script, workplace, "--dry_run", DRY_RUN_CODE="130")
-    assert len(commands) == 3 and said.count("stopped after") == 3
+    assert len(commands) == 5 and said.count("stopped after") == 5
     commands, said = run(script, workplace, "--dry_run", code=1, DRY_RUN_CODE="1")
-    assert len(commands) == 3 and "failed with exit code 1" in said
+    assert len(commands) == 5 and "failed with exit code 1" in said
     commands, _ = run(script, workplace, "--dry_run", code=2, DRY_RUN_CODE="2")
     assert len(commands) == 1

@@ -47,11 +47,12 @@ def measure(
     diffpure_start: int,
     ctx: Context,
     folder: Path,
+    compile: str,
 ) -> Iterator[dict[str, dict]]:
     """Yields dicts name -> figures, as the record holds them, one comparison after the other.
 
     Args: rows  of AIMS, those that are wanted;  weights  {"gan", "attack", "diffusion", "one_step": file};
-          folder  scratch
+          folder  scratch;  compile  of --compile, for the attack
     """
     attributes = faces.selected_attrs
     some, many = faces.subset(faces.names[:num_images]), faces.subset(faces.names[:num_decoded])
@@ -65,7 +66,7 @@ def measure(
     def only(figures):
         return {name: m for name, m in figures.items() if name in rows}
 
-    both = sides.Attacks(some, attributes, translator, ctx, folder / "attacked")
+    both = sides.Attacks(some, attributes, translator, ctx, folder / "attacked", compile)
     with torch.no_grad():
         translator(both.x[:1], both.c[:1])
     if asked("attack", "attack-bf16"):

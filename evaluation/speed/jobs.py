@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import purify
-from common import distributed, seeds
+from common import compiling, distributed, seeds
 from common.distributed import Context
 from evaluation import sides
 from evaluation.speed import trainings
@@ -38,7 +38,7 @@ ROWS = (*SHOWN, *(name for name in (*PLAIN, *TRAININGS) if name not in SHOWN))
 @dataclass(frozen=True)
 class Bench:
     """What all rows share.  networks  of networks.write_networks;  batches  photos a step of some trainings;
-    folder  scratch"""
+    folder  scratch;  compile  of --compile, for ours; auto is off where calls are few, as here"""
 
     ctx: Context
     faces: FaceFolder
@@ -49,13 +49,20 @@ class Bench:
     diffpure_start: int
     batches: dict[str, int]
     seed: int = 0
+    compile: str = "off"
+
+    def compiled(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Ours, as --compile has it, for batches of num_images."""
+        compiling.fix([network], self.compile, self.ctx, self.num_images, 0)
+        return network
 
     def words(self, row: str, precision: str, ours: bool = True) -> list[str]:
-        """The flags of a training's command.  ours: False of the reference, where flags that make a step fast
-        are left out; precision is told for both."""
+        """The flags of a training's command.  ours: False of the reference, which is never compiled;
+        precision is told for both."""
         faces = self.faces
         flags = {"image_size": faces.size, "celeba_crop_size": faces.crop, "batch_size": self.batch(row)}
         flags |= {"precision": precision, "device": self.ctx.device, "seed": self.seed}
+        flags |= {"compile": self.compile if ours else "off"}
         return [str(word) for key, value in flags.items() for word in (f"--{key}", value)]
 
     def batch(self, row: str) -> int:
@@ -93,7 +100,7 @@ def attack_job(bench: Bench, rows: Sequence[str]) -> Job:
     faces = bench.faces.subset(bench.faces.names[: bench.num_images])
     translator, ctx = load_translator(bench.networks["stargan"], bench.ctx.device), bench.ctx
     attributes = faces.selected_attrs
-    ours = sides.Attacks(faces, attributes, translator, ctx, bench.folder / "attacked")
+    ours = sides.Attacks(faces, attributes, translator, ctx, bench.folder / "attacked", bench.compile)
     theirs = sides.Attacks(
         faces, attributes, plain(load_translator(bench.networks["stargan"], ctx.device)), ctx, bench.folder
     )
@@ -114,6 +121,8 @@ def purifier_job(bench: Bench, rows: Sequence[str]) -> Job:
         start = {"ddpm": 10, "diffpure": bench.diffpure_start}.get(name)
         weights = bench.networks["one-step" if name == "one-step" else "diffusion"]
         built = purify.build(name, str(weights), bench.ctx.device, precision, start=start)
+        for network in built.networks():
+            bench.compiled(network)
         return torch.no_grad()(lambda: built(x, seeds.named(0, names, "purify")))
 
     calls = {row: once(*split_row(row)) for row in rows if row != "diffpure"}
@@ -147,7 +156,7 @@ def fakes_job(bench: Bench, rows: Sequence[str]) -> Job:
     device, faces = bench.ctx.device, bench.faces
     n = bench.num_images
     x, c = faces.floats(range(n)).to(device), faces.labels[:n].to(device)
-    translator = load_translator(bench.networks["stargan"], device)
+    translator = bench.compiled(load_translator(bench.networks["stargan"], device))
     reference = plain(load_translator(bench.networks["stargan"], device).network)
 
     @torch.no_grad()
