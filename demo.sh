@@ -1,7 +1,7 @@
 #!/bin/sh
 # The whole story on faces we draw ourselves, on a laptop CPU: split, disrupt, purify, train, attack what purifies, train detectors, filter, compare.
-# No download, no GPU. On two cores, after the environment is set up: MINUTES_QUICK minutes with few photos; FULL=1: MINUTES_FULL minutes, the same with
-# more. The first table stands after SECONDS_FIRST seconds; MEMORY GB of memory.
+# No download, no GPU. On two cores, after the environment is set up: 4 to 5 minutes with few photos, 10 minutes with more (FULL=1); less than 2 GB of
+# memory. The first table stands after half a minute.
 #
 # writes  $OUT/dataset (drawn faces and their split), $OUT/results (records, caches, comparison.md, report.html)
 #
@@ -18,7 +18,7 @@ if [ "$FULL" = 1 ]; then
     : "${KNOWN_NUM:=8 16}"        # photos that this attacker disrupts, knowing ddpm-10, and one-step
     : "${EPOCHS:=15}"             # passes of a detector's training
     : "${POISONS:=label-flip noise}"
-    seconds="15 45 90 180 240 120 30 10"      # of the sections below, on two cores: for the minutes left
+    seconds="8 34 62 128 226 94 16 5"      # of the sections below, on two cores: for the minutes left
 else
     : "${OUT:=demo_out}" "${FACES:=400}" "${NUM:=12}" "${STEPS:=20}" "${ATTACK_STEPS:=10}" "${KNOWN_NUM:=4 8}" "${EPOCHS:=15}" "${POISONS:=label-flip}"
     seconds="6 21 18 46 70 69 13 5"

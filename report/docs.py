@@ -5,7 +5,7 @@ Between a marker and `<!-- /table -->` stands what the marker asks for:
   <!-- MARKER:DATASET [OPTION=VALUE ...] -->
 
 Each kind of record declares its markers (report/kinds/<kind>.py); their options leave some runs: photos=64
-those on so many, gan=stargan those of one translator, under=demo_out those below a folder of that name,
+those on so many, gan=stargan those of one translator, under=demo_full those below a folder of that name,
 radius=0.05 those of one eps; legend=no writes tables alone. A value of several words has + for a space.
 """
 
