@@ -30,7 +30,7 @@ from common.errors import UserError
 from evaluation.defense_output import line
 from evaluation.defense_stage import judge, open_trials
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_judged
-from metrics.fid import load_extractor
+from metrics.flags import MeasureOptions, add_measure_flags
 from models.flags import TranslatorOptions, add_translator_flags
 from purify.defences import DEFENCES
 from purify.flags import PurifierOptions, add_purifier_flags, options_of, resolve_defences
@@ -40,15 +40,20 @@ from purify.trial import load_trial, rehearse
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(cli.RunOptions, DataOptions, TranslatorOptions, PurifierOptions, AttackOptions, ThroughOptions):
+class Options(
+    cli.RunOptions,
+    DataOptions,
+    TranslatorOptions,
+    MeasureOptions,
+    PurifierOptions,
+    AttackOptions,
+    ThroughOptions,
+):
     """What the test of one defence works with."""
 
     split: str
     adv_gan_weights: str | None
     gan_training_data: str | None
-    inception_weights: str | None
-    features: str
-    ssim: str
     defense_noise: str | None
     scan: str | None
     test_noise_var: float
@@ -88,25 +93,7 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
         default=None,
         help="what the translator was trained on, for the record (the official one: all of CelebA)",
     )
-    g.add_argument(
-        "--inception_weights",
-        default=None,
-        metavar="FILE",
-        help="standard Inception weights; with them FID and KID are measured",
-    )
-    g.add_argument(
-        "--features",
-        choices=["auto", "none"],
-        default="auto",
-        help="none: measure no distance between sets of fakes",
-    )
-    g.add_argument(
-        "--ssim",
-        choices=["photos", "fakes"],
-        default="photos",
-        help="fakes: measure the SSIM of the fakes, too, for comparison.csv; it costs more than all other"
-        " distances",
-    )
+    add_measure_flags(g)
     add_purifier_flags(p, DEFENCES, several=True)
     g.add_argument(
         "--defense_noise",
@@ -166,9 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         faces = open_judged(first, first.split)
         translators = {}
         trials = [load_trial(options, ctx, translators) for options in every]
-        extractor = None
-        if first.features == "auto":
-            extractor = load_extractor(first.inception_weights, device=ctx.device)
+        extractor = first.extractor(ctx.device)
         for trial in trials:
             runs.show(trial.options, ctx)
         if first.dry_run:

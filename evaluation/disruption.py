@@ -37,7 +37,7 @@ from common.errors import nearest
 from evaluation.disruption_output import save_grid, summary
 from faces.celeba import FaceFolder
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
-from metrics.fid import load_extractor
+from metrics.flags import MeasureOptions, add_measure_flags
 from metrics.images import summarise
 from metrics.score import Score, score_versions
 from models.victims import Victim, load_victims, named_file
@@ -49,7 +49,7 @@ SIDE = "disrupted"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(RunOptions, DataOptions, AttackOptions):
+class Options(RunOptions, DataOptions, MeasureOptions, AttackOptions):
     """The values of parse_args."""
 
     limit: int | None
@@ -59,9 +59,6 @@ class Options(RunOptions, DataOptions, AttackOptions):
     split: str
     victims: list[str]
     crafted_on: str
-    inception_weights: str | None
-    features: str
-    ssim: str
     test_noise_var: float
 
     @property
@@ -101,25 +98,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
             " --attack_target clean --attack_label iterative)"
         ),
     )
-    g.add_argument(
-        "--inception_weights",
-        default=None,
-        metavar="FILE",
-        help="standard Inception weights; with them FID and KID are measured",
-    )
-    g.add_argument(
-        "--features",
-        choices=["auto", "none"],
-        default="auto",
-        help="none: measure no distance between sets of fakes",
-    )
-    g.add_argument(
-        "--ssim",
-        choices=["photos", "fakes"],
-        default="photos",
-        help="fakes: measure the SSIM of the fakes, too, for comparison.csv; it costs more than all other"
-        " distances",
-    )
+    add_measure_flags(g)
     add_attack_flags(p, rules=("original", "iterative", "joint"), through=False)
     cli.add_run_flags(p, batch_size=32, auto=True, limit=True, resume=True)
     args = p.parse_args(argv)
@@ -247,9 +226,7 @@ def main(argv: list[str] | None = None) -> None:
             options.victims, options.selected_attrs, options.image_size, options.precision, ctx.device
         )
         faces = open_faces(options, options.split, columns)
-        extractor = None
-        if options.features == "auto":
-            extractor = load_extractor(options.inception_weights, device=ctx.device)
+        extractor = options.extractor(ctx.device)
         made_by = sources(options, victims)
         trained, trained_sha256 = trained_on(options.attack_weights)
         root, attack = Path(options.result_dir), made_by[0][0]
