@@ -28,11 +28,13 @@ TINY = (
     "--image_size 16 --celeba_crop_size 32 --g_conv_dim 4 --d_conv_dim 4 --g_repeat_num 1 --d_repeat_num 2"
     " --batch_size 4 --n_critic 1 --num_steps 2 --log_step 1 --save_step 1 --num_workers 0 --device cpu"
 ).split()
+compiles = pytest.mark.skipif(compiling.lacking(CPU.device) is not None, reason="needs a C++ compiler")
 
 
 @pytest.fixture
 def traced(monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(compiling, "lacking", lambda device: None)
 
 
 @pytest.fixture
@@ -102,6 +104,7 @@ def test_a_run_goes_on_with_another_choice(face_folder, tmp_path, monkeypatch, t
 
 
 @pytest.mark.slow
+@compiles
 def test_attack_and_fakes_really_compiled(tiny_generator, faces):
     x, c = faces(5)
     plain, compiled = StarGAN(tiny_generator), StarGAN(tiny_generator)
@@ -120,6 +123,7 @@ def test_attack_and_fakes_really_compiled(tiny_generator, faces):
 
 
 @pytest.mark.slow
+@compiles
 def test_a_purifier_really_compiled(faces):
     torch.manual_seed(0)
     options = diffusion.options_for(32, num_channels=32, channel_mult="1,2", attention_resolutions="16")
