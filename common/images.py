@@ -67,8 +67,11 @@ def center_crop_resize(image: Image.Image, crop: int, size: int) -> Image.Image:
 
 def to_float(array: np.ndarray) -> torch.Tensor:
     """uint8 (N, H, W, 3) or (H, W, 3) array -> float32 (N, 3, H, W) or (3, H, W) tensor in [-1, 1]."""
-    x = torch.from_numpy(np.array(array)).float().div_(127.5).sub_(1)
-    return x.movedim(-1, -3).contiguous()
+    # by numpy: threads that read ahead do this, see common.ahead
+    x = np.ascontiguousarray(np.moveaxis(array, -1, -3)).astype(np.float32)
+    x /= 127.5
+    x -= 1
+    return torch.from_numpy(x)
 
 
 def to_bytes(x: torch.Tensor) -> torch.Tensor:
@@ -79,7 +82,12 @@ def to_bytes(x: torch.Tensor) -> torch.Tensor:
 
 def to_uint8(x: torch.Tensor) -> np.ndarray:
     """float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3) array, rounded to the nearest grey level."""
-    return to_bytes(x).movedim(-3, -1).contiguous().cpu().numpy()
+    return to_array(to_bytes(x))
+
+
+def to_array(x: torch.Tensor) -> np.ndarray:
+    """uint8 tensor (..., 3, H, W) -> uint8 array (..., H, W, 3)."""
+    return np.ascontiguousarray(np.moveaxis(x.cpu().numpy(), -3, -1))
 
 
 def quantise(x: torch.Tensor) -> torch.Tensor:

@@ -92,7 +92,7 @@ class AttackedPhotos:
             return *batch, self.faces.floats(rows), self.faces.labels[rows]
 
         def save(cached, names, x_adv):
-            cached.save(names, images.to_uint8(x_adv))
+            cached.save(names, images.to_array(x_adv))
 
         with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
             for k, names, x, own in ahead(batches, read):
@@ -101,7 +101,7 @@ class AttackedPhotos:
                     labels = labels[:, k : k + 1]
                 rng = seeds.named(self.seed, names, "attack")
                 x_adv = self.attack(to_device(x, ctx.device), to_device(labels, ctx.device), rng)
-                behind(save, self.caches[k], names, x_adv)
+                behind(save, self.caches[k], names, images.to_bytes(x_adv))
                 bar.update(len(names))
         ctx.barrier()
         return len(mine)

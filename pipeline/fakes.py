@@ -105,7 +105,7 @@ class FakePhotos:
             ]
 
         def save(cached, batch, fakes):
-            cached.save(batch, images.to_uint8(fakes.clamp(-1, 1)))
+            cached.save(batch, images.to_array(fakes))
 
         with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
             for k, batch, x in ahead(batches, lambda part: (*part, self.inputs(part[1]))):
@@ -113,7 +113,7 @@ class FakePhotos:
                 condition = targets(self.translator, c, self.attributes)[k]
                 with distributed.autocast(ctx.device, self.precision):
                     fakes = self.translator(x.to(ctx.device), condition).float()
-                behind(save, self.caches[k], batch, fakes)
+                behind(save, self.caches[k], batch, images.to_bytes(fakes))
                 bar.update(len(batch))
         ctx.barrier()
 
