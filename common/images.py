@@ -68,7 +68,7 @@ def center_crop_resize(image: Image.Image, crop: int, size: int) -> Image.Image:
 def to_float(array: np.ndarray) -> torch.Tensor:
     """uint8 (N, H, W, 3) or (H, W, 3) array -> float32 (N, 3, H, W) or (3, H, W) tensor in [-1, 1]."""
     # by numpy: threads that read ahead do this, see common.ahead
-    x = np.ascontiguousarray(np.moveaxis(array, -1, -3)).astype(np.float32)
+    x = np.ascontiguousarray(np.moveaxis(np.asarray(array), -1, -3)).astype(np.float32)
     x /= 127.5
     x -= 1
     return torch.from_numpy(x)

@@ -49,7 +49,7 @@ def labels(x):
 def test_what_is_released_stays_in_the_ball_and_on_the_grid(weights, faces, bound, lim):
     attack = build("dadfi", None, lim, weights=weights(1000, lim, bound=bound))
     extremes = torch.stack(
-        [torch.ones(3, 32, 32), -torch.ones(3, 32, 32), torch.rand(3, 32, 32).sub(0.5).sign()]
+        [torch.ones(3, 32, 32), -torch.ones(3, 32, 32), torch.rand(3, 32, 32).lt(0.5) * 2.0 - 1]
     )
     for x in (faces(3)[0], extremes):
         x_adv = attack(x, labels(x), None)
