@@ -97,9 +97,9 @@ def test_whole_run_on_tiny_networks_writes_a_valid_record(words, tmp_path, capsy
     found = record.read(tmp_path / "results" / "benchmark" / "faces" / "000" / "record.json")
     assert found.name == "official" and set(found.metrics) == set(found.config["rows"]) == set(rows)
     assert all(m["flops"] > 0 and m["seconds"] > 0 for m in found.metrics.values())
-    # in fp32 a CPU's outer convolutions have more products, and take less time
+    # in fp32 a CPU leaves the constant label planes out of the steps
     flops = [found.metrics[row]["flops"] for row in ("attack", "attack-bf16")]
-    assert flops[1] < flops[0] < 2 * flops[1]
+    assert flops[0] < flops[1] < 2 * flops[0]
     # two reverse steps against one evaluation of a network of the same size
     assert found.metrics["diffpure"]["flops"] == 2 * found.metrics["one-step"]["flops"]
     printed = capsys.readouterr().out
