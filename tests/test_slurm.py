@@ -102,7 +102,7 @@ def test_each_machine_starts_what_passed_a_dry_run(job, workplace, monkeypatch):
 def test_the_other_example_is_understood(monkeypatch):
     text = SBATCH.read_text().replace("\\\n    #", "")
     (example,) = re.findall(r'# launch "\$here/(train_defense\.py) (.*) "\$@"', text.replace('.py" ', ".py "))
-    words = [example[0], *re.sub(r'"\$(\w+)"', r"\1", example[1]).split()]
+    words = [str(ROOT / example[0]), *re.sub(r'"\$(\w+)"', r"\1", example[1]).split()]
     (options,) = parse_all(words, monkeypatch)
     assert options.defense_model_type == "ddpm" and options.resume == "auto" and options.batch_size % 8 == 0
 
