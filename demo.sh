@@ -62,7 +62,8 @@ test_defenses() {      # test_defenses "DEFENSES" FLAGS...: in one process, none
     launch "$here/test_defense.py" $data --gan_weights "$gan" --limit "$NUM" --batch_size 8 --resume --test_noise_var 0.05 \
         --defense_model_type $_list ${_files:+--defense_weights $_files} "$@"      # batches of 8: a CPU's caches
 }
-compare() { case " $* " in *" --dry_run "*) ;; *) "$PYTHON" "$here/compare_results.py" "$OUT/results" ;; esac; }
+dry() { case " $* " in *" --dry_run "*) ;; *) return 1 ;; esac; }      # dry FLAGS...: nothing was made that could be shown
+compare() { dry "$@" || "$PYTHON" "$here/compare_results.py" "$OUT/results"; }
 
 section "Faces are drawn, and split into A, B and C"
 "$PYTHON" -m faces.procedural --out "$OUT/dataset/photos" -n "$FACES" --seed 0
@@ -73,7 +74,7 @@ section "Disrupted photos spoil the fakes made from them; quick cures bring the 
 by_default="--attack_target gray --attack_label original"
 test_defenses "$DEFENSES" $by_default "$@"
 compare "$@"
-case " $* " in *" --dry_run "*) ;; *) echo "pictures: $(echo "$OUT"/results/*/drawn/stargan/*/pgd-eps0.05/000/grid.png | sed 's/ /\n          /g')" ;; esac
+dry "$@" || printf 'picture: %s\n' "$OUT"/results/*/drawn/stargan/*/pgd-eps0.05/000/grid.png
 
 section "A diffusion network, the purifier of the steps below, is trained some steps further"
 launch "$here/train_defense.py" $data --defense_model_type ddpm --defense_weights "$here/models/diffusion/demo.safetensors" \

@@ -30,14 +30,18 @@ def _pool():
 os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay with the parent
 
 
+def parts(items: Sequence[S], size: int) -> list[Sequence[S]]:
+    """Slices of `size` items, the last of what is left."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
 def each(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
     """[work(item)] in the order of items, in threads where they pay: for work that waits for files, or that
     compresses outside Python's lock."""
     if THREADS == 1 or len(items) < FEWEST:
         return [work(item) for item in items]
-    size = -(-len(items) // THREADS)
-    parts = [items[start : start + size] for start in range(0, len(items), size)]
-    return [made for part in _pool().map(lambda part: [work(item) for item in part], parts) for made in part]
+    shares = parts(items, -(-len(items) // THREADS))
+    return [made for share in _pool().map(lambda share: [work(i) for i in share], shares) for made in share]
 
 
 def ahead(items: Iterable[S], work: Callable[[S], T], depth: int = DEPTH) -> Iterator[T]:

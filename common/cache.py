@@ -14,13 +14,9 @@ import torch
 
 from common import ahead, files, images
 from common.cli import UserError
+from common.files import stem
 
 FORMAT_VERSION = 1
-
-
-def stem(name: str) -> str:
-    """Name of a file without folder and extension."""
-    return os.path.splitext(os.path.basename(name))[0]
 
 
 class ImageCache:
@@ -81,7 +77,7 @@ class ImageCache:
         if self.listed.exists():
             with open(self.listed) as lines:
                 made_from = dict(line.split("\t") for line in map(str.rstrip, lines) if line.count("\t") == 1)
-        return [n for n in names if stem(n) not in there or made_from.get(stem(n), None) != self.sources[n]]
+        return [n for n in names if stem(n) not in there or made_from.get(stem(n)) != self.sources[n]]
 
     def save(self, names: Sequence[str], array: np.ndarray) -> None:
         """uint8 (N, H, W, 3), one file each."""

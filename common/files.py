@@ -22,6 +22,12 @@ def write_atomic(path: Path | str, data: str | bytes | memoryview) -> None:
         raise
 
 
+def stem(name: str) -> str:
+    """Name of a file without folder and extension, as pathlib's, which is slow for many."""
+    base = name.rpartition("/")[2]
+    return base.rpartition(".")[0] or base
+
+
 def write_json(path: Path | str, value: object) -> None:
     write_atomic(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
 

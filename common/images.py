@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +30,11 @@ def list_images(folder: Path | str) -> list[Path]:
     return files
 
 
-def read_rgb(path: Path | str) -> Image.Image:
-    """Decode one file to an RGB PIL image, EXIF orientation applied.  Raises UserError naming a damaged
-    file."""
+@contextmanager
+def _naming(path):
+    """What Pillow raises inside becomes a UserError that names the file."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey off at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return image.convert("RGB")
+        yield
     except FileNotFoundError:
         raise UserError(f"{path}: no such image") from None
     except Exception as e:  # PIL raises many kinds for a damaged file
@@ -46,6 +42,17 @@ def read_rgb(path: Path | str) -> Image.Image:
             f"{path}: damaged or not an image ({' '.join(str(e).split())[:120]}); "
             "remove it, or go on without it with --skip_damaged"
         ) from e
+
+
+def read_rgb(path: Path | str) -> Image.Image:
+    """Decode one file to an RGB PIL image, EXIF orientation applied.  Raises UserError naming a damaged
+    file."""
+    with _naming(path), Image.open(path) as image:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey off at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return image.convert("RGB")
 
 
 def center_crop_resize(image: Image.Image, crop: int, size: int) -> Image.Image:
@@ -115,13 +122,8 @@ def save_png(path: Path | str, array: np.ndarray) -> None:
 
 def load_png(path: Path | str) -> np.ndarray:
     """uint8 (H, W, 3) array of a PNG written by save_png."""
-    try:
-        with Image.open(path) as image:
-            if image.mode == "RGB":
-                return np.array(image)
-    except Exception:  # read again below, by what names the error
-        pass
-    return np.asarray(read_rgb(path))
+    with _naming(path), Image.open(path) as image:
+        return np.array(image.convert("RGB"))
 
 
 def make_grid(rows: Sequence[Sequence[torch.Tensor]], pad: int = 2, scale: int = 1) -> np.ndarray:

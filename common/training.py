@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from common import checkpoint, cli, progress, seeds
+from common import checkpoint, cli, compiling, progress, seeds
 from common.cli import RunError, UserError
 from common.distributed import Context
 from common.runs import Run, options_of
@@ -77,6 +77,13 @@ def update_average(average: AveragedModel, network: nn.Module, decay: float) -> 
     for copy, buffer in zip(average.module.buffers(), network.buffers(), strict=True):
         copy.copy_(buffer)
     average.n_averaged += 1
+
+
+def compile_networks(networks: list[nn.Module], options: TrainingOptions, ctx: Context) -> None:
+    """As --compile has it, for this process's share of the batch_size that `options` has besides.  Moving
+    averages are made before."""
+    rows = options.batch_size // ctx.world
+    compiling.fix(networks, options.compile, ctx, rows, options.num_steps)
 
 
 def step_of(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:

@@ -12,15 +12,12 @@ import torch
 
 from common import ahead, images, seeds
 from common.cli import UserError
+from common.files import stem
 from faces.attributes import Attributes, read_attributes, write_attributes
 from faces.crops import CHUNK, RULE, CropCache, signatures
 from faces.listing import find_attribute_file, list_photos, match
 
 __all__ = ["Attributes", "FaceFolder", "held_out", "read_attributes", "write_attributes"]
-
-
-def stem(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 class FaceFolder:
@@ -132,8 +129,8 @@ class FaceFolder:
         name."""
         self.prepare()
         new = [i for i, name in enumerate(self.names) if name not in self._prints]
-        parts = [new[start : start + CHUNK] for start in range(0, len(new), CHUNK)]
-        for part, crops in zip(parts, ahead.ahead(parts, self.load), strict=True):
+        chunks = ahead.parts(new, CHUNK)
+        for part, crops in zip(chunks, ahead.ahead(chunks, self.load), strict=True):
             for i, crop in zip(part, crops, strict=True):
                 self._prints[self.names[i]] = hashlib.sha256(crop).hexdigest()[:16]
         return {name: self._prints[name] for name in self.names}

@@ -157,22 +157,6 @@ def _means(columns, found):
     return figures
 
 
-def by_group(
-    rows: Mapping[str, ArrayLike], photo_ids: ArrayLike, groups: ArrayLike, seed: int
-) -> dict[str, dict[str, Any]]:
-    """{group: summarise(its rows)} for a (N,) list of group names, the domain of each pair for example."""
-    groups = np.asarray([str(g) for g in groups])
-    figures = {}
-    for group in dict.fromkeys(groups.tolist()):
-        mine = np.flatnonzero(groups == group)
-        figures[group] = summarise(
-            {k: np.asarray(r, dtype=np.float64)[mine] for k, r in rows.items()},
-            [photo_ids[i] for i in mine],
-            seed,
-        )
-    return figures
-
-
 def bootstrap(
     columns: Mapping[str, np.ndarray], photo_ids: np.ndarray, seed: int, resamples: int = RESAMPLES
 ) -> dict[str, list[float] | None]:

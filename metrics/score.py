@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from common import distributed, progress
-from common.ahead import ahead
+from common.ahead import ahead, parts
 from common.cli import RunError
 from common.distributed import Context, to_device
 from common.images import to_bytes
@@ -274,9 +274,8 @@ def _batches(
         rows = [index[n] for n in names]
         return names, faces.floats(rows), faces.labels[rows], [source(names) for source in others]
 
-    parts = (mine[start : start + batch_size] for start in range(0, len(mine), batch_size))
     with progress.bar(len(mine), what, show=ctx.is_main) as bar:
-        for names, x, c_org, read_of in ahead(parts, read):
+        for names, x, c_org, read_of in ahead(parts(mine, batch_size), read):
             x, *versions = (to_device(t, ctx.device) for t in (x, *read_of))
             loaded = {faces.named: x, **dict(zip(others, versions, strict=True))}
             yield names, x, to_device(c_org, ctx.device), loaded

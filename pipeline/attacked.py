@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from common import cache, files, images, progress, seeds
-from common.ahead import Behind, ahead
+from common.ahead import Behind, ahead, parts
 from common.distributed import Context, to_device
 from faces.celeba import FaceFolder
 from models.conditions import attack_labels
@@ -85,7 +85,7 @@ class AttackedPhotos:
         batches = []  # (k, names), of one cache each
         for k in range(len(self.caches)):
             names = [name for j, name in mine if j == k]
-            batches += [(k, names[start : start + batch_size]) for start in range(0, len(names), batch_size)]
+            batches += [(k, part) for part in parts(names, batch_size)]
 
         def read(batch):
             rows = [index[name] for name in batch[1]]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from common import cache, distributed, images, progress, seeds
-from common.ahead import Behind, ahead, each
+from common.ahead import Behind, ahead, each, parts
 from common.cli import UserError
 from common.distributed import Context
 from models.conditions import create_labels, targets
@@ -100,9 +100,7 @@ class FakePhotos:
         batches = []  # (k, names), of one domain each
         for k in range(len(self.caches)):
             wanted = [n for j, n in mine if j == k]
-            batches += [
-                (k, wanted[start : start + batch_size]) for start in range(0, len(wanted), batch_size)
-            ]
+            batches += [(k, part) for part in parts(wanted, batch_size)]
 
         def save(cached, batch, fakes):
             cached.save(batch, images.to_array(fakes))

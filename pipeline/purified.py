@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from common import cache, files, images, progress, seeds
-from common.ahead import Behind, ahead
+from common.ahead import Behind, ahead, parts
 from common.distributed import Context, to_device
 
 
@@ -83,7 +83,7 @@ class PurifiedPhotos:
         mine = ctx.shard(ctx.broadcast(self.cache.missing(names)))
         spent = 0.0
         self.purifier.reset_count()
-        batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+        batches = parts(mine, batch_size)
         with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
             for batch, x in zip(batches, ahead(batches, self.inputs), strict=True):
                 x = to_device(x, ctx.device)

@@ -11,6 +11,7 @@ from attacks.base import Attack
 from attacks.flags import attack_from_flags, short_name
 from attacks.through import ThroughDefence
 from common import compiling, images, seeds
+from common.ahead import parts
 from common.distributed import Context
 from faces.celeba import FaceFolder
 from metrics.fid import Extractor
@@ -143,8 +144,7 @@ class Purified:
         """The names of the photos that a purify.terd.screen.Screen finds its trigger on."""
 
         def flagged(inputs):
-            parts = [names[start : start + 64] for start in range(0, len(names), 64)]
-            marks = [mark for part in parts for mark in screen(inputs(part)).tolist()]
+            marks = [mark for part in parts(names, 64) for mark in screen(inputs(part)).tolist()]
             return [name for name, mark in zip(names, marks, strict=True) if mark]
 
         return {"clean": flagged(self.clean.inputs), "disrupted": flagged(self.disrupted[0].inputs)}

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common import checkpoint, cli, compiling, distributed, runs, seeds, training
+from common import checkpoint, cli, distributed, runs, seeds, training
 from common.cli import RunOptions, UserError
 from common.training import TrainingOptions
 from faces.celeba import FaceFolder, held_out
@@ -155,7 +155,7 @@ def train(
             ctx.device
         )
     average = training.averaged(network)
-    compiling.fix([network], options.compile, ctx, options.batch_size // ctx.world, options.num_steps)
+    training.compile_networks([network], options, ctx)
     optimiser = torch.optim.Adam(network.parameters(), options.lr, fused=ctx.device.type == "cuda")
     batches = Batches(faces, options.batch_size, options.seed, ctx)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from common import checkpoint, compiling, distributed, files, images, seeds, training
+from common import checkpoint, distributed, files, images, seeds, training
 from common.runs import Run
 from common.training import TrainingOptions
 from faces.celeba import FaceFolder
@@ -39,7 +39,7 @@ def train(
           [-1, 1]; rows are positions in `faces`
     """
     average = training.averaged(network)
-    compiling.fix([network], options.compile, ctx, options.batch_size // ctx.world, options.num_steps)
+    training.compile_networks([network], options, ctx)
     optimiser = torch.optim.Adam(network.parameters(), options.lr, fused=ctx.device.type == "cuda")
     batches = Batches(faces, options.batch_size, options.seed, ctx, options.data_augmentation == "flip")
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import checkpoint, cli, compiling, distributed, files, images, runs, seeds, training
+from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import UserError
 from common.training import TrainingOptions
 from faces.loader import Batches, Photos
@@ -95,7 +95,7 @@ def train(
     network = denoiser.network
     average = training.averaged(network)
     smooth = make_denoiser(average.module)
-    compiling.fix([network], options.compile, ctx, options.batch_size // ctx.world, options.num_steps)
+    training.compile_networks([network], options, ctx)
     optimiser = torch.optim.AdamW(
         network.parameters(), options.lr, weight_decay=0.0, fused=ctx.device.type == "cuda"
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from common import checkpoint, compiling, distributed, files, images, seeds, training
+from common import checkpoint, distributed, files, images, seeds, training
 from common.runs import Run
 from common.training import TrainingOptions
 from faces.celeba import FaceFolder
@@ -109,9 +109,7 @@ def train(
     network = denoiser.network.requires_grad_(True)
     average = training.averaged(network)
     smooth = make_denoiser(average.module)
-    compiling.fix(
-        [network, translator], options.compile, ctx, options.batch_size // ctx.world, options.num_steps
-    )
+    training.compile_networks([network, translator], options, ctx)
     optimiser = torch.optim.AdamW(
         network.parameters(), options.lr, weight_decay=0.0, fused=ctx.device.type == "cuda"
     )

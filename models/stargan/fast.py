@@ -17,20 +17,17 @@ LAST = torch.channels_last
 
 
 class _Normalise(torch.autograd.Function):
-    """Instance normalisation with weight and bias (C,), then ReLU if asked; the gradient goes to x alone.
-
-    Statistics and arithmetic are float32, as the library's are; only what is kept is of x's precision.
-    """
+    """Instance normalisation with weight and bias (C,), then ReLU if asked; the gradient goes to x alone."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, eps, relu, dtype):
-        wide = x.float()
-        mean = wide.mean((2, 3), keepdim=True)
-        y = wide - mean
+    def forward(ctx, x, weight, bias, eps, relu):
+        mean = x.mean((2, 3), keepdim=True)
+        y = x - mean
         inverse = (y.square().mean((2, 3), keepdim=True) + eps).rsqrt()
         scale = inverse * weight.view(1, -1, 1, 1)
         y = y.mul_(scale).add_(bias.view(1, -1, 1, 1))
-        y = (y.clamp_min_(0) if relu else y).to(dtype)
+        if relu:
+            y.clamp_min_(0)
         ctx.relu = relu
         ctx.save_for_backward(x, mean, inverse, scale, *[y] * relu)
         return y
@@ -41,12 +38,11 @@ class _Normalise(torch.autograd.Function):
         x, mean, inverse, scale, *y = ctx.saved_tensors
         if ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, y[0], 0)
-        grad, wide = grad.float(), x.float()
         constant = grad.mean((2, 3), keepdim=True)
-        along = ((grad * wide).mean((2, 3), keepdim=True) - mean * constant) * inverse.square() * scale
+        along = ((grad * x).mean((2, 3), keepdim=True) - mean * constant) * inverse.square() * scale
         # scale (grad - its mean) - along (x - its mean): steps along a constant and along x change nothing
-        out = torch.addcmul(along * mean - scale * constant, grad, scale).addcmul_(wide, -along)
-        return out.to(x.dtype), None, None, None, None, None
+        out = torch.addcmul(along * mean - scale * constant, grad, scale).addcmul_(x, -along)
+        return out, None, None, None, None
 
 
 class _Outer(torch.autograd.Function):
@@ -54,14 +50,13 @@ class _Outer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weights, narrow):
-        ctx.weights, ctx.narrow, ctx.dtype = weights, narrow, x.dtype
+        ctx.weights, ctx.narrow = weights, narrow
         return _convolve(x, weights[0], narrow)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        weight = ctx.weights[1].to(grad.dtype)
-        return _convolve(grad, weight, not ctx.narrow).to(ctx.dtype), None, None
+        return _convolve(grad, ctx.weights[1], not ctx.narrow), None, None
 
 
 def _convolve(x, weight, narrow):
@@ -86,7 +81,7 @@ class Fast:
     """G(x, c) of a Generator on a CPU, whose weights it copies in the layout that it needs.
 
     Call: x (N, 3, H, W) in [-1, 1] with H, W multiples of 4; c (N, c_dim) -> (N, 3, H, W) in [-1, 1],
-          differentiable once and in x alone; an autocast region around it holds
+          differentiable once and in x alone; outside of autocast
     """
 
     def __init__(self, network: Generator):
@@ -103,16 +98,9 @@ class Fast:
         self.planes: dict[Any, torch.Tensor] = {}
 
     def __call__(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        on = torch.is_autocast_enabled("cpu")
-        dtype = torch.get_autocast_dtype("cpu") if on else x.dtype
-        with torch.autocast("cpu", enabled=False):
-            h = self._outer(x.contiguous(memory_format=LAST), self.first, False, dtype)
-            h = self._run(self.network.main[1:-2], h + self._of_labels(c, *x.shape[2:]), dtype)
-            return torch.tanh(self._outer(h, self.last, True, dtype))
-
-    @staticmethod
-    def _outer(x, weights, narrow, dtype):
-        return _Outer.apply(x.to(dtype), [w.to(dtype) for w in weights], narrow)
+        h = _Outer.apply(x.contiguous(memory_format=LAST), self.first, False)
+        h = self._run(self.network.main[1:-2], h + self._of_labels(c, *x.shape[2:]))
+        return torch.tanh(_Outer.apply(h, self.last, True))
 
     def _of_labels(self, c, height, width):
         """What the constant planes of the labels c add to the first convolution, which is linear in them."""
@@ -126,16 +114,16 @@ class Fast:
                 groups=labels,
             )
             self.planes = {size: one.view(labels, d, *size).permute(0, 2, 3, 1).flatten(1).contiguous()}
-        return (c.float() @ self.planes[size]).view(len(c), *size, -1).permute(0, 3, 1, 2)
+        return (c.to(self.labels.dtype) @ self.planes[size]).view(len(c), *size, -1).permute(0, 3, 1, 2)
 
-    def _run(self, layers, h, dtype):
+    def _run(self, layers, h):
         for layer, after in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(layer, ResidualBlock):
-                h = h + self._run(layer.main, h, dtype)
+                h = h + self._run(layer.main, h)
             elif isinstance(layer, nn.InstanceNorm2d):
                 relu = isinstance(after, nn.ReLU)
-                h = _Normalise.apply(h, layer.weight, layer.bias, layer.eps, relu, dtype)
+                h = _Normalise.apply(h, layer.weight, layer.bias, layer.eps, relu)
             elif layer in self.weights:
                 convolve = F.conv_transpose2d if isinstance(layer, nn.ConvTranspose2d) else F.conv2d
-                h = convolve(h, self.weights[layer].to(dtype), None, layer.stride, layer.padding)
+                h = convolve(h, self.weights[layer], None, layer.stride, layer.padding)
         return h

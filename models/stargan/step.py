@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import checkpoint, cli, compiling, distributed, files, images, runs, seeds, training
+from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import RunOptions
 from common.training import TrainingOptions
 from faces.celeba import FaceFolder, held_out
@@ -211,7 +211,7 @@ def train(
         )
     average = training.averaged(generator) if options.ema else None
     # the discriminator is differentiated twice, which torch.compile does not do
-    compiling.fix([generator], options.compile, ctx, options.batch_size // ctx.world, options.num_steps)
+    training.compile_networks([generator], options, ctx)
     optimisers = [
         torch.optim.Adam(n.parameters(), options.lr, betas=(0.5, 0.999), fused=ctx.device.type == "cuda")
         for n in (generator, discriminator)

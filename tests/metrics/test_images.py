@@ -6,7 +6,7 @@ import torch
 
 from common import images
 from metrics import images as image_metrics
-from metrics.images import by_group, edited, image_rows, pair_rows, summarise
+from metrics.images import edited, image_rows, pair_rows, summarise, summarise_table
 from metrics.ssim import Windowed
 
 
@@ -152,7 +152,7 @@ def test_one_photo_has_no_interval():
 
 
 def test_groups_split_the_rows():
-    found = by_group({"l2": torch.tensor([1.0, 2.0, 3.0, 6.0])}, list("aabb"), ["Male", "Young"] * 2, seed=0)
+    _, found = summarise_table({"l2": np.array([[1.0, 2.0], [3.0, 6.0]])}, ["Male", "Young"], seed=0)
     assert found["Male"]["l2"] == 2 and found["Young"]["l2"] == 4
 
 
