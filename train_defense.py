@@ -5,10 +5,11 @@ writes  <result_dir>/<defense>/<dataset>/train/<attack>-eps<eps>/NNN/
         {options.yaml,log.jsonl,last.pt,samples/*.png,weights.safetensors}
 
 One diffusion network (ddpm) serves ddpm, one-step-plain and diffpure; one-step is fine-tuned from it against
-the translator.
+the translator; one-step-robust learns from attacks through itself.
 
   python train_defense.py --defense_model_type ddpm
   python train_defense.py --defense_model_type one-step --gan_weights 200000-G.ckpt
+  python train_defense.py --defense_model_type one-step-robust --gan_weights 200000-G.ckpt
   torchrun --standalone --nproc_per_node=4 train_defense.py --defense_model_type ddpm
 """
 
@@ -24,7 +25,8 @@ from faces.flags import add_data_flags, dataset_name, open_faces
 from models.flags import add_translator_flags, translator_from_flags
 from models.translators import check_size
 from purify.trained import INGREDIENTS, newest_training, training_name
-from purify.training import AUTOENCODERS, Options, Photos, prepare
+from purify.training import prepare
+from purify.training_options import AUTOENCODERS, Options, Photos
 
 DEFAULTS = {  # what a flag left alone stands for
     "ddpm": {
@@ -41,6 +43,13 @@ DEFAULTS = {  # what a flag left alone stands for
         "batch_size": 16,
         "train_noise_var": 0.11,
     },
+    "one-step-robust": {
+        "attack_type": "pgd",
+        "num_steps": 20000,
+        "lr": 5e-4,
+        "batch_size": 16,
+        "train_noise_var": 0.085,
+    },
     "autoencoder": {
         "attack_type": "gaussian",
         "num_steps": 20000,
@@ -56,7 +65,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
     g = p.add_argument_group("what to train")
     g.add_argument(
         "--defense_model_type",
-        choices=["ddpm", "one-step", *AUTOENCODERS],
+        choices=["ddpm", "one-step", "one-step-robust", *AUTOENCODERS],
         required=True,
         help="purifier to train",
     )
@@ -66,7 +75,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
         default=None,
         help=(
             "disruption to learn from (default: ddpm none = ordinary noise; one-step pgd; autoencoders"
-            " gaussian)"
+            " gaussian; one-step-robust pgd through itself)"
         ),
     )
     g.add_argument(
@@ -76,44 +85,48 @@ def parse_args(argv: list[str] | None = None) -> Options:
         metavar="EPS",
         help=(
             "L-inf radius of the attack, [-1,1] image units (0.05 = 6.4/255); for gaussian its standard"
-            " deviation; for one-step the largest radius (default: 0.05; one-step 0.11)"
+            " deviation; for one-step and one-step-robust the largest radius (default: 0.05; one-step 0.11;"
+            " robust 0.085)"
         ),
     )
     g.add_argument(
         "--attack_steps",
         type=cli.positive_int,
         default=None,
-        help="steps of the attack (default: 10; one-step 3)",
+        help="steps of the attack (default: 10; one-step and robust 3)",
     )
     g.add_argument(
         "--attack_target",
         choices=["gray", "clean", "input"],
         default=None,
-        help="what the attack aims at (default: gray; one-step clean)",
+        help="what the attack aims at (default: gray; one-step and robust clean)",
     )
     g.add_argument(
         "--clean_share",
         type=cli.fraction,
-        default=INGREDIENTS["clean_share"],
-        help="one-step: share of undisturbed photos",
+        default=None,
+        help="one-step, one-step-robust: share of undisturbed photos (default: 0.1; robust 0.15)",
     )
     g.add_argument(
         "--noise_share",
         type=cli.fraction,
-        default=INGREDIENTS["noise_share"],
-        help="one-step: share of photos with Gaussian noise in place of the attack",
+        default=None,
+        help=(
+            "one-step, one-step-robust: share of photos with Gaussian noise in place of the attack"
+            " (default: 0; robust 0.05)"
+        ),
     )
     g.add_argument(
         "--photo_weight",
         type=cli.natural_float,
-        default=INGREDIENTS["photo_weight"],
-        help="one-step: weight of the loss on the photo",
+        default=None,
+        help="one-step, one-step-robust: weight of the loss on the photo (default: 10; robust 1)",
     )
     g.add_argument(
         "--fake_weight",
         type=cli.natural_float,
-        default=INGREDIENTS["fake_weight"],
-        help="one-step: weight of the loss on the translator's output",
+        default=None,
+        help="one-step, one-step-robust: weight of the loss on the translator's output (default: 1)",
     )
     add_data_flags(p)
     g = p.add_argument_group("weights")
@@ -132,7 +145,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
         "--num_channels",
         type=cli.positive_int,
         default=None,
-        help="channels of the first level (default: by image size)",
+        help="channels of the first level (default: by image size; one-step-robust 112)",
     )
     g.add_argument(
         "--channel_mult",
@@ -142,9 +155,12 @@ def parse_args(argv: list[str] | None = None) -> Options:
     )
     g.add_argument(
         "--num_res_blocks",
-        type=cli.positive_int,
+        type=cli.natural_int,
         default=None,
-        help="residual blocks a level (default: by image size)",
+        help=(
+            "residual blocks a level (default: by image size); one-step-robust: at a quarter of the scale"
+            " (default: 3; 0 = no branch)"
+        ),
     )
     g.add_argument(
         "--attention_resolutions",
@@ -174,8 +190,9 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
     Raises: UserError for what cannot work
     """
     defense = parsed.defense_model_type
-    one_step = defense == "one-step"
+    one_step, robust = defense == "one-step", defense == "one-step-robust"
     defaults = DEFAULTS["autoencoder" if defense in AUTOENCODERS else defense]
+    defaults = defaults | INGREDIENTS.get(defense, INGREDIENTS["one-step"])
     filled = {k: v if getattr(parsed, k) is None else getattr(parsed, k) for k, v in defaults.items()}
     dataset, attack = dataset_name(parsed), filled["attack_type"]
     if attack == "none" and defense != "ddpm":
@@ -184,14 +201,21 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
         p.error(f"--attack_type {attack} is for testing: {attacks.FOR_TESTS[attack]}")
     if parsed.max_timestep > 1000:
         p.error(f"--max_timestep {parsed.max_timestep}: the schedule has 1000 steps")
-    if (one_step or attack in attacks.GRADIENT) and parsed.gan_weights is None:
+    if (one_step or robust or attack in attacks.GRADIENT) and parsed.gan_weights is None:
         p.error(f"--attack_type {attack} for {defense} attacks a translator: give --gan_weights FILE")
-    if one_step and not (parsed.photo_weight or parsed.fake_weight):
-        p.error("--photo_weight 0 --fake_weight 0 leave nothing to learn from: give one of them above 0")
-    if one_step and parsed.clean_share + parsed.noise_share > 1:
+    if robust and attack not in attacks.GRADIENT:
         p.error(
-            f"--clean_share {parsed.clean_share:g} and --noise_share {parsed.noise_share:g} are shares of the"
-            " same photos: expected a sum of at most 1"
+            f"--attack_type {attack}: one-step-robust learns from an attack through itself, which takes"
+            f" gradients; one of: {', '.join(attacks.GRADIENT)}"
+        )
+    if parsed.num_res_blocks == 0 and not robust:
+        p.error("--num_res_blocks 0: for one-step-robust alone, which then has no branch")
+    if (one_step or robust) and not (filled["photo_weight"] or filled["fake_weight"]):
+        p.error("--photo_weight 0 --fake_weight 0 leave nothing to learn from: give one of them above 0")
+    if (one_step or robust) and filled["clean_share"] + filled["noise_share"] > 1:
+        p.error(
+            f"--clean_share {filled['clean_share']:g} and --noise_share {filled['noise_share']:g} are shares"
+            " of the same photos: expected a sum of at most 1"
         )
     weights = parsed.defense_weights
     if one_step and weights is None:
@@ -206,8 +230,8 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
         Options,
         parsed,
         **filled,
-        attack_steps=parsed.attack_steps or (3 if one_step else 10),
-        attack_target=parsed.attack_target or ("clean" if one_step else "gray"),
+        attack_steps=parsed.attack_steps or (3 if one_step or robust else 10),
+        attack_target=parsed.attack_target or ("clean" if one_step or robust else "gray"),
         dataset=dataset,
         defense_weights=weights,
     )

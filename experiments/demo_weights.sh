@@ -2,12 +2,12 @@
 # Make the weights that ship with the repository, on faces we draw ourselves. About four hours on two CPU cores; every step resumes.
 #
 # reads   nothing
-# writes  $OUT/{photos,split,results}, models/{stargan,stgan,starganv2,classifier,diffusion,one_step,dae,dadfi}/demo.safetensors (float16) and models/weights.yaml
+# writes  $OUT/{photos,split,results}, models/{stargan,stgan,starganv2,classifier,diffusion,one_step,one_step_robust,dae,dadfi}/demo.safetensors (float16) and models/weights.yaml
 #
 #   sh experiments/demo_weights.sh            STEPS="classifier translator" sh experiments/demo_weights.sh
 set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"
-: "${OUT:=dataset/recipe}" "${STEPS:=faces classifier translator stgan starganv2 diffusion one-step autoencoder dadfi export}"
+: "${OUT:=dataset/recipe}" "${STEPS:=faces classifier translator stgan starganv2 diffusion one-step autoencoder dadfi one-step-robust export}"
 data="--data_dir $OUT/split --dataset drawn --result_dir $OUT/results --image_size 64"
 has() { case " $STEPS " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
@@ -55,5 +55,14 @@ if has dadfi; then      # against the three translators as they ship
     launch -m models.dadfi.train $data --victims "stargan=$here/models/stargan/demo.safetensors" "stgan=$here/models/stgan/demo.safetensors" \
         "starganv2=$here/models/starganv2/demo.safetensors" --limit 284 --num_steps 800 --batch_size 8 --precision bf16 \
         --save_step 250 --log_step 25 --resume "$@"
+    if has export; then "$PYTHON" -m tools.export "$OUT/results"; fi
+fi
+if has one-step-robust; then      # against the translator as it ships: the small autoencoder learns first, then a network that grows from it
+    robust="--defense_model_type one-step-robust --gan_weights $here/models/stargan/demo.safetensors --batch_size 12 --ema 0.99 --precision bf16"
+    launch "$here/train_defense.py" $data $robust --num_res_blocks 0 --defense_weights "$here/models/dae/demo.safetensors" \
+        --num_steps 400 --save_step 200 --log_step 20 --resume "$@"
+    launch "$here/train_defense.py" $data $robust --num_res_blocks 3 \
+        --defense_weights "$OUT/results/one-step-robust/drawn/train/pgd-eps0.085/000/weights.safetensors" \
+        --num_steps 900 --save_step 150 --log_step 20 --resume "$@"
     if has export; then "$PYTHON" -m tools.export "$OUT/results"; fi
 fi

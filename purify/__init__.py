@@ -23,6 +23,7 @@ PURIFIERS = {
     "ddpm": "purify.reverse_only:ReverseOnly",
     "diffpure": "purify.reverse_only:DiffPure",
     "one-step": "purify.one_step:OneStep",
+    "one-step-robust": "purify.one_step:OneStepRobust",
     "one-step-plain": "purify.one_step:OneStepPlain",
 }
 

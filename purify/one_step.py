@@ -1,13 +1,18 @@
 """Purifiers of one network evaluation."""
 
 from pathlib import Path
+from typing import Self
 
 import torch
+from torch import nn
 
+from common import checkpoint, distributed, files
 from common.declared import Look
 from common.errors import UserError
 from common.seeds import Streams
 from models.diffusion.denoiser import Denoiser
+from models.one_step_robust.network import RobustNetwork
+from purify.base import Purifier
 from purify.denoising import START, Denoising
 from purify.level import STEP, Level
 
@@ -67,3 +72,45 @@ class OneStepPlain(Denoising):
             return self.denoiser.x0(x, self.start - 1)
         k, e = self.level(x)
         return (x - k.view(-1, 1, 1, 1) * e).clamp(-1, 1)
+
+
+class OneStepRobust(Purifier):
+    """A network that learned from attacks through itself (models.one_step_robust.train): one evaluation, no
+    noise, told neither the attack nor its eps."""
+
+    name = "one-step-robust"
+    look = Look("one-step-robust", "#0b5d2a", 8)
+    trained_as = "one-step-robust"
+    training_flags = " --gan_weights FILE"
+
+    def __init__(self, network: nn.Module, sha256: str | None = None, precision: str = "fp32"):
+        super().__init__({}, self.name)
+        self.network, self.sha256, self.precision = network, sha256, precision
+        self.size_multiple = network.size_multiple
+
+    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
+        self.count(len(x), len(x))
+        with distributed.autocast(x.device, self.precision):
+            y = self.network(x)
+        return y.to(x.dtype).clamp(-1, 1)
+
+    def networks(self) -> list[nn.Module]:
+        return [self.network]
+
+    @classmethod
+    def make(cls, weights: Path | str, device: torch.device | str, precision: str) -> Self:
+        """Frozen, from weights.safetensors.  Raises UserError for a damaged file or another network."""
+        network, _ = load_robust(weights)
+        return cls(network.eval().requires_grad_(False).to(device), files.sha256(weights), precision)
+
+
+def load_robust(weights: Path | str) -> tuple[RobustNetwork, dict]:
+    """(network, metadata) of weights of one-step-robust.  Raises UserError for a damaged file or another
+    network."""
+    state, meta = checkpoint.read_weights(Path(weights))
+    if meta.get("kind") != "one-step-robust":
+        found = meta.get("kind") or f"tensors named {', '.join(list(state)[:3])}"
+        raise UserError(f"{weights}: expected weights of one-step-robust, found {found}")
+    network = RobustNetwork(**meta["options"])
+    network.load_state_dict(state)
+    return network, meta

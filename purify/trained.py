@@ -30,13 +30,17 @@ TRAINED_AS = {
     "diffpure": "ddpm",
     "one-step-plain": "ddpm",
     "one-step": "one-step",
+    "one-step-robust": "one-step-robust",
     "defensive-model-1": "defensive-model-1",
     "defensive-model-2": "defensive-model-2",
     "defensive-model-1-fixed": "defensive-model-1-fixed",
     "defensive-model-2-fixed": "defensive-model-2-fixed",
 }
-# of one-step, as usual; others are told in the training's name
-INGREDIENTS = {"photo_weight": 10.0, "fake_weight": 1.0, "clean_share": 0.1, "noise_share": 0.0}
+# of a training, as usual; others are told in its name
+INGREDIENTS = {
+    "one-step": {"photo_weight": 10.0, "fake_weight": 1.0, "clean_share": 0.1, "noise_share": 0.0},
+    "one-step-robust": {"photo_weight": 1.0, "fake_weight": 1.0, "clean_share": 0.15, "noise_share": 0.05},
+}
 # what trainings of models.diffusion.train did before these were options
 DIFFUSION = {
     "num_channels": 32,
@@ -126,16 +130,16 @@ def disruption_of(options: Mapping[str, Any]) -> str:
 
 
 def training_name(options: Mapping[str, Any]) -> str:
-    """What a training of train_defense.py is called: its disruption, and of one-step which ingredient, or
-    translator, is another than usual: pgd-eps0.11-fake0.
+    """What a training of train_defense.py is called: its disruption, and of one-step and one-step-robust
+    which ingredient, or translator, is another than usual: pgd-eps0.11-fake0.
 
     Args: options  by their names; an ingredient or a gan_type that is not among them is the usual one
     """
     name = disruption_of(options)
-    if options["defense_model_type"] == "one-step":
-        given = {flag: options.get(flag, usual) for flag, usual in INGREDIENTS.items()}
+    if usual := INGREDIENTS.get(options["defense_model_type"]):
+        given = {flag: options.get(flag, value) for flag, value in usual.items()}
         name += "".join(
-            f"-{flag.split('_')[0]}{value:g}" for flag, value in given.items() if value != INGREDIENTS[flag]
+            f"-{flag.split('_')[0]}{value:g}" for flag, value in given.items() if value != usual[flag]
         )
         gan_type = options.get("gan_type", "stargan")
         name += f"-{gan_type}" if gan_type != "stargan" else ""

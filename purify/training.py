@@ -2,7 +2,6 @@
 from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,53 +13,16 @@ from common.distributed import Context, to_device
 from common.errors import UserError
 from common.runs import Run
 from faces.celeba import FaceFolder
-from faces.flags import DataOptions
 from models.dae import network as dae_network
 from models.dae import train as dae_trainer
 from models.diffusion import build
 from models.diffusion import train as diffusion_trainer
 from models.diffusion.denoiser import Denoiser
-from models.flags import UnnamedTranslatorOptions
 from models.one_step import train as one_step_trainer
 from models.translators import Translator
 from pipeline.attacked import AttackedPhotos
-
-AUTOENCODERS = tuple(dae_network.NETWORKS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(
-    cli.RunOptions, DataOptions, UnnamedTranslatorOptions, one_step_trainer.Options, dae_trainer.Options
-):
-    """What the training of a purifier works with; train_noise_var is the radius of attack_type."""
-
-    defense_model_type: str
-    attack_type: str
-    train_noise_var: float
-    attack_steps: int
-    attack_target: str
-    clean_share: float
-    noise_share: float
-    defense_weights: str | None
-    num_channels: int | None
-    channel_mult: str | None
-    num_res_blocks: int | None
-    attention_resolutions: str | None
-    noise_schedule: str
-    max_timestep: int
-    limit: int | None
-    resume: str | None
-
-
-@dataclass(frozen=True)
-class Photos:
-    """Split A: what is learned from, and the part that is held out."""
-
-    learned: FaceFolder
-    held: FaceFolder
-
-
-Work = Callable[[Run, Context, Photos], None]
+from purify.training_options import AUTOENCODERS, Options, Photos, Work
+from purify.training_robust import prepare_robust, train_robust
 
 
 def prepare(options: Options, translator: Translator | None, device: torch.device) -> Work:
@@ -74,6 +36,9 @@ def prepare(options: Options, translator: Translator | None, device: torch.devic
         return lambda run, ctx, photos: train_autoencoder(
             options, run, ctx, photos, translator, network, meta
         )
+    if options.defense_model_type == "one-step-robust":
+        network, meta = prepare_robust(options)
+        return lambda run, ctx, photos: train_robust(options, run, ctx, photos, translator, network, meta)
     make, meta = prepare_diffusion(options, device)
     train = train_one_step if options.defense_model_type == "one-step" else train_ddpm
     return lambda run, ctx, photos: train(options, run, ctx, photos, translator, make, meta)
@@ -208,12 +173,25 @@ def train_one_step(
             precision=options.precision,
         ).disrupt
 
+    def wrap(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        denoiser = make(network)
+        return lambda x: denoiser.x0(x, one_step_trainer.STEP)
+
     meta = {**meta, "gan_sha256": translator.sha256}
-    disrupter = one_step_trainer.Disrupter(
-        attack, options.train_noise_var, options.clean_share, options.noise_share, cli.EIGHT_BIT_STEP
-    )
+    shares = options.clean_share, options.noise_share
+    disrupter = one_step_trainer.Disrupter(attack, options.train_noise_var, *shares, cli.EIGHT_BIT_STEP)
     one_step_trainer.train(
-        options, run, ctx, photos.learned, photos.held, make(), translator, disrupter, make, meta
+        options,
+        run,
+        ctx,
+        photos.learned,
+        photos.held,
+        make().network,
+        wrap,
+        translator,
+        disrupter,
+        lambda network, eps: attack(eps),
+        meta,
     )
 
 

@@ -14,6 +14,7 @@ import weights as tiny
 from common import checkpoint, training
 from common.cli import UserError
 from models.diffusion import build
+from purify.one_step import load_robust
 
 ROOT = Path(script.__file__).parent
 
@@ -71,6 +72,26 @@ def test_one_step_starts_from_the_diffusion_network_and_moves(stage):
     assert 0 < max(gaps) < 0.1
     last = log(tmp / "results")[-1]
     assert {"val_fake_l2_eps0", "val_fake_l2_eps0.05", "val_photo_l2_eps0.1"} <= set(last)
+
+
+def test_one_step_robust_starts_small_and_grows(stage):
+    flags, tmp = stage
+    script.main(flags("one-step-robust", "--num_channels 7 --num_res_blocks 0 --attack_steps 1"))
+    small = weights(tmp / "results")
+    more = f"--num_channels 7 --num_res_blocks 1 --attack_steps 1 --defense_weights {small}"
+    script.main(flags("one-step-robust", more, "grown"))
+    network, meta = load_robust(weights(tmp / "grown"))
+    assert meta["options"] == {"width": 7, "blocks": 1} and network.branch is not None
+    begun = load_robust(small)[0]
+    gaps = [
+        float((a - b).detach().abs().max())
+        for a, b in zip(network.convs.parameters(), begun.convs.parameters(), strict=True)
+    ]
+    assert 0 < max(gaps) < 0.1
+    assert {"val_fake_l2_eps0", "val_fake_l2_eps0.05"} <= set(log(tmp / "grown")[-1])
+    with pytest.raises(UserError, match="a network of 7 channels and 1 blocks"):
+        grown = weights(tmp / "grown")
+        script.main(flags("one-step-robust", f"--num_res_blocks 2 --defense_weights {grown}", "other"))
 
 
 @pytest.mark.parametrize("attack", ["gaussian", "pgd --attack_steps 1"])

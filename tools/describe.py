@@ -29,6 +29,7 @@ USES = {
     "dadfi": "--attack_weights of --attack_type dadfi",
     "diffusion": "--defense_weights of ddpm, diffpure and one-step-plain",
     "one-step": "--defense_weights of one-step",
+    "one-step-robust": "--defense_weights of one-step-robust",
     "dae": "--defense_weights of {name}",
     "classifier": "--classifier_weights",
     "depois-mimic": "--depois_weights of python -m purify.depois",
@@ -47,7 +48,10 @@ LOADERS = {  # of kinds that are only tried: what loads a file, or refuses it
     "depois-mimic": "models.depois.network:load_mimic",
     "detector": "models.detector.network:load_detector",
     "inception": "metrics.fid:read_inception",
+    "one-step-robust": "purify.one_step:load_robust",
 }
+
+KINDS_OF_PURIFIERS = {"ddpm": "diffusion", "one-step": "one-step", "one-step-robust": "one-step-robust"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +171,7 @@ def _kind_of_training(parts, name):
             if "transfer.0.up.weight" in parts["generator"]
             else "stargan"
         ) + "-generator"
-    return "classifier" if name is None else {"ddpm": "diffusion", "one-step": "one-step"}.get(name, "dae")
+    return "classifier" if name is None else KINDS_OF_PURIFIERS.get(name, "dae")
 
 
 def _weights(path, state, meta, sha256):

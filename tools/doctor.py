@@ -253,7 +253,7 @@ def check_weights(
 
     named = {
         "gan_weights": (gan_weights, [f"{name}-generator" for name in TRANSLATORS]),
-        "defense_weights": (defense_weights, ["diffusion", "one-step", "dae"]),
+        "defense_weights": (defense_weights, ["diffusion", "one-step", "one-step-robust", "dae"]),
         "inception_weights": (inception_weights, ["inception"]),
     }
     for flag, (path, kinds) in named.items():

@@ -2,7 +2,8 @@
 and sha256.
 
 reads   <results>/*/*/train/*/NNN/{options.yaml,weights.safetensors}, the newest ordinary training on drawn
-        faces of each translator, of the classifier, ddpm, one-step, defensive-model-2-fixed and dadfi
+        faces of each translator, of the classifier, ddpm, one-step, one-step-robust, the autoencoder
+        (defensive-model-2-fixed) and dadfi
 writes  models/<name>/demo.safetensors and models/weights.yaml
 
   python -m tools.export dataset/recipe/results
@@ -16,7 +17,7 @@ import yaml
 
 from common import checkpoint, cli, files, seeds
 from common.cli import UserError
-from purify.trained import Training, newest, newest_training, newest_translator
+from purify.trained import Training, newest, newest_training, newest_translator, training_name
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 DATASET = "drawn"
@@ -40,6 +41,21 @@ def _purifier(defense: str, noise: str) -> Callable[[Path], Path | None]:
     return lambda results: newest_training(results, defense, DATASET, noise)
 
 
+def _robust(results: Path) -> Path | None:
+    """The grown one, not the small network that it grew from."""
+    usual = training_name(
+        {"defense_model_type": "one-step-robust", "attack_type": "pgd", "train_noise_var": 0.085}
+    )
+
+    def wanted(training: Training) -> bool:
+        mine = (training.options.get("defense_model_type"), training.options.get("dataset"))
+        if mine != ("one-step-robust", DATASET):
+            return False
+        return training_name(training.options) == usual and training.meta["options"]["blocks"] > 0
+
+    return newest(results, wanted)
+
+
 def _other(wanted: Callable[[dict], bool]) -> Callable[[Path], Path | None]:
     """By the metadata of the weights."""
 
@@ -59,6 +75,7 @@ SHIPPED = {  # by the folder in models
     "classifier": Shipped("classifier", _other(lambda meta: meta.get("kind") == "classifier")),
     "diffusion": Shipped("diffusion", _purifier("ddpm", "none-eps0")),
     "one_step": Shipped("one-step", _purifier("one-step", "pgd-eps0.11")),
+    "one_step_robust": Shipped("one-step-robust", _robust),
     "dae": Shipped("autoencoder", _purifier("defensive-model-2-fixed", "gaussian-eps0.05")),
     "stgan": Shipped("stgan", _translator("stgan")),
     "starganv2": Shipped("starganv2", _translator("starganv2")),

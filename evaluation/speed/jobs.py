@@ -16,7 +16,7 @@ from faces.celeba import FaceFolder
 from models.conditions import targets
 from models.dae import network as dae_network
 from models.translators import load_translator
-from purify.training import AUTOENCODERS
+from purify.training_options import AUTOENCODERS
 
 BF16 = "-bf16"
 CRITIC = 5  # StarGAN's steps in a call: one of them trains the generator

@@ -66,7 +66,7 @@ class DefensiveModel1Fixed(nn.Module):
         self.convs = nn.ModuleList(
             [conv(3, width), conv(width, width), conv(width, width), conv(width, width), conv(width, 3)]
         )
-        _start_at_zero(self.convs[-1])
+        start_at_zero(self.convs[-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, b, c, d, e = self.convs
@@ -89,14 +89,15 @@ class DefensiveModel2Fixed(nn.Module):
     def __init__(self, width: int = 112):
         super().__init__()
         self.convs = nn.ModuleList([conv(3, width), conv(width, width), conv(width, 3)])
-        _start_at_zero(self.convs[-1])
+        start_at_zero(self.convs[-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, b, c = self.convs
         return (x + c(F.silu(b(F.silu(a(x)))))).clamp(-1, 1)
 
 
-def _start_at_zero(layer):
+def start_at_zero(layer: nn.Module) -> None:
+    """Zero weights and biases: the layer adds nothing yet."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
 

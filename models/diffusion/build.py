@@ -28,6 +28,7 @@ NAMES = {
     "stargan-generator": "a StarGAN generator (--gan_weights takes it)",
     "stargan-discriminator": "a StarGAN discriminator",
     "dae": "a denoising autoencoder (for --defense_model_type defensive-model-1, -2 and their -fixed forms)",
+    "one-step-robust": "a robust purifier (for --defense_model_type one-step-robust)",
     "classifier": "an attribute classifier",
 }
 

@@ -1,14 +1,16 @@
-"""Fine-tune the diffusion network into a purifier of one evaluation (called by train_defense.py).
+"""Train a purifier of one evaluation on disruptions (called by train_defense.py): one-step, fine-tuned from
+the diffusion network, and one-step-robust, whose disruptions are made through the purifier as it is then.
 
-The network keeps its input convention of t = 10 and is shown disrupted photos of every strength, a share of
-them undisturbed. It is told neither. The loss is on the photo and on what the translator makes of it: a photo
-that looks clean may still carry what breaks the fake.
+The network is shown disrupted photos of every strength, a share of them undisturbed. It is told neither. The
+loss is on the photo and on what the translator makes of it: a photo that looks clean may still carry what
+breaks the fake.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from common import checkpoint, distributed, files, images, seeds, training
 from common.runs import Run
@@ -16,10 +18,10 @@ from common.training import TrainingOptions
 from faces.celeba import FaceFolder
 from faces.loader import Batches
 from models.conditions import condition
-from models.diffusion.denoiser import Denoiser
 from models.translators import Translator
 
-STEP = 9  # 0-based: the network is always told t = 10
+STEP = 9  # 0-based: the diffusion network is always told t = 10
+REACH = 0.6  # of the largest radius, with which a rising one begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,8 @@ def photo_and_fake_loss(
 
 class Disrupter:
     """What one-step learns to undo: a radius per step, uniform in [0, eps_max]; of the photos a share stays
-    undisturbed, a share gets Gaussian noise of that standard deviation, the others are attacked.
+    undisturbed, a share gets Gaussian noise of that standard deviation, the others are attacked. Over the
+    first `ramp` steps the range of the radius rises to eps_max.
 
     A network that saw the attacks on one translator alone learns their pattern and leaves those on another;
     noise helps against that. make_attack(eps) -> attacks.base.Attack, given by the script: models do not
@@ -66,13 +69,15 @@ class Disrupter:
         clean_share: float,
         noise_share: float,
         smallest: float,
+        ramp: int = 0,
     ) -> None:
-        self.make_attack, self.eps_max, self.smallest = make_attack, eps_max, smallest
+        self.make_attack, self.eps_max, self.smallest, self.ramp = make_attack, eps_max, smallest, ramp
         self.clean_share, self.noise_share = clean_share, noise_share
 
     def radius(self, seed: int, i: int) -> float:
         """The radius of step i, one for the whole batch, [-1, 1] units."""
-        return float(torch.rand((), generator=seeds.generator(seed, "radius", i))) * self.eps_max
+        drawn = float(torch.rand((), generator=seeds.generator(seed, "radius", i))) * self.eps_max
+        return drawn * (REACH + (1 - REACH) * i / self.ramp) if i < self.ramp else drawn
 
     def __call__(
         self, x: torch.Tensor, c: torch.Tensor, streams: seeds.Streams, seed: int, i: int
@@ -98,17 +103,23 @@ def train(
     ctx: distributed.Context,
     faces: FaceFolder,
     held: FaceFolder,
-    denoiser: Denoiser,
+    network: nn.Module,
+    wrap: Callable[[nn.Module], Callable[[torch.Tensor], torch.Tensor]],
     translator: Translator,
     disrupter: Disrupter,
-    make_denoiser: Callable[..., Denoiser],
+    attack: Callable[[nn.Module, float], Callable],
     meta: dict,
 ) -> None:
-    """Train on `faces`, validate on `held` under the training attack at three radii; EMA weights are what is
-    released."""
-    network = denoiser.network.requires_grad_(True)
+    """Train on `faces`, validate on `held` at three radii; EMA weights are what is released.
+
+    Args: network    is trained;  wrap(network) -> purify, (N, 3, H, W) in [-1, 1] -> the same
+          disrupter  what the photos of a step meet
+          attack     (network, eps) -> attacks.base.Attack.disrupt, of the validation; one-step-robust's goes
+                     through that network
+    """
+    network.requires_grad_(True)
     average = training.averaged(network)
-    smooth = make_denoiser(average.module)
+    purify, smooth = wrap(network), wrap(average.module)
     training.compile_networks([network, translator], options, ctx)
     optimiser = torch.optim.AdamW(
         network.parameters(), options.lr, weight_decay=0.0, fused=ctx.device.type == "cuda"
@@ -129,7 +140,7 @@ def train(
         with distributed.autocast(ctx.device, options.precision):
             with torch.no_grad():
                 fake_of_x = translator(x, c).float()
-            purified = denoiser.x0(x_adv, STEP).float()
+            purified = purify(x_adv).float()
             loss, scalars = photo_and_fake_loss(
                 translator, purified, x, fake_of_x, c, options.photo_weight, options.fake_weight
             )
@@ -146,16 +157,19 @@ def train(
         return seeds.Streams([(options.seed, purpose, i) for i in range(n_val)])
 
     c_val = conditions(held.labels[:n_val], rng("validate labels"))
-    attacked = {0.0: x_val} | {
-        eps: disrupter.make_attack(eps)(x_val, c_val[:, None], rng("validate attack"))
-        for eps in (0.02, 0.05, 0.1)
-    }
+
+    def on_save(done):
+        attacked = {0.0: x_val} | {
+            eps: attack(average.module, eps)(x_val, c_val[:, None], rng("validate attack"))
+            for eps in (0.02, 0.05, 0.1)
+        }
+        return judge(attacked, done)
 
     @torch.no_grad()
-    def on_save(done):
+    def judge(attacked, done):
         reference, values, rows = translator(x_val, c_val), {}, []
         for eps, x_adv in attacked.items():
-            purified = images.quantise(smooth.x0(x_adv, STEP).float().clamp(-1, 1))
+            purified = images.quantise(smooth(x_adv).float().clamp(-1, 1))
             values[f"val_fake_l2_eps{eps:g}"] = float(
                 (translator(purified, c_val) - reference).square().mean()
             )
@@ -175,7 +189,7 @@ def train(
         {"network": network, "average": average, "optimiser": optimiser},
         step,
         on_save,
-        "one-step",
+        meta["kind"],
     )
     if ctx.is_main:
         checkpoint.save_weights(run.folder / "weights.safetensors", average.module.state_dict(), meta)

@@ -9,7 +9,7 @@ from models.dae.network import NETWORKS, create
 from purify import PURIFIERS, build
 from purify.defences import DEFENCES, trained_by
 from purify.flags import add_purifier_flags, purifier_from_flags
-from tiny import weights_file
+from tiny import robust_file, weights_file
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def weights(tmp_path):
             checkpoint.save_weights(
                 files[name], create(name).state_dict(), {"kind": "dae", "name": name, "options": {}}
             )
+    files["one-step-robust"] = robust_file(tmp_path / "robust.safetensors")
     return lambda name: None if name in ("none", "jpeg", "blur") else files.get(name, files["ddpm"])
 
 

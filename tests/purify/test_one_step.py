@@ -5,9 +5,10 @@ import torch
 
 from common import seeds
 from common.cli import UserError
+from purify import build
 from purify.level import amplitude
 from purify.one_step import OneStep, OneStepPlain
-from tiny import denoiser
+from tiny import denoiser, robust_file, weights_file
 
 
 def photos(n=3, size=8):
@@ -56,3 +57,16 @@ def test_batch_independence_range_and_gradient(make):
 def test_start_above_the_training_is_refused():
     with pytest.raises(UserError, match="from 1 to 300"):
         OneStepPlain(denoiser(), 400)
+
+
+def test_robust_weights_are_one_step_robusts_alone(tmp_path):
+    robust = robust_file(tmp_path / "robust.safetensors")
+    purifier = build("one-step-robust", robust)
+    x = torch.zeros(3, 3, 8, 8)
+    purifier(x)
+    assert purifier.nfe == 1 and not purifier.stochastic
+    other = weights_file(tmp_path / "one.safetensors", "one-step")
+    with pytest.raises(UserError, match="expected weights of one-step-robust, found one-step"):
+        build("one-step-robust", other)
+    with pytest.raises(UserError, match="robust purifier"):
+        build("one-step", robust)

@@ -60,3 +60,19 @@ def weights_file(path, kind="diffusion", image_size=8, **more):
         path, network.state_dict(), {"kind": kind, "options": options, "max_timestep": 300, **more}
     )
     return path
+
+
+def robust_file(path, width=7, blocks=1):
+    """Weights of a small one-step-robust, seeded, that change the photo."""
+    from common import checkpoint
+    from models.one_step_robust.network import RobustNetwork
+
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        network = RobustNetwork(width, blocks)
+        for p in network.parameters():
+            if p.ndim > 1:
+                nn.init.normal_(p, std=0.1)
+    meta = {"kind": "one-step-robust", "options": {"width": width, "blocks": blocks}, "image_size": 8}
+    checkpoint.save_weights(path, network.state_dict(), meta)
+    return path

@@ -20,6 +20,10 @@ RECIPE = {  # folder in models -> options, metadata of the training that ships
     "classifier": ({}, {"kind": "classifier"}),
     "diffusion": (purifier("ddpm", "none", 0.05), {"kind": "diffusion"}),
     "one_step": (purifier("one-step", "pgd", 0.11), {"kind": "one-step"}),
+    "one_step_robust": (
+        purifier("one-step-robust", "pgd", 0.085),
+        {"kind": "one-step-robust", "options": {"width": 112, "blocks": 3}},
+    ),
     "dae": (purifier("defensive-model-2-fixed", "gaussian", 0.05), {"kind": "dae"}),
     "stgan": ({}, {"kind": "stgan-generator"}),
     "starganv2": ({}, {"kind": "starganv2-generator"}),
@@ -103,3 +107,11 @@ def test_trainings_that_are_not_the_recipes_do_not_ship(models, tmp_path):
     export.main([str(results)])
     (row,) = yaml.safe_load((models / "weights.yaml").read_text()).values()
     assert row["seed"] == 10
+
+
+def test_of_the_robust_networks_the_grown_one_ships(models, tmp_path):
+    finish(tmp_path / "results", "one_step_robust")
+    small = {"options": {"width": 112, "blocks": 0}}
+    finish(tmp_path / "results", "one_step_robust", "001", meta=small)
+    weights = export.SHIPPED["one_step_robust"].find(tmp_path / "results")
+    assert weights.parent.name == "000"
