@@ -88,6 +88,7 @@ def test_radii_that_one_can(value):
         (cli.positive_float, "1e-9", "0"),
         (cli.fraction, "1", "1.01"),
         (cli.jpeg_quality, "100", "0"),
+        (cli.quality_range, "50-95", "95-50"),
         (cli.natural_int, "0", "1.5"),
         (cli.positive_float, "3", "nan"),
         (cli.fraction, "0", "nan"),
