@@ -88,7 +88,6 @@ def test_radii_that_one_can(value):
         (cli.positive_float, "1e-9", "0"),
         (cli.fraction, "1", "1.01"),
         (cli.jpeg_quality, "100", "0"),
-        (cli.quality_range, "50-95", "95-50"),
         (cli.natural_int, "0", "1.5"),
         (cli.positive_float, "3", "nan"),
         (cli.fraction, "0", "nan"),
@@ -220,3 +219,11 @@ def test_a_group_is_picked_out_of_the_flags_of_a_command():
     assert cli.pick(cli.RunOptions, parsed, seed=3).seed == 3
     with pytest.raises(TypeError):
         cli.resolve(cli.RunOptions, parsed)
+
+
+def test_a_range_of_qualities_is_told_in_one_way():
+    assert cli.quality_range("50-95") == "50-95" and cli.quality_range("075-100") == "75-100"
+    assert cli.quality_range("75") == cli.quality_range("75-75") == "75-75"
+    for bad in ("95-50", "0-50", "50-101", "1-2-3", "50-", "nan"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected LOW-HIGH"):
+            cli.quality_range(bad)
