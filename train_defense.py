@@ -201,7 +201,7 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
         p.error(f"--attack_type {attack} is for testing: {attacks.FOR_TESTS[attack]}")
     if parsed.max_timestep > 1000:
         p.error(f"--max_timestep {parsed.max_timestep}: the schedule has 1000 steps")
-    if (one_step or robust or attack in attacks.GRADIENT) and parsed.gan_weights is None:
+    if (one_step or robust or attack not in attacks.WITHOUT_TRANSLATOR) and parsed.gan_weights is None:
         p.error(f"--attack_type {attack} for {defense} attacks a translator: give --gan_weights FILE")
     if robust and attack not in attacks.GRADIENT:
         p.error(

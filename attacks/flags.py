@@ -29,6 +29,11 @@ class AttackOptions:
     attack_target: str
     attack_label: str
     attack_blur: str
+    attack_jpeg: str | None
+    apgd_steps: int
+    apgd_restarts: int
+    square_queries: int
+    attack_grid: int
     attack_weights: str | None
     perturbation: str | None
     perturbation_fit: str
@@ -71,9 +76,9 @@ def add_attack_flags(
         default=0.05,
         metavar="EPS",
         help=(
-            "L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim random-sign universal,"
-            " and the bound that dadfi's weights were trained for; the standard deviation for gaussian; not"
-            " used by none"
+            "L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim apgd square"
+            " low-frequency random-sign universal, and the bound that dadfi's weights were trained for; the"
+            " standard deviation for gaussian; not used by none"
         ),
     )
     label = {"choices": tuple(rules), "help": _rules_help(rules)}
@@ -158,10 +163,10 @@ def attack_from_flags(
     """
     eps = options.test_noise_var if eps is None else eps
     check_attack_flags(options, eps)
-    if isinstance(translator, ThroughDefence) and options.attack_type not in attacks.GRADIENT:
+    if isinstance(translator, ThroughDefence) and options.attack_type not in attacks.THROUGH:
         raise UserError(
-            f"--attack_type {options.attack_type} uses no gradient, so it cannot go through a defence; one"
-            f" of: {', '.join(attacks.GRADIENT)}"
+            f"--attack_type {options.attack_type} cannot go through a defence; one of:"
+            f" {', '.join(attacks.THROUGH)}"
         )
     values = attack_values(options)
     if perturbation is not None:
@@ -181,7 +186,8 @@ def short_name(attack: Attack, options: AttackOptions | argparse.Namespace) -> s
     """<attack>-eps<eps> for the folders of runs, with what differs from the published protocol (gray,
     original labels)."""
     name = folder_name(attack, options.attack_label).removesuffix("-gray-original").removesuffix("-original")
-    return name + (f"-{options.attack_blur}" if options.attack_blur != "none" else "")
+    name += f"-{options.attack_blur}" if options.attack_blur != "none" else ""
+    return name + (f"-jpeg{options.attack_jpeg}" if options.attack_jpeg else "")
 
 
 def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -> dict:
@@ -195,6 +201,8 @@ def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -
         "attack_target": definition.get("target"),
         "attack_label": options.attack_label,
         "attack_blur": options.attack_blur,
+        "attack_jpeg": options.attack_jpeg,
         "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
+        **{f"attack_{k}": definition[k] for k in ("restarts", "queries", "grid") if k in definition},
     }

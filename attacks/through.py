@@ -14,7 +14,8 @@ class ThroughDefence(nn.Module):
 
     Args:   translator  G(x, c)
             purifier    purify.base.Purifier, called as purifier(x, rng)
-            gradient    full  the chain rule through every step of the purifier
+            gradient    full  the chain rule through every step of the purifier, or through the surrogate
+                              that it names
                         bpda  forward through the purifier, backward as if it were the identity (Athalye,
                               Carlini and Wagner 2018, Sec. 4.1): for purifiers without a useful gradient
             eot         draws of the purifier's randomness per attack step; gradients are averaged over them
@@ -62,10 +63,12 @@ class ThroughDefence(nn.Module):
 
     def definition(self) -> dict:
         """JSON dict of the defence and of how it is differentiated, for cache keys."""
+        surrogate = getattr(self.purifier, "surrogate", None) if self.gradient == "full" else None
         return {
             "purifier": self.purifier.name,
             "params": dict(self.purifier.params),
             "sha256": self.purifier.sha256,
             "gradient": self.gradient,
             "eot": self.draws,
+            **({"surrogate": surrogate} if surrogate else {}),
         }

@@ -18,7 +18,15 @@ from common.distributed import Context
 
 # equal results whatever their value
 MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "compile", "cache_dir")
-ADDED = {"gan_type": "stargan"}  # options that older runs do not have, with what these did
+# options that older runs do not have, with what these did
+ADDED = {
+    "gan_type": "stargan",
+    # of attacks that they did not have
+    "apgd_steps": 50,
+    "apgd_restarts": 2,
+    "square_queries": 300,
+    "attack_grid": 8,
+}
 PACKAGES = (
     "torch",
     "torchvision",
@@ -26,6 +34,7 @@ PACKAGES = (
     "scipy",
     "guided-diffusion-sdk",
     "torchmetrics",
+    "kornia",
     "scikit-learn",
     "pillow",
 )
