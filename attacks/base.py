@@ -63,6 +63,7 @@ class Attack:
     differentiates = False  # True: it takes gradients of the translator, and so of a defence before it
     ball = True  # eps is an L-inf radius
     only_for_tests: str | None = None  # why nothing may be trained on photos that it disrupted
+    notes: list[dict] | None = None  # JSON, of each photo of the batch just attacked; None: it leaves none
     smallest_eps = EIGHT_BIT_STEP
 
     def __init__(self, translator: Callable[..., torch.Tensor] | None, eps: float, precision: str = "fp32"):
