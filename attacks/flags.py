@@ -17,6 +17,8 @@ from common.declared import add_flags
 from models.conditions import RULES
 from pipeline.attacked import folder_name
 
+DRAWS = 20  # of a random defence, that worst takes the mean over
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttackOptions:
@@ -44,7 +46,9 @@ class ThroughOptions:
     """The values of the flags of add_attack_flags(through=True)."""
 
     gradient: str
-    eot: int
+    eot: int | None
+    known_noise: bool
+    through_weights: str | None
 
 
 def add_attack_flags(
@@ -58,8 +62,8 @@ def add_attack_flags(
 
     Args: eps_flag  name of the radius flag (--train_noise_var in a trainer);  default  attack unless one is
                     named
-          rules     label rules that make sense here;  through  with --gradient and --eot, for scripts that
-                    have --attack_through
+          rules     label rules that make sense here;  through  with the values of ThroughOptions, for scripts
+                    that have --attack_through
     """
     g = parser.add_argument_group("attack")
     g.add_argument(
@@ -91,10 +95,29 @@ def add_attack_flags(
         g.add_argument(
             "--eot",
             type=cli.positive_int,
-            default=1,
+            default=None,
             metavar="N",
-            help="through a defence: draws of its randomness per step, gradients averaged",
+            help=(
+                "through a defence that draws noise: its draws per step, gradients averaged (default: 1; of"
+                f" worst {DRAWS})"
+            ),
         )
+        g.add_argument(
+            "--known_noise",
+            action="store_true",
+            help="through a defence that draws noise: the attacker knows what it will draw at test",
+        )
+        g.add_argument(
+            "--through_weights",
+            default=None,
+            metavar="FILE",
+            help="of the purifier that --attack_through names, where they are not the defence's own",
+        )
+
+
+def usual_draws(attack_type: str, random: bool) -> int:
+    """Draws of a defence per step where --eot leaves them open.  random: it has something to draw."""
+    return DRAWS if random and attack_type == "worst" else 1
 
 
 def _rules_help(rules: Sequence[str]) -> str:

@@ -18,7 +18,8 @@ from common.distributed import Context
 
 # equal results whatever their value
 MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "compile", "cache_dir")
-ADDED = {"gan_type": "stargan"}  # options that older runs do not have, with what these did
+# options that older runs do not have, with what these did
+ADDED = {"gan_type": "stargan", "known_noise": False}
 PACKAGES = (
     "torch",
     "torchvision",

@@ -5,7 +5,7 @@ from report.record import Record
 
 
 def _interval(figures: dict) -> str:
-    return "[{:.3g}, {:.3g}]".format(*figures["l2_ci"])
+    return "[{:.3g}, {:.3g}]".format(*figures["l2_ci"]) if figures["l2_ci"] else "[one photo]"
 
 
 def summary(result: Record) -> str:

@@ -174,6 +174,8 @@ def config_of(judged: Judged, counts: dict[str, int], faces: FaceFolder) -> dict
         "attack_through": through,
         "attack_gradient": options.gradient if through else None,
         "attack_eot": options.eot if through else None,
+        "attack_known_noise": options.known_noise or None,
+        "through_sha256": trial.attack.defence.purifier.sha256 if options.through_weights else None,
         **counts,
         "image_size": options.image_size,
         "gan_training_data": options.gan_training_data or trial.standard.meta.get("trained_on") or "unknown",
