@@ -184,7 +184,7 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
         p.error(f"--attack_type {attack} is for testing: {attacks.FOR_TESTS[attack]}")
     if parsed.max_timestep > 1000:
         p.error(f"--max_timestep {parsed.max_timestep}: the schedule has 1000 steps")
-    if (one_step or attack in attacks.GRADIENT) and parsed.gan_weights is None:
+    if (one_step or attack not in attacks.WITHOUT_TRANSLATOR) and parsed.gan_weights is None:
         p.error(f"--attack_type {attack} for {defense} attacks a translator: give --gan_weights FILE")
     if one_step and not (parsed.photo_weight or parsed.fake_weight):
         p.error("--photo_weight 0 --fake_weight 0 leave nothing to learn from: give one of them above 0")

@@ -17,6 +17,7 @@ ATTACKS = {
     "bim": "attacks.gradient:BIM",
     "pgd": "attacks.gradient:PGD",
     "mim": "attacks.gradient:MIM",
+    "apgd": "attacks.apgd:APGD",
     "universal": "attacks.universal:Universal",
     "dadfi": "attacks.dadfi:DADFI",
 }
@@ -53,6 +54,7 @@ def __getattr__(name: str) -> object:
     """What follows from the declarations, made when it is asked for.
 
     GRADIENT            attacks that differentiate a translator
+    THROUGH             attacks that can be optimised against a translator behind a defence
     WITHOUT_TRANSLATOR  to these, target, label and steps mean nothing
     BALL                attacks whose eps is an L-inf radius
     FOR_TESTS           {attack: why nothing may be trained on photos that it disrupted}
@@ -60,6 +62,8 @@ def __getattr__(name: str) -> object:
     """
     if name == "GRADIENT":
         return tuple(n for n, cls in declared().items() if cls.differentiates)
+    if name == "THROUGH":
+        return tuple(n for n, cls in declared().items() if cls.goes_through)
     if name == "WITHOUT_TRANSLATOR":
         return tuple(n for n, cls in declared().items() if not cls.uses_translator)
     if name == "BALL":

@@ -61,6 +61,7 @@ class Attack:
     handed: tuple[str, ...] = ()  # those that callers give, of no flag of the attack's own
     uses_translator = True  # False: the translator has no say in the result
     differentiates = False  # True: it takes gradients of the translator, and so of a defence before it
+    goes_through = False  # True: it can be optimised against translator and defence together
     ball = True  # eps is an L-inf radius
     only_for_tests: str | None = None  # why nothing may be trained on photos that it disrupted
     notes: list[dict] | None = None  # JSON, of each photo of the batch just attacked; None: it leaves none
@@ -140,6 +141,16 @@ class Attack:
     def defend(self, x: torch.Tensor, rng: Streams) -> torch.Tensor:
         """What the translator gets to see of x: one draw of the defence where there is one."""
         return self.defence.defend(x, rng) if self.defence else x
+
+    @property
+    def draws(self) -> int:
+        """Draws of a random defence that the attack takes the mean over, 1 without."""
+        return self.defence.draws if self.defence else 1
+
+    @property
+    def behind(self) -> str:
+        """The defence, for messages."""
+        return f" through {self.defence.purifier.name}" if self.defence else ""
 
     def reference(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Fakes of the clean photo, undefended and without gradients: what attacked fakes are compared

@@ -31,6 +31,9 @@ class AttackOptions:
     attack_target: str
     attack_label: str
     attack_blur: str
+    attack_jpeg: str | None
+    apgd_steps: int
+    apgd_restarts: int
     attack_weights: str | None
     perturbation: str | None
     perturbation_fit: str
@@ -181,10 +184,10 @@ def attack_from_flags(
     """
     eps = options.test_noise_var if eps is None else eps
     check_attack_flags(options, eps)
-    if isinstance(translator, ThroughDefence) and options.attack_type not in attacks.GRADIENT:
+    if isinstance(translator, ThroughDefence) and options.attack_type not in attacks.THROUGH:
         raise UserError(
-            f"--attack_type {options.attack_type} uses no gradient, so it cannot go through a defence; one"
-            f" of: {', '.join(attacks.GRADIENT)}"
+            f"--attack_type {options.attack_type} cannot go through a defence; one of:"
+            f" {', '.join(attacks.THROUGH)}"
         )
     values = attack_values(options)
     if perturbation is not None:
@@ -204,7 +207,8 @@ def short_name(attack: Attack, options: AttackOptions | argparse.Namespace) -> s
     """<attack>-eps<eps> for the folders of runs, with what differs from the published protocol (gray,
     original labels)."""
     name = folder_name(attack, options.attack_label).removesuffix("-gray-original").removesuffix("-original")
-    return name + (f"-{options.attack_blur}" if options.attack_blur != "none" else "")
+    name += f"-{options.attack_blur}" if options.attack_blur != "none" else ""
+    return name + (f"-jpeg{options.attack_jpeg}" if options.attack_jpeg else "")
 
 
 def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -> dict:
@@ -218,6 +222,7 @@ def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -
         "attack_target": definition.get("target"),
         "attack_label": options.attack_label,
         "attack_blur": options.attack_blur,
+        "attack_jpeg": options.attack_jpeg,
         "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
     }

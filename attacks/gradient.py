@@ -1,14 +1,16 @@
 """FGSM, BIM, PGD and MIM: one loop, four settings."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from attacks import blur as blurs
 from attacks.base import Attack
-from common import cli, seeds
+from common import cli, jpeg, seeds
 from common.declared import Look, Parameter
+from common.errors import RunError
 from common.seeds import Streams
 from models.conditions import RULES
 
@@ -28,6 +30,16 @@ STEPS = (
         metavar="A",
     ),
 )
+# attacks.flags tells the rules that make sense in a script
+LABEL = Parameter("label", "--attack_label", str, "original", "label sets of the attack", choices=RULES)
+JPEG = Parameter(
+    "jpeg",
+    "--attack_jpeg",
+    cli.quality_range,
+    None,
+    "outlive JPEG: a differentiable JPEG inside the loss, at each step of a quality drawn from LOW to HIGH",
+    metavar="LOW-HIGH",
+)
 AIM = (
     Parameter(
         "target",
@@ -38,8 +50,7 @@ AIM = (
         " the unedited photo",
         choices=TARGETS,
     ),
-    # attacks.flags tells the rules that make sense in a script
-    Parameter("label", "--attack_label", str, "original", "label sets of the attack", choices=RULES),
+    LABEL,
     Parameter(
         "blur",
         "--attack_blur",
@@ -49,6 +60,7 @@ AIM = (
         " times the cost",
         choices=tuple(blurs.MODES),
     ),
+    JPEG,
 )
 
 
@@ -61,17 +73,20 @@ class GradientAttack(Attack):
     label   original, target: one label set (K = 1);  iterative: step k uses set k mod K;  joint: mean loss
             over the K sets
     blur    none | spread | eot, see attacks.blur
+    jpeg    LOW-HIGH, qualities: between photo and translator (after a blur) stands a JPEG, at each step of
+            another quality, which each photo draws from its stream
 
     Args:   eps, step_size  [-1, 1] image units
             steps           one forward and backward pass of G each (times K for joint, times eot and 10 for
                             an expectation over draws and over blurs);  the rest as attacks.base.Attack
     Source: Ruiz, Bargal and Sclaroff 2020 (arXiv:2003.01279) for targets, labels and blurs; Anti-disrupt's
             defaults. Its fgsm took one step of 0.01 whatever eps was; ours takes a step of eps.
+    Raises: RunError at a gradient that is not finite
     """
 
     parameters = (*STEPS, *AIM)
     handed = ("precision",)
-    differentiates = True
+    differentiates = goes_through = True
     random_start = False
     momentum = None  # decay of the accumulated gradient, None = the gradient itself
 
@@ -84,6 +99,7 @@ class GradientAttack(Attack):
         target: str = "gray",
         label: str = "original",
         blur: str = "none",
+        jpeg: str | None = None,
         precision: str = "fp32",
     ):
         super().__init__(translator, eps, precision)
@@ -95,6 +111,8 @@ class GradientAttack(Attack):
             raise ValueError(f"expected steps >= 1 and step_size > 0, found {steps} and {step_size}")
         blurs.views(blur, 0)  # raises for an unknown mode
         self.steps, self.step_size, self.target, self.label, self.blur = steps, step_size, target, label, blur
+        self.jpeg = jpeg and cli.quality_range(jpeg)
+        self.qualities = tuple(map(int, self.jpeg.split("-"))) if self.jpeg else None
 
     def definition(self) -> dict:
         return {
@@ -109,24 +127,45 @@ class GradientAttack(Attack):
             "translator": getattr(self.generator, "sha256", None),
             "through": self.defence.definition() if self.defence else None,
             "streams": seeds.VERSION,
+            **({"jpeg": self.jpeg} if self.jpeg else {}),
         }
 
     def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         per_step = self._label_sets(labels)
         goals = self._goals(x, labels)
         d = self.start(x, rng)
-        velocity = torch.zeros_like(d)
+        velocity, finite = torch.zeros_like(d), []
         for k in range(self.steps):
             sets = per_step[k % len(per_step)]
             grad = self.ascent(
-                x, d, [labels[:, i] for i in sets], [goals[i] for i in sets], blurs.views(self.blur, k), rng
+                x, d, [labels[:, i] for i in sets], [goals[i] for i in sets], self.views(k, rng), rng
             )
+            finite.append(grad.isfinite().all())
             # Dong et al. 2018, Eq. 6: the accumulated gradient, each normalised by its L1 norm
             if self.momentum is not None:
                 norm = grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(grad.dtype).tiny)
                 grad = velocity = self.momentum * velocity + grad / norm
             d = self.project(x, d + self.step_size * grad.sign())
+        self.check_finite(finite)
         return d
+
+    def check_finite(self, finite: Sequence[torch.Tensor]) -> None:
+        """Raises RunError unless the gradient of each step was finite; asked once, as the device is waited
+        for."""
+        told = torch.stack(list(finite)).tolist()
+        if not all(told):
+            raise RunError(
+                f"{self.name}: the gradient of step {told.index(False) + 1} of {len(told)}{self.behind} is"
+                " not finite"
+            )
+
+    def views(self, step: int, rng: Streams) -> Sequence[Callable[[torch.Tensor], torch.Tensor]]:
+        """What stands between photo and translator at a step; the loss is the mean over it."""
+        found = blurs.views(self.blur, step)
+        if self.jpeg is None:
+            return found
+        low, high = self.qualities
+        return [partial(_compressed, view, low + rng.integers(high - low + 1)) for view in found]
 
     def start(self, x: torch.Tensor, rng: Streams) -> torch.Tensor:
         """Where the loop begins: uniform in the ball for pgd, the photo for the others.
@@ -148,14 +187,26 @@ class GradientAttack(Attack):
         views: Sequence[Callable[[torch.Tensor], torch.Tensor]],
         rng: Streams,
     ) -> torch.Tensor:
-        """Gradient with respect to d of what the attack maximises, meaned over views, defence draws and label
-        sets.
+        """The gradient of `evaluate`."""
+        return self.evaluate(x, d, labels, goals, views, rng)[1]
+
+    def evaluate(
+        self,
+        x: torch.Tensor,
+        d: torch.Tensor,
+        labels: torch.Tensor,
+        goals: Sequence[torch.Tensor],
+        views: Sequence[Callable[[torch.Tensor], torch.Tensor]],
+        rng: Streams,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the attack maximises, (N,), and its gradient with respect to d, meaned over views, defence
+        draws and label sets.
 
         Views and draws are taken one after the other, so the memory of one is enough; the label sets of a
         draw share its purified image, so the defence is run and differentiated once for all of them.
         """
-        draws = self.defence.draws if self.defence else 1
-        total = torch.zeros_like(d)
+        draws = self.draws
+        total, value = torch.zeros_like(d), d.new_zeros(len(d))
         with torch.enable_grad():
             for view in views:
                 for _ in range(draws):
@@ -164,12 +215,13 @@ class GradientAttack(Attack):
                     cut = seen.detach().requires_grad_(True)
                     at_cut = torch.zeros_like(cut)
                     for c, goal in zip(labels, goals, strict=True):
+                        loss = (self.translate(cut, c) - goal).square().mean(dim=(1, 2, 3))
                         # sum: images stay independent
-                        loss = (self.translate(cut, c) - goal).square().mean(dim=(1, 2, 3)).sum()
-                        at_cut += torch.autograd.grad(loss, cut)[0]
+                        at_cut += torch.autograd.grad(loss.sum(), cut)[0]
+                        value += loss.detach()
                     total += torch.autograd.grad(seen, leaf, at_cut)[0]
-        sign = 1 if self.target == "clean" else -1
-        return total.mul_(sign / (len(views) * draws * len(labels)))
+        share = (1 if self.target == "clean" else -1) / (len(views) * draws * len(labels))
+        return value.mul_(share), total.mul_(share)
 
     def _label_sets(self, labels):
         """Indices of the label sets of each step, in a cycle.  Raises ValueError if the rule does not fit
@@ -186,6 +238,10 @@ class GradientAttack(Attack):
         if self.target == "clean":
             return [self.reference(x, labels[:, i]) for i in range(labels.shape[1])]
         return [x if self.target == "input" else x.new_zeros(())] * labels.shape[1]
+
+
+def _compressed(view, quality, x):
+    return jpeg.round_trip(view(x), quality)
 
 
 class BIM(GradientAttack):

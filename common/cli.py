@@ -179,6 +179,19 @@ fraction = _number(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
 jpeg_quality = _number(int, lambda v: 1 <= v <= 100, "a whole number from 1 to 100")
 
 
+def quality_range(text: str) -> str:
+    """Qualities of JPEG, LOW-HIGH; one number stands for itself: 75 -> 75-75."""
+    try:
+        low, high = (jpeg_quality(word) for word in (text.split("-") if "-" in text else (text, text)))
+    except (argparse.ArgumentTypeError, ValueError):
+        low, high = 1, 0
+    if low > high:
+        raise argparse.ArgumentTypeError(
+            f"expected LOW-HIGH, whole numbers from 1 to 100 such as 50-95, found {text!r}"
+        )
+    return f"{low}-{high}"
+
+
 def batch_number(text: str) -> int:
     """A number of photos at a time on which a result may depend."""
     if text == AUTO:

@@ -126,7 +126,8 @@ def check(p: cli.ArgumentParser, options: Options) -> None:
         options.attack_target,
         options.attack_label,
         options.attack_blur,
-    ) != ("pgd", "clean", "iterative", "none"):
+        options.attack_jpeg,
+    ) != ("pgd", "clean", "iterative", "none", None):
         p.error(
             "--crafted_on all is made for --attack_type pgd --attack_target clean --attack_label iterative"
         )

@@ -98,7 +98,7 @@ def test_attacks_without_a_gradient_cannot_go_through_a_defence(name):
     class Purifier:
         name, params, sha256, stochastic, size_multiple = "p", {}, None, False, 1
 
-    with pytest.raises(UserError, match="uses no gradient"):
+    with pytest.raises(UserError, match="cannot go through a defence; one of: fgsm, bim"):
         attack_from_flags(parse("--attack_type", name), ThroughDefence(None, Purifier()))
 
 
@@ -112,6 +112,9 @@ def test_attacks_without_a_gradient_cannot_go_through_a_defence(name):
         ("--attack_target input --attack_label target", "pgd-eps0.05-input-target"),
         ("--attack_blur spread", "pgd-eps0.05-spread"),
         ("--attack_target clean --attack_blur eot", "pgd-eps0.05-clean-eot"),
+        ("--attack_jpeg 50-95", "pgd-eps0.05-jpeg50-95"),
+        ("--attack_type apgd --attack_jpeg 75", "apgd-eps0.05-clean-jpeg75-75"),
+        ("--attack_type apgd --attack_label joint", "apgd-eps0.05-clean-joint"),
         ("--attack_type gaussian --test_noise_var 0.001", "gaussian-eps0.001"),
         ("--attack_type none --test_noise_var 0.1", "none-eps0"),
     ],
@@ -119,6 +122,20 @@ def test_attacks_without_a_gradient_cannot_go_through_a_defence(name):
 def test_folders_name_what_differs_from_the_published_protocol(words, name):
     args = parse(*words.split())
     assert short_name(attack_from_flags(args, None), args) == name
+
+
+@pytest.mark.parametrize("value", ["0-50", "50-101", "95-50", "50-", "-", "50-60-70", "high", "", "-5"])
+def test_qualities_are_whole_numbers_from_low_to_high(value):
+    with pytest.raises(UserError, match="--attack_jpeg: expected LOW-HIGH, whole numbers from 1 to 100") as e:
+        parse(f"--attack_jpeg={value}")
+    assert "\n" not in str(e.value)
+    assert parse("--attack_jpeg", "75").attack_jpeg == "75-75"
+
+
+def test_jpeg_is_for_attacks_that_differentiate():
+    for name in ("none", "gaussian", "universal"):
+        with pytest.raises(UserError, match="--attack_jpeg is for --attack_type fgsm bim pgd mim apgd"):
+            attack_from_flags(parse("--attack_type", name, "--attack_jpeg", "50-95"), None)
 
 
 def test_two_attacks_have_two_names():
@@ -150,6 +167,7 @@ def test_records_say_what_the_attack_was():
         "attack_target": "input",
         "attack_label": "joint",
         "attack_blur": "eot",
+        "attack_jpeg": None,
         "perturbation": None,
         "attack_weights": None,
     }

@@ -78,7 +78,7 @@ def test_flags_know_its_name_and_its_parameter():
     class Purifier:
         name, params, sha256, stochastic, size_multiple = "p", {}, None, False, 1
 
-    with pytest.raises(UserError, match="--attack_type brighten uses no gradient"):
+    with pytest.raises(UserError, match="--attack_type brighten cannot go through a defence"):
         attack_from_flags(parsed, ThroughDefence(None, Purifier()))
 
 
