@@ -144,6 +144,8 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
     through = through_of(parsed)
     if parsed.through_weights and (through is None or not purifier_class(through.name).trained_as):
         p.error("--through_weights FILE: --attack_through must name the purifier of these weights")
+    if parsed.attack_type == "worst" and parsed.gradient != "full":
+        p.error(f"--gradient {parsed.gradient}: worst takes both gradients; drop the flag")
     defences = resolve_defences(parsed)
     if len(defences) > 1 and parsed.resume not in (None, "auto"):
         raise UserError(

@@ -18,6 +18,7 @@ ATTACKS = {
     "pgd": "attacks.gradient:PGD",
     "mim": "attacks.gradient:MIM",
     "apgd": "attacks.apgd:APGD",
+    "worst": "attacks.worst:Worst",
     "universal": "attacks.universal:Universal",
     "dadfi": "attacks.dadfi:DADFI",
 }

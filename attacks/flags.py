@@ -10,14 +10,12 @@ import torch
 
 import attacks
 from attacks.base import Attack
-from attacks.through import GRADIENTS, ThroughDefence
+from attacks.through import DRAWS, GRADIENTS, ThroughDefence
 from common import cli
 from common.cli import UserError
 from common.declared import add_flags
 from models.conditions import RULES
 from pipeline.attacked import folder_name
-
-DRAWS = 20  # of a random defence, that worst takes the mean over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +212,7 @@ def short_name(attack: Attack, options: AttackOptions | argparse.Namespace) -> s
 def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -> dict:
     """What a record says of the attack; eps 0 where there is none."""
     definition = attack.definition()
+    spent = {f"attack_{k}": definition[k] for k in ("restarts", "queries", "grid") if k in definition}
     return {
         "attack": options.attack_type,
         "eps": definition["eps"],
@@ -225,4 +224,5 @@ def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -
         "attack_jpeg": options.attack_jpeg,
         "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
+        **spent,
     }

@@ -8,6 +8,7 @@ from common.seeds import Streams
 from models.translators import Translator
 
 GRADIENTS = ("full", "bpda")
+DRAWS = 20  # of a random defence: enough for a mean, where nothing else is said
 
 
 class ThroughDefence(nn.Module):

@@ -1,10 +1,15 @@
 """The table's engine where the attacker knows the defence, run whole on tiny photos."""
 
+import json
+
 import pytest
 
 import test_test_defense as whole
 import weights as tiny
+from common import images
 from common.cli import UserError
+from report.looks import Looks
+from report.rows import attack_of
 from test_test_defense import only, records, run
 
 stage = whole.stage
@@ -89,6 +94,8 @@ def test_an_attacker_may_know_the_noise_of_the_test(stage, tmp_path):
         ("jpeg --attack_through self --through_weights W", ["--through_weights", "--attack_through"]),
         ("jpeg --attack_through jpeg --through_weights W", ["--through_weights", "--attack_through"]),
         ("jpeg --attack_type gaussian --attack_through self", ["gaussian"]),
+        ("jpeg --attack_type worst --gradient bpda", ["--gradient bpda", "both"]),
+        ("jpeg --attack_type worst --attack_grid 64", ["--attack_grid 64", "32"]),
     ],
 )
 def test_mistakes_of_who_knows_the_defence_write_nothing(stage, tmp_path, more, words):
@@ -97,3 +104,78 @@ def test_mistakes_of_who_knows_the_defence_write_nothing(stage, tmp_path, more, 
     with pytest.raises(UserError) as e:
         run(flags, f"--defense_model_type {more}")
     assert all(word in str(e.value) for word in words) and not results.exists()
+
+
+FEW = "--attack_type worst --apgd_steps 2 --apgd_restarts 1 --square_queries 4 --attack_grid 4"
+
+
+def notes_of(results):
+    """{purifier: the notes of the photos that were disrupted through it}"""
+    notes = {}
+    for path in sorted((results / "attacked").rglob("*.png")):
+        members = json.loads((path.parent / "definition.json").read_text())["members"]
+        through = members["apgd"]["through"] or {"purifier": "none"}
+        notes.setdefault(through["purifier"], []).append(images.read_note(path))
+    return notes
+
+
+def test_the_worst_case_is_what_the_table_measures_and_the_record_says_who_won(stage, tmp_path, capsys):
+    flags, results = stage
+    weights = tiny.diffusion(tmp_path / "one.safetensors", "one-step", channel_mult="1")
+    more = f"--defense_weights one-step={weights} --attack_label target --limit 2 {FEW}"
+    run(flags, f"--defense_model_type none jpeg-60 one-step {more}")
+    said, every, notes = capsys.readouterr().out, found(results), notes_of(results)
+    assert {p.split("/")[-3] for p in records(results)} == {"worst-eps0.05-clean-target-through-self"}
+    for name, record in every.items():
+        worst, mine = record["config"]["worst"], notes[name]
+        assert len(mine) == 10 == sum(worst["won"].values()) and worst["eot"] == 1
+        assert set(worst["l2"]) == set(mine[0]["l2"]) and ("apgd-bpda" in worst["l2"]) == (name != "none")
+        l2 = sum(max(note["l2"].values()) for note in mine) / 10
+        assert record["metrics"]["purified"]["l2"] == pytest.approx(l2, rel=1e-5) and l2 > 0
+        won = ", ".join(f"{member} {count}" for member, count in worst["won"].items() if count)
+        assert f"\nworst: {won}\n" in said and f"; worst: {won}\n" in said
+    looks = Looks()
+    assert len({attack_of(record["config"], looks) for record in every.values()}) == 1
+    config = every["one-step"]["config"]
+    assert (config["attack_through"], config["attack_eot"], config["attack_known_noise"]) == (
+        "self",
+        None,
+        None,
+    )
+    assert [config[f"attack_{key}"] for key in ("steps", "restarts", "queries", "grid")] == [2, 1, 4, 4]
+    run(flags, f"--defense_model_type jpeg-60 --attack_label target --limit 2 {FEW}")  # from the cache alone
+    assert found(results)["jpeg"]["config"]["worst"] == every["jpeg"]["config"]["worst"]
+
+
+def test_the_worst_case_of_a_translator_of_its_own_attacks_that_one(stage, tmp_path):
+    flags, results = stage
+    adversarial = tiny.translator(tmp_path / "adv.safetensors", conv_dim=6)
+    run(flags, f"--defense_model_type none adv-train --adv_gan_weights {adversarial} --limit 2 {FEW}")
+    every = found(results)
+    assert every["adv-train"]["config"]["attack_on"] == "self"
+    assert every["none"]["config"]["attack_on"] == "standard"
+    assert (
+        every["adv-train"]["config"]["attack_through"] == every["none"]["config"]["attack_through"] == "self"
+    )
+
+
+def test_the_worst_case_of_a_random_defence_draws_often(stage, tmp_path):
+    flags, results = stage
+    weights = tiny.diffusion(tmp_path / "ddpm.safetensors", channel_mult="1")
+    more = f"--defense_weights {weights} --limit 1 {FEW}"
+    run(flags, f"--defense_model_type ddpm-1 {more}")
+    run(flags, f"--defense_model_type ddpm-1 {more} --eot 2")
+    by = {r["config"]["worst"]["eot"]: r["config"]["attack_eot"] for r in records(results).values()}
+    assert by == {20: None, 2: 2}
+
+
+def test_the_worst_case_that_ignores_the_defence_goes_through_nothing(stage):
+    flags, results = stage
+    run(flags, f"--defense_model_type none blur --limit 2 --attack_through none {FEW}")
+    a, b = records(results).values()
+    assert a["config"]["attack_through"] is b["config"]["attack_through"] is None
+    assert a["config"]["worst"] == b["config"]["worst"] and set(a["config"]["worst"]["l2"]) == {
+        "apgd",
+        "square",
+        "low-frequency",
+    }

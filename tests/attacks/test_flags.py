@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from attacks.flags import DRAWS, add_attack_flags, attack_config, attack_from_flags, short_name, usual_draws
-from attacks.through import ThroughDefence
+from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name, usual_draws
+from attacks.through import DRAWS, ThroughDefence
 from common import cli, seeds
 from common.cli import UserError
 
