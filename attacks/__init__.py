@@ -18,6 +18,8 @@ ATTACKS = {
     "pgd": "attacks.gradient:PGD",
     "mim": "attacks.gradient:MIM",
     "apgd": "attacks.apgd:APGD",
+    "square": "attacks.square:Square",
+    "low-frequency": "attacks.low_frequency:LowFrequency",
     "worst": "attacks.worst:Worst",
     "universal": "attacks.universal:Universal",
     "dadfi": "attacks.dadfi:DADFI",

@@ -32,6 +32,8 @@ class AttackOptions:
     attack_jpeg: str | None
     apgd_steps: int
     apgd_restarts: int
+    square_queries: int
+    attack_grid: int
     attack_weights: str | None
     perturbation: str | None
     perturbation_fit: str
@@ -76,9 +78,9 @@ def add_attack_flags(
         default=0.05,
         metavar="EPS",
         help=(
-            "L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim random-sign universal,"
-            " and the bound that dadfi's weights were trained for; the standard deviation for gaussian; not"
-            " used by none"
+            "L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim apgd square"
+            " low-frequency random-sign universal, and the bound that dadfi's weights were trained for; the"
+            " standard deviation for gaussian; not used by none"
         ),
     )
     label = {"choices": tuple(rules), "help": _rules_help(rules)}

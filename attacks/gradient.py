@@ -165,7 +165,8 @@ class GradientAttack(Attack):
         if self.jpeg is None:
             return found
         low, high = self.qualities
-        return [partial(_compressed, view, low + rng.integers(high - low + 1)) for view in found]
+        quality = low + rng.integers(high - low + 1)
+        return [partial(_compressed, view, quality) for view in found]
 
     def start(self, x: torch.Tensor, rng: Streams) -> torch.Tensor:
         """Where the loop begins: uniform in the ball for pgd, the photo for the others.

@@ -16,7 +16,8 @@ class ThroughDefence(nn.Module):
 
     Args:   translator  G(x, c)
             purifier    purify.base.Purifier, called as purifier(x, rng)
-            gradient    full  the chain rule through every step of the purifier
+            gradient    full  the chain rule through every step of the purifier, or through the surrogate
+                              that it names
                         bpda  forward through the purifier, backward as if it were the identity (Athalye,
                               Carlini and Wagner 2018, Sec. 4.1): for purifiers without a useful gradient
             eot         draws of the purifier's randomness per attack step; gradients are averaged over them
@@ -88,6 +89,7 @@ class ThroughDefence(nn.Module):
 
     def definition(self) -> dict:
         """JSON dict of the defence and of how it is differentiated, for cache keys."""
+        surrogate = getattr(self.purifier, "surrogate", None) if self.gradient == "full" else None
         return {
             "purifier": self.purifier.name,
             "params": dict(self.purifier.params),
@@ -95,4 +97,5 @@ class ThroughDefence(nn.Module):
             "gradient": self.gradient,
             "eot": self.draws,
             **({"known_noise": True} if self.known_noise else {}),
+            **({"surrogate": surrogate} if surrogate else {}),
         }

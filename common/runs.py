@@ -19,7 +19,15 @@ from common.distributed import Context
 # equal results whatever their value
 MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "compile", "cache_dir")
 # options that older runs do not have, with what these did
-ADDED = {"gan_type": "stargan", "known_noise": False}
+ADDED = {
+    "gan_type": "stargan",
+    "known_noise": False,
+    # of attacks that they did not have
+    "apgd_steps": 50,
+    "apgd_restarts": 2,
+    "square_queries": 300,
+    "attack_grid": 8,
+}
 PACKAGES = (
     "torch",
     "torchvision",
@@ -27,6 +35,7 @@ PACKAGES = (
     "scipy",
     "guided-diffusion-sdk",
     "torchmetrics",
+    "kornia",
     "scikit-learn",
     "pillow",
 )

@@ -23,6 +23,7 @@ class Purifier(nn.Module):
     size_multiple  H and W must be multiples of it
     smallest       least H and W it can take
     tile           side of the photos its network knows, None = any size is alike
+    surrogate      of what its gradient is, where that of its own result is of no use; None = of its result
 
     A new purifier is a file with a subclass and a line of purify.PURIFIERS. What it declares of itself, as
     class attributes, makes its flags, its names (NAME-PARAM...) and its look:
@@ -48,6 +49,7 @@ class Purifier(nn.Module):
     size_multiple = 1
     smallest = 1
     tile = None
+    surrogate: str | None = None
     sha256 = None
     passes = 1  # about how often a network is asked of a batch
     level = None  # purify.level.Level of those that find the noise level themselves

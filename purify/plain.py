@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common import cli, images
+from common import cli, images, jpeg
 from common.blur import gaussian_blur
 from common.declared import Look, Parameter
 from common.seeds import Streams
@@ -29,11 +29,14 @@ class Nothing(Purifier):
 class Jpeg(Purifier):
     """Save each photo as JPEG and read it back (Pillow, 4:2:0 chroma, standard tables).
 
-    Backward is the identity (straight-through): rounding has a zero gradient almost everywhere.
+    Forward is Pillow's result exactly. Rounding has a zero gradient almost everywhere, so backward goes
+    through the differentiable JPEG of the same quality (common.jpeg), which differs from it by the rounding
+    of the coefficients alone.
     """
 
     name = "jpeg"
     look = Look("jpeg", "#e8850c", 1)
+    surrogate = "differentiable-jpeg"
     parameters = (Parameter("quality", "--jpeg_quality", cli.jpeg_quality, 75, "of jpeg, 1 to 100"),)
 
     def __init__(self, quality: int = 75):
@@ -52,8 +55,10 @@ class Jpeg(Purifier):
         y = images.to_float(np.stack([self.round_trip(image) for image in images.to_uint8(x)])).to(
             x.device, x.dtype
         )
-        # adds zero, passes the gradient on
-        return y + (x - x.detach()) if torch.is_grad_enabled() and x.requires_grad else y
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return y
+        smooth = jpeg.round_trip(x, self.params["quality"])
+        return y + (smooth - smooth.detach())  # adds zero, passes the gradient on
 
 
 class Blur(Purifier):

@@ -9,7 +9,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # what a run needs late or never: each costs up to two seconds
-LATE = ("torchvision", "torchmetrics", "torch_fidelity", "torch._dynamo", "scipy", "sklearn", "matplotlib")
+LATE = (
+    "torchvision",
+    "torchmetrics",
+    "torch_fidelity",
+    "torch._dynamo",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "kornia",
+)
 TORCH = ("torch", *LATE)
 COMMANDS = {
     "split_dataset": TORCH,

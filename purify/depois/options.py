@@ -52,6 +52,8 @@ PLAY_NO_PART = {
         "attack_jpeg",
         "apgd_steps",
         "apgd_restarts",
+        "square_queries",
+        "attack_grid",
         "attack_weights",
         "perturbation",
         "perturbation_fit",

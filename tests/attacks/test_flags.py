@@ -115,6 +115,8 @@ def test_attacks_without_a_gradient_cannot_go_through_a_defence(name):
         ("--attack_jpeg 50-95", "pgd-eps0.05-jpeg50-95"),
         ("--attack_type apgd --attack_jpeg 75", "apgd-eps0.05-clean-jpeg75-75"),
         ("--attack_type apgd --attack_label joint", "apgd-eps0.05-clean-joint"),
+        ("--attack_type square --attack_label target", "square-eps0.05-clean-target"),
+        ("--attack_type low-frequency", "low-frequency-eps0.05-clean"),
         ("--attack_type gaussian --test_noise_var 0.001", "gaussian-eps0.001"),
         ("--attack_type none --test_noise_var 0.1", "none-eps0"),
     ],
@@ -134,7 +136,9 @@ def test_qualities_are_whole_numbers_from_low_to_high(value):
 
 def test_jpeg_is_for_attacks_that_differentiate():
     for name in ("none", "gaussian", "universal"):
-        with pytest.raises(UserError, match="--attack_jpeg is for --attack_type fgsm bim pgd mim apgd"):
+        with pytest.raises(
+            UserError, match="--attack_jpeg is for --attack_type fgsm bim pgd mim apgd low-frequency"
+        ):
             attack_from_flags(parse("--attack_type", name, "--attack_jpeg", "50-95"), None)
 
 

@@ -4,9 +4,12 @@ import torch.nn.functional as F
 
 from attacks import build
 from attacks.gradient import JITTER
+from attacks.through import ThroughDefence
 from common import images, seeds
 from common.blur import gaussian_blur
+from common.errors import RunError
 from models.conditions import attack_labels
+from purify import build as build_purifier
 
 NAMES = ["a", "b", "c", "d", "e", "f", "g", "h"]
 ATTRIBUTES = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
@@ -162,6 +165,81 @@ def test_attacks_that_foresee_a_blur_survive_it(faces, tiny_generator):
         x_adv = build("pgd", tiny_generator, 0.05, target="clean", blur=blur)(x, c[:, None], streams(3))
         kept[blur] = harm(tiny_generator, gaussian_blur(x, 1.5), gaussian_blur(x_adv, 1.5), c).mean()
     assert kept["spread"] > 1.5 * kept["none"] and kept["eot"] > 1.5 * kept["none"]
+
+
+def test_keys_of_attacks_without_jpeg_are_as_they_were():
+    assert build("pgd", None, 0.05).definition() == {
+        "attack": "pgd",
+        "eps": 0.05,
+        "steps": 10,
+        "step_size": 0.01,
+        "target": "gray",
+        "label": "original",
+        "blur": "none",
+        "precision": "fp32",
+        "translator": None,
+        "through": None,
+        "streams": seeds.VERSION,
+    }
+    assert build("pgd", None, 0.05, jpeg="75").definition()["jpeg"] == "75-75"
+
+
+def test_attacks_that_foresee_jpeg_survive_it(faces, tiny_generator):
+    x, c = faces(3, size=48)
+    purify, kept = build_purifier("jpeg", quality=50), {}
+    for jpeg in (None, "40-60"):
+        x_adv = build("pgd", tiny_generator, 0.05, target="clean", jpeg=jpeg)(x, c[:, None], streams(3))
+        kept[jpeg] = harm(tiny_generator, purify(x), purify(x_adv), c).mean()
+    assert kept["40-60"] > 1.2 * kept[None]
+
+
+@pytest.mark.parametrize("blur", ["none", "spread", "eot"])
+def test_each_photo_draws_one_quality_a_step_and_views_share_it(blur, faces, tiny_generator, monkeypatch):
+    x, c = faces(2, size=48)
+    seen = []
+    monkeypatch.setattr("common.jpeg.round_trip", lambda v, quality: seen.append(quality) or v)
+    attack = build("pgd", tiny_generator, 0.05, steps=6, target="clean", blur=blur, jpeg="50-95")
+    attack(x, c[:, None], streams(2))
+    views = 10 if blur == "eot" else 1
+    steps = [seen[i : i + views] for i in range(0, len(seen), views)]
+    assert len(steps) == 6 and all(torch.equal(q, qs[0]) for qs in steps for q in qs)
+    drawn = torch.stack([qs[0] for qs in steps])
+    assert drawn.shape == (6, 2) and drawn.min() >= 50 and drawn.max() <= 95
+    assert drawn[:, 0].unique().numel() > 1 and not torch.equal(drawn[:, 0], drawn[:, 1])
+
+
+def test_one_by_one_equals_the_batch_through_jpeg(faces, tiny_generator):
+    x, c = faces(3)
+    x, tiny_generator = images.quantise(x.double()), tiny_generator.double()
+    attack = build("pgd", tiny_generator, 0.05, steps=4, target="clean", jpeg="50-95")
+    whole = attack(x, c[:, None], streams(3))
+    single = torch.cat(
+        [attack(x[i : i + 1], c[i : i + 1, None], seeds.named(0, [NAMES[i]])) for i in range(3)]
+    )
+    assert (whole != single).float().mean() <= 0.001
+
+
+class Breaking:
+    """A purifier whose gradient breaks in its third call."""
+
+    name, params, sha256, stochastic, size_multiple = "breaking", {}, None, False, 1
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, x, rng=None):
+        self.calls += 1
+        return x + (0 * (x - x.detach())).sqrt() if self.calls == 3 else x
+
+
+@pytest.mark.parametrize("name", ["pgd", "mim", "apgd", "low-frequency"])
+def test_a_gradient_that_is_not_finite_stops_the_attack_and_says_where(name, faces, tiny_generator):
+    x, c = faces(2)
+    attack = build(
+        name, ThroughDefence(tiny_generator, Breaking()), 0.05, steps=5, apgd_steps=5, target="clean"
+    )
+    with pytest.raises(RunError, match=f"{name}: the gradient of step 3 of 5 through breaking is not finite"):
+        attack(x, c[:, None], streams(2))
 
 
 def test_bf16_is_close_to_fp32_in_effect(faces, tiny_generator):

@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from attacks import build
+from attacks.harm import fake_mse
 from attacks.through import ThroughDefence
 from common import seeds
 from common.errors import UserError
+from purify import build as build_purifier
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -196,6 +198,30 @@ def test_known_noise_is_that_of_the_test_at_every_draw(faces, tiny_generator):
     }
     with pytest.raises(ValueError, match="not known"):
         through.defend(x, seeds.named(0, NAMES[:2]))
+
+
+def test_what_was_made_through_a_surrogate_gradient_has_a_key_of_its_own(tiny_generator):
+    full, bpda = (
+        build("pgd", ThroughDefence(tiny_generator, build_purifier("jpeg"), how), 0.05).definition()[
+            "through"
+        ]
+        for how in ("full", "bpda")
+    )
+    assert full["surrogate"] == "differentiable-jpeg" and "surrogate" not in bpda
+    blur = ThroughDefence(tiny_generator, build_purifier("blur")).definition()
+    assert set(blur) == {"purifier", "params", "sha256", "gradient", "eot"}
+
+
+def test_through_jpeg_the_full_gradient_harms_more_than_the_identity(faces, tiny_generator):
+    x, c = faces(4)
+    jpeg, harm = build_purifier("jpeg", quality=50), {}
+    for how in ("full", "bpda"):
+        attack = build("pgd", ThroughDefence(tiny_generator, jpeg, how), 0.05, target="clean")
+        x_adv = attack(x, c[:, None], seeds.named(0, NAMES))
+        harm[how] = fake_mse(
+            attack, x_adv, c[:, None], [attack.reference(x, c)], seeds.named(1, NAMES)
+        ).mean()
+    assert harm["full"] > harm["bpda"]
 
 
 def test_a_purifier_without_gradient_points_to_bpda(faces, tiny_generator):
