@@ -92,7 +92,7 @@ section "An attacker who knows the purifier, and aims at all domains at once, br
 adaptive="--attack_target clean --attack_label joint --attack_steps $ATTACK_STEPS"
 last=${SLOW_DEFENSES##* }
 beside on_half test_defenses "${SLOW_DEFENSES%"$last"}" $upper_bound "$@"
-on_half test_defenses one-step --attack_through one-step --gradient full --eot 4 $adaptive --limit "${KNOWN_NUM#* }" "$@"
+on_half test_defenses one-step --attack_through one-step --gradient full $adaptive --limit "${KNOWN_NUM#* }" "$@"
 on_half test_defenses ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit "${KNOWN_NUM% *}" "$@"
 on_half test_defenses "$last" $upper_bound "$@"
 joined

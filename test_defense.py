@@ -15,14 +15,16 @@ writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-e
   python test_defense.py --defense_model_type diffpure --gan_weights 200000-G.ckpt \\
       --defense_weights downloaded.pt --scan
   python test_defense.py --defense_model_type one-step --gan_weights 200000-G.ckpt \\
-      --attack_through one-step --gradient full --eot 4
+      --attack_through one-step --gradient full
+  python test_defense.py --defense_model_type none jpeg-75 one-step --gan_weights 200000-G.ckpt \\
+      --attack_type worst --attack_label target
 """
 
+import argparse
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
 
-import purify
 from attacks.flags import AttackOptions, ThroughOptions, add_attack_flags
 from common import cli, distributed, files, runs
 from common.batch import PhotosAtATime
@@ -32,8 +34,9 @@ from evaluation.defense_stage import judge, open_trials
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_judged
 from metrics.flags import MeasureOptions, add_measure_flags
 from models.flags import TranslatorOptions, add_translator_flags
-from purify.defences import DEFENCES
-from purify.flags import PurifierOptions, add_purifier_flags, options_of, resolve_defences
+from purify import PURIFIERS
+from purify.defences import DEFENCES, parse, purifier_class
+from purify.flags import PurifierOptions, add_purifier_flags, options_of, resolve_defences, through_of
 from purify.terd.screen import add_scan_flags
 from purify.trained import default_translator
 from purify.trial import load_trial, rehearse
@@ -110,14 +113,21 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
     g.add_argument(
         "--attack_on",
         choices=["standard", "self"],
-        default="standard",
-        help="adversarially trained translators: attacked by the shared images, or white-box themselves",
+        default=None,
+        help=(
+            "defences with a translator of their own: attacked by the shared images, or white-box themselves"
+            " (default: standard; of worst that knows them self)"
+        ),
     )
     g.add_argument(
         "--attack_through",
-        choices=sorted(purify.PURIFIERS),
+        type=_purifier,
         default=None,
-        help="the attacker knows this purifier and attacks through it",
+        metavar="NAME",
+        help=(
+            "the attacker knows this purifier and attacks through it: self = each defence's own, none, or"
+            f" NAME[-PARAM] of {', '.join(PURIFIERS)} (default: none; of worst self)"
+        ),
     )
     g = p.add_argument_group("output")
     g.add_argument(
@@ -127,6 +137,15 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
     )
     cli.add_run_flags(p, batch_size=32, auto=True, limit=True, resume=True)
     parsed = p.parse_args(argv)
+    if parsed.attack_through is None and parsed.attack_type == "worst":
+        parsed.attack_through = "self"
+    elif parsed.attack_through == "none":
+        parsed.attack_through = None
+    through = through_of(parsed)
+    if parsed.through_weights and (through is None or not purifier_class(through.name).trained_as):
+        p.error("--through_weights FILE: --attack_through must name the purifier of these weights")
+    if parsed.attack_type == "worst" and parsed.gradient != "full":
+        p.error(f"--gradient {parsed.gradient}: worst takes both gradients; drop the flag")
     defences = resolve_defences(parsed)
     if len(defences) > 1 and parsed.resume not in (None, "auto"):
         raise UserError(
@@ -137,12 +156,31 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
             p.error(
                 f"--attack_on self is for adversarially trained translators; {name} uses the standard one"
             )
-    every = [options_of(Options, parsed, defence, dataset=dataset_name(parsed)) for defence in defences]
+    dataset = dataset_name(parsed)
+    every = [
+        options_of(Options, parsed, defence, dataset=dataset, attack_on=_attacked(parsed, defence))
+        for defence in defences
+    ]
     first = every[0]
     gan_weights = parsed.gan_weights or default_translator(
         first.result_dir, first.dataset, first.gan_type, first.data_dir, first.image_size
     )
     return [dataclasses.replace(options, gan_weights=gan_weights) for options in every]
+
+
+def _purifier(text):
+    """Of --attack_through."""
+    try:
+        return text if text in ("self", "none") else str(parse(text, PURIFIERS))
+    except UserError as e:
+        raise argparse.ArgumentTypeError(f"self, none, or a purifier: {e}") from None
+
+
+def _attacked(parsed, defence):
+    """--attack_on of one defence: whose translator the attacker has."""
+    knows = parsed.attack_type == "worst" and parsed.attack_through == "self"
+    own = DEFENCES[defence["defense_model_type"]].translator != "standard"
+    return parsed.attack_on or ("self" if knows and own else "standard")
 
 
 def main(argv: list[str] | None = None) -> None:

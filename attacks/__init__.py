@@ -20,6 +20,7 @@ ATTACKS = {
     "apgd": "attacks.apgd:APGD",
     "square": "attacks.square:Square",
     "low-frequency": "attacks.low_frequency:LowFrequency",
+    "worst": "attacks.worst:Worst",
     "universal": "attacks.universal:Universal",
     "dadfi": "attacks.dadfi:DADFI",
 }

@@ -64,6 +64,7 @@ class Attack:
     goes_through = False  # True: it can be optimised against translator and defence together
     ball = True  # eps is an L-inf radius
     only_for_tests: str | None = None  # why nothing may be trained on photos that it disrupted
+    notes: list[dict] | None = None  # JSON, of each photo of the batch just attacked; None: it leaves none
     smallest_eps = EIGHT_BIT_STEP
 
     def __init__(self, translator: Callable[..., torch.Tensor] | None, eps: float, precision: str = "fp32"):

@@ -10,7 +10,7 @@ import torch
 
 import attacks
 from attacks.base import Attack
-from attacks.through import GRADIENTS, ThroughDefence
+from attacks.through import DRAWS, GRADIENTS, ThroughDefence
 from common import cli
 from common.cli import UserError
 from common.declared import add_flags
@@ -49,7 +49,9 @@ class ThroughOptions:
     """The values of the flags of add_attack_flags(through=True)."""
 
     gradient: str
-    eot: int
+    eot: int | None
+    known_noise: bool
+    through_weights: str | None
 
 
 def add_attack_flags(
@@ -63,8 +65,8 @@ def add_attack_flags(
 
     Args: eps_flag  name of the radius flag (--train_noise_var in a trainer);  default  attack unless one is
                     named
-          rules     label rules that make sense here;  through  with --gradient and --eot, for scripts that
-                    have --attack_through
+          rules     label rules that make sense here;  through  with the values of ThroughOptions, for scripts
+                    that have --attack_through
     """
     g = parser.add_argument_group("attack")
     g.add_argument(
@@ -96,10 +98,29 @@ def add_attack_flags(
         g.add_argument(
             "--eot",
             type=cli.positive_int,
-            default=1,
+            default=None,
             metavar="N",
-            help="through a defence: draws of its randomness per step, gradients averaged",
+            help=(
+                "through a defence that draws noise: its draws per step, gradients averaged (default: 1; of"
+                f" worst {DRAWS})"
+            ),
         )
+        g.add_argument(
+            "--known_noise",
+            action="store_true",
+            help="through a defence that draws noise: the attacker knows what it will draw at test",
+        )
+        g.add_argument(
+            "--through_weights",
+            default=None,
+            metavar="FILE",
+            help="of the purifier that --attack_through names, where they are not the defence's own",
+        )
+
+
+def usual_draws(attack_type: str, random: bool) -> int:
+    """Draws of a defence per step where --eot leaves them open.  random: it has something to draw."""
+    return DRAWS if random and attack_type == "worst" else 1
 
 
 def _rules_help(rules: Sequence[str]) -> str:
@@ -193,6 +214,7 @@ def short_name(attack: Attack, options: AttackOptions | argparse.Namespace) -> s
 def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -> dict:
     """What a record says of the attack; eps 0 where there is none."""
     definition = attack.definition()
+    spent = {f"attack_{k}": definition[k] for k in ("restarts", "queries", "grid") if k in definition}
     return {
         "attack": options.attack_type,
         "eps": definition["eps"],
@@ -204,5 +226,5 @@ def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -
         "attack_jpeg": options.attack_jpeg,
         "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
-        **{f"attack_{k}": definition[k] for k in ("restarts", "queries", "grid") if k in definition},
+        **spent,
     }

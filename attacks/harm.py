@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from attacks.base import Attack
+from common import images
 from common.errors import RunError
 from common.seeds import Streams
 
@@ -28,7 +29,8 @@ def fake_mse(
     """
     total = x_adv.new_zeros(len(x_adv), dtype=torch.float32)
     for _ in range(draws):
-        seen = attack.defend(x_adv, rng)
+        # a purified photo is an 8-bit image, too
+        seen = images.quantise(attack.defend(x_adv, rng)) if attack.defence else x_adv
         for k, goal in enumerate(goals):
             total += (attack.translate(seen, labels[:, k]) - goal).square().mean(dim=(1, 2, 3))
     if not total.isfinite().all():

@@ -79,14 +79,16 @@ class ImageCache:
                 made_from = dict(line.split("\t") for line in map(str.rstrip, lines) if line.count("\t") == 1)
         return [n for n in names if stem(n) not in there or made_from.get(stem(n)) != self.sources[n]]
 
-    def save(self, names: Sequence[str], array: np.ndarray) -> None:
-        """uint8 (N, H, W, 3), one file each."""
+    def save(
+        self, names: Sequence[str], array: np.ndarray, notes: Sequence[dict | None] | None = None
+    ) -> None:
+        """uint8 (N, H, W, 3), one file each; notes: what goes with each image (common.images.save_png)."""
         if not self.folder.is_dir():
             files.make_folder(self.folder)
         if not (self.folder / "definition.json").exists():
             files.write_json(self.folder / "definition.json", self.definition)
-        pairs = list(zip(names, array, strict=True))
-        ahead.each(lambda pair: images.save_png(self.path(pair[0]), pair[1]), pairs)
+        each = list(zip(names, array, notes or [None] * len(names), strict=True))
+        ahead.each(lambda one: images.save_png(self.path(one[0]), *one[1:]), each)
         if self.sources is not None:
             with open(self.listed, "a") as f:
                 f.write("".join(f"{stem(n)}\t{self.sources[n]}\n" for n in names))
@@ -94,6 +96,10 @@ class ImageCache:
     def load(self, names: Sequence[str]) -> np.ndarray:
         """uint8 (N, H, W, 3)."""
         return np.stack(ahead.each(lambda n: images.load_png(self.path(n)), names))
+
+    def notes(self, names: Sequence[str]) -> list[dict | None]:
+        """The note of each image, None where it has none."""
+        return ahead.each(lambda n: images.read_note(self.path(n)), names)
 
     def floats(self, names: Sequence[str]) -> torch.Tensor:
         """float32 (N, 3, H, W) in [-1, 1]."""

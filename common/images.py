@@ -1,18 +1,20 @@
 """The one place where images change form: files, 8-bit arrays, float32 (N, 3, H, W) in [-1, 1]."""
 
 import io
+import json
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from common.cli import UserError
 from common.files import write_atomic
 
 RUNS = 3  # zlib's strategy Z_RLE
+NOTE = "note"  # keyword of the PNG text chunk
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -112,12 +114,23 @@ def check_range(x: torch.Tensor) -> None:
         raise ValueError(f"expected images in [-1, 1], found [{low:.3g}, {high:.3g}]")
 
 
-def save_png(path: Path | str, array: np.ndarray) -> None:
-    """Write a uint8 (H, W, 3) array as PNG under a temporary name, then rename."""
-    buffer = io.BytesIO()
+def save_png(path: Path | str, array: np.ndarray, note: dict | None = None) -> None:
+    """Write a uint8 (H, W, 3) array as PNG under a temporary name, then rename.  note: JSON dict that goes
+    with it, see read_note."""
+    buffer, chunks = io.BytesIO(), PngImagePlugin.PngInfo()
+    if note is not None:
+        chunks.add_text(NOTE, json.dumps(note))
     # runs of equal bytes alone: faster than any level's search for longer repeats, and smaller for photos
-    Image.fromarray(array).save(buffer, format="PNG", compress_level=1, compress_type=RUNS)
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=1, compress_type=RUNS, pnginfo=chunks)
     write_atomic(path, buffer.getvalue())
+
+
+def read_note(path: Path | str) -> dict | None:
+    """The note of a PNG written by save_png, None where it has none; its pixels are not decoded.  Raises
+    UserError for a missing or damaged file."""
+    with _naming(path), Image.open(path) as image:
+        text = image.info.get(NOTE)
+        return None if text is None else json.loads(text)
 
 
 def load_png(path: Path | str) -> np.ndarray:

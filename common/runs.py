@@ -21,6 +21,7 @@ MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "
 # options that older runs do not have, with what these did
 ADDED = {
     "gan_type": "stargan",
+    "known_noise": False,
     # of attacks that they did not have
     "apgd_steps": 50,
     "apgd_restarts": 2,

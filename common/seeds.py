@@ -52,15 +52,17 @@ class Streams:
 
     Args:  keys  one printable key (or tuple) per image, e.g. (seed, "000001.jpg") or (seed, step, index), or
                  the 64-bit keys themselves, int64 (N,)
+           later  the streams that the same images are purified with at test, where that is known; see later
     Every draw takes its shape (N, ...), device and dtype from `like`; row i comes from stream i.
     """
 
-    def __init__(self, keys: Iterable[object] | torch.Tensor):
+    def __init__(self, keys: Iterable[object] | torch.Tensor, later: "Streams | None" = None):
         if not torch.is_tensor(keys):
             told = [derive(*k) if isinstance(k, tuple) else derive(k) for k in keys]
             keys = torch.tensor(told, dtype=torch.int64)
         self.keys, self.used = keys, torch.zeros_like(keys)  # words that each stream has given
         self.rows, self.turns = torch.arange(len(keys)), torch.zeros_like(keys)
+        self._later = later
 
     def __len__(self):
         return len(self.rows)
@@ -68,10 +70,23 @@ class Streams:
     def at(self, rows: Iterable[int] | torch.Tensor) -> "Streams":
         """The streams of some images (positions on the CPU): draws from them advance these images' streams
         and no other. A stream that is there twice gives each of its rows the next numbers."""
-        some = Streams(self.keys)
+        some = Streams(self.keys, self._later)
         some.used, some.rows = self.used, self.rows[_int64(rows)]
         some.turns = (some.rows[:, None] == some.rows).tril(-1).sum(1)
         return some
+
+    def apart(self, *purpose: object) -> "Streams":
+        """Streams of the same images for one purpose, from their beginning: what is drawn from them depends
+        neither on what these have given nor on other purposes."""
+        z = self.keys[self.rows] + derive(*purpose)
+        return Streams(_mix(z, torch.empty_like(z)), self.later() if self._later else None)
+
+    def later(self) -> "Streams":
+        """The streams that these images are purified with at test, from their beginning at each call.  Raises
+        ValueError where nobody has told them."""
+        if self._later is None:
+            raise ValueError("the noise of the test is not known here")
+        return Streams(self._later.keys[self.rows])
 
     def _advance(self, count):
         """(N,) int64: where the next `count` words of each stream begin."""
@@ -129,6 +144,11 @@ def _int64(numbers):
 def named(seed: int, names: Iterable[str], *purpose: object) -> Streams:
     """Streams for test time: one per file name, so that a photo's result depends on (seed, name) alone."""
     return Streams([(seed, *purpose, name) for name in names])
+
+
+def attacking(seed: int, names: Sequence[str]) -> Streams:
+    """Of attacks at test; they know, if asked, the noise that a purifier draws for the same photos."""
+    return Streams(named(seed, names, "attack").keys, named(seed, names, "purify"))
 
 
 def numbered(indices: Iterable[int] | torch.Tensor, *keys: object) -> Streams:

@@ -5,7 +5,7 @@ from report.record import Record
 
 
 def _interval(figures: dict) -> str:
-    return "[{:.3g}, {:.3g}]".format(*figures["l2_ci"])
+    return "[{:.3g}, {:.3g}]".format(*figures["l2_ci"]) if figures["l2_ci"] else "[one photo]"
 
 
 def summary(result: Record) -> str:
@@ -19,7 +19,15 @@ def summary(result: Record) -> str:
     lines.append(
         f"photo           disrupted l2 {photos['disrupted']:.5f}, purified l2 {photos['purified']:.5f}"
     )
+    if worst := result.config.get("worst"):
+        lines.append(_won(worst))
+        if worst["masked"]:
+            lines.append("note: gradient-free beats the exact gradient: it is masked")
     return "\n".join(lines)
+
+
+def _won(worst: dict) -> str:
+    return "worst: " + ", ".join(f"{name} {count}" for name, count in worst["won"].items() if count)
 
 
 def line(result: Record) -> str:
@@ -28,4 +36,5 @@ def line(result: Record) -> str:
     return (
         f"{result.name:24s} l2 purified {purified['l2']:.5f} {_interval(purified)},"
         f" pairs disrupted {purified['prop_dist']:.3f}"
+        + (f"; {_won(result.config['worst'])}" if result.config.get("worst") else "")
     )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attacks.flags import attack_config
+from attacks.flags import attack_config, usual_draws
+from attacks.worst import summarise
 from common import distributed, runs
 from common.distributed import Context
 from evaluation.defense_output import summary
@@ -133,13 +134,15 @@ def conclude(
         "device": str(ctx.device),
     }
     counts = {"num_images": num_images, "num_pairs": num_pairs}
+    notes = attacked.notes(faces.names) if trial.attack.notes is not None else []
+    worst = {**summarise(notes), "eot": trial.attack.draws} if notes else None
     result = record.Record(
         "defense",
         trial.name,
         options.dataset,
         options.split,
         options.seed,
-        config_of(judged, counts, faces),
+        {**config_of(judged, counts, faces), "worst": worst},
         metrics,
         groups,
         extractor.description if extractor else None,
@@ -161,7 +164,9 @@ def config_of(judged: Judged, counts: dict[str, int], faces: FaceFolder) -> dict
     """What the record says was run."""
     trial, options = judged.trial, judged.trial.options
     verdict = judged.scan[0]
-    through = options.attack_through
+    through, defence = options.attack_through, trial.attack.defence
+    worst = options.attack_type == "worst"  # each defence by the means that it takes, and yet the same attack
+    usual = worst and options.eot == usual_draws("worst", defence is not None and defence.random)
     return {
         "gan": gan_name(options),
         "gan_type": options.gan_type,
@@ -172,8 +177,10 @@ def config_of(judged: Judged, counts: dict[str, int], faces: FaceFolder) -> dict
         **attack_config(options, trial.attack),
         "attack_on": options.attack_on,
         "attack_through": through,
-        "attack_gradient": options.gradient if through else None,
-        "attack_eot": options.eot if through else None,
+        "attack_gradient": options.gradient if through and not worst else None,
+        "attack_eot": options.eot if through and not usual else None,
+        "attack_known_noise": options.known_noise or None,
+        "through_sha256": trial.attack.defence.purifier.sha256 if options.through_weights else None,
         **counts,
         "image_size": options.image_size,
         "gan_training_data": options.gan_training_data or trial.standard.meta.get("trained_on") or "unknown",

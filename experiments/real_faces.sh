@@ -188,7 +188,7 @@ transfer() {         # a translator of another seed, which one-step did not lear
     done
 }
 adaptive() {         # the attacker knows the purifier; bpda: forward through it, backward as the identity
-    test_defense one-step --attack_through one-step --gradient full --eot 4 --attack_steps 20 --limit 64 --test_noise_var 0.05 $bound "$@"
+    test_defense one-step --attack_through one-step --gradient full --attack_steps 20 --limit 64 --test_noise_var 0.05 $bound "$@"
     test_defense defensive-model-2-fixed --attack_through defensive-model-2-fixed --gradient full --attack_steps 20 --limit 64 --test_noise_var 0.05 $bound "$@"
     test_defense ddpm-10 --attack_through ddpm --gradient bpda --eot 4 --attack_steps 20 --limit 32 --test_noise_var 0.05 $bound "$@"
 }

@@ -17,6 +17,7 @@ class Disrupter(Protocol):
     """What the pipeline asks of an attack; see attacks.base.Attack."""
 
     generator: Any  # the translator that it works on, None where it needs none
+    notes: list[dict] | None  # of each photo of the batch just attacked, None of attacks that leave none
 
     def __call__(self, x: torch.Tensor, labels: torch.Tensor, rng: seeds.Streams) -> torch.Tensor:
         """The released x_adv of photos x (N, 3, H, W)."""
@@ -91,20 +92,24 @@ class AttackedPhotos:
             rows = [index[name] for name in batch[1]]
             return *batch, self.faces.floats(rows), self.faces.labels[rows]
 
-        def save(cached, names, x_adv):
-            cached.save(names, images.to_array(x_adv))
+        def save(cached, names, x_adv, notes):
+            cached.save(names, images.to_array(x_adv), notes)
 
         with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
             for k, names, x, own in ahead(batches, read):
                 labels = attack_labels(self.rule, own, self.attributes, self.attack.generator)
                 if self.rule == "target":
                     labels = labels[:, k : k + 1]
-                rng = seeds.named(self.seed, names, "attack")
+                rng = seeds.attacking(self.seed, names)
                 x_adv = self.attack(to_device(x, ctx.device), to_device(labels, ctx.device), rng)
-                behind(save, self.caches[k], names, images.to_bytes(x_adv))
+                behind(save, self.caches[k], names, images.to_bytes(x_adv), self.attack.notes)
                 bar.update(len(names))
         ctx.barrier()
         return len(mine)
+
+    def notes(self, names: Sequence[str]) -> list[dict]:
+        """What the attack noted of each disrupted photo, of all domains where each is attacked separately."""
+        return [note for cached in self.caches for note in cached.notes(names) if note is not None]
 
     def floats(self, names: Sequence[str], domain: int = 0) -> torch.Tensor:
         """(N, 3, H, W) disrupted photos; `domain` counts where the rule attacks each domain separately."""
@@ -126,4 +131,4 @@ def disrupt_some(
     x = some.floats(range(len(some))).to(device)
     labels = attack_labels(rule, some.labels, attributes, attack.generator)
     labels = labels[:, :1] if rule == "target" else labels
-    return some, x, images.quantise(attack(x, labels.to(device), seeds.named(seed, some.names, "attack")))
+    return some, x, images.quantise(attack(x, labels.to(device), seeds.attacking(seed, some.names)))

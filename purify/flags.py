@@ -12,7 +12,7 @@ from common.declared import Parameter, add_flags
 from common.errors import UserError
 from purify import PURIFIERS, build, declared, takers
 from purify.base import Purifier
-from purify.defences import DEFENCES, note, parse, purifier_class
+from purify.defences import DEFENCES, Spec, note, parse, purifier_class
 
 T = TypeVar("T")
 
@@ -115,9 +115,9 @@ def resolve_defences(parsed: argparse.Namespace) -> list[dict[str, Any]]:
     """
     names, given = parsed.defense_model_type, given_flags(parsed)
     weights = _weights_of(names, parsed.defense_weights or [])
-    through = getattr(parsed, "attack_through", None)
+    through = through_of(parsed)
     taken = {name: {p.dest for p in purifier_class(parse(name).name).parameters} for name in names}
-    beside = {p.dest for p in declared()[through].parameters} if through else set()
+    beside = {p.dest for p in declared()[through.name].parameters} if through else set()
     nobodys = set(given) - set().union(*taken.values())  # refused when the purifier is made
     defences = []
     for name in names:
@@ -143,6 +143,12 @@ def _weights_of(names, words):
         )
     named = {name: dict(pairs).get(name, dict(pairs).get(bare[name])) for name in names}
     return {**named, needy[0]: plain[0]} if plain else named
+
+
+def through_of(options: object) -> Spec | None:
+    """The purifier that --attack_through names; None where it says self or none, and without the flag."""
+    text = getattr(options, "attack_through", None)
+    return None if text in (None, "self", "none") else parse(text, PURIFIERS)
 
 
 def given_flags(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -191,25 +197,27 @@ def purifier_from_flags(
 ) -> Purifier:
     """A purifier that the options describe.
 
-    Args:   weights  its weight file;  name  of PURIFIERS. Without a name: the purifier of
+    Args:   weights  its weight file;  name  NAME[-PARAM...] of PURIFIERS. Without a name: the purifier of
                      options.defense_model_type, and options.defense_weights where weights is None
     Raises: UserError as purify.build does. A flag that stands for nothing until it is given (--ddpm_start_num
             and --respacing) belongs to the script's own purifier if it takes it, else to the one of
             --attack_through.
     """
     spec = parse(options.defense_model_type)
-    own, through = DEFENCES[spec.name].purifier, getattr(options, "attack_through", None)
+    own, through = DEFENCES[spec.name].purifier, through_of(options)
     if name is None:
         name, weights = own, weights or options.defense_weights
-    named = dict(spec.params) if name == own else {}
+    asked = parse(name, PURIFIERS)
+    name, named = asked.name, dict(spec.params) if asked.name == own else {}
     values = {}
     for p in flag_parameters():
         value = named.get(p.name, getattr(options, p.dest, p.default))
         takes = takers(p.name)
         if p.default in (None, ""):
-            owner = through if through in takes and own not in takes else own
+            owner = through.name if through and through.name in takes and own not in takes else own
             if name == owner:
                 values[p.name] = value
         elif name in takes:
             values[p.name] = value
+    values.update(asked.params)
     return build(name, weights, device, getattr(options, "precision", "fp32"), **values)

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from attacks.base import Attack
-from attacks.flags import attack_from_flags, short_name
+from attacks.flags import attack_from_flags, short_name, usual_draws
 from attacks.through import ThroughDefence
 from common import compiling, images, seeds
 from common.ahead import parts
 from common.distributed import Context
+from common.errors import UserError
 from faces.celeba import FaceFolder
 from metrics.fid import Extractor
 from metrics.score import SIDES, Score, score_all
@@ -22,7 +23,7 @@ from pipeline.attacked import AttackedPhotos, disrupt_some
 from pipeline.purified import PurifiedPhotos
 from purify.base import Purifier
 from purify.defences import defence_folder
-from purify.flags import PurifierOptions, purifier_from_flags
+from purify.flags import PurifierOptions, purifier_from_flags, through_of
 from purify.trained import load_defence, trained_noise, weights_of
 
 
@@ -53,6 +54,8 @@ class Trial:
         way through a defence too."""
         o = self.options
         through = f"-through-{o.attack_through}" if o.attack_through else ""
+        through += f"@{self.attack.defence.purifier.sha256[:6]}" if o.through_weights else ""
+        through += "-known-noise" if o.known_noise else ""
         attack = short_name(self.attack, o) + through + ("-self" if o.attack_on == "self" else "")
         return Path(o.result_dir) / self.name / o.dataset / gan_name(o) / self.noise / attack
 
@@ -158,20 +161,42 @@ def load_trial(options: PurifierOptions, ctx: Context, translators: dict[str, Tr
     Raises: UserError, before anything is written, for what is missing or does not fit together
     """
     purifier, weights, standard, translator = load_defence(options, ctx, translators)
-    target = translator if options.attack_on == "self" else standard
-    attack = attack_from_flags(options, _attacked_generator(options, purifier, target, ctx.device))
+    attacked = translator if options.attack_on == "self" else standard
+    if through := _attacked_purifier(options, purifier, weights, ctx.device):
+        eot = _draws(options, through.name, through.stochastic)
+        attacked = ThroughDefence(attacked, through, options.gradient, eot, options.known_noise)
+    else:
+        eot = _draws(options, "none", False)
+    options = dataclasses.replace(options, eot=eot)
+    attack = attack_from_flags(options, attacked)
     used = dataclasses.replace(options, defense_weights=weights, ddpm_start_num=purifier.params.get("start"))
     return Trial(used, purifier, standard, translator, attack, trained_noise(weights))
 
 
-def _attacked_generator(
-    options, purifier: Purifier, target: Translator, device: torch.device
-) -> Translator | ThroughDefence:
-    """What the attacker differentiates: a translator, or a translator behind a purifier."""
-    name = options.attack_through
-    if name is None:
-        return target
-    through = purifier
-    if name != purifier.name:
-        through = purifier_from_flags(options, weights_of(name, options), name=name, device=device)
-    return ThroughDefence(target, through, options.gradient, options.eot)
+def _attacked_purifier(
+    options, purifier: Purifier, weights: str | None, device: torch.device
+) -> Purifier | None:
+    """What stands between the attacker and the translator: the defence's own purifier (weights: its file) or
+    another, None where there is nothing."""
+    asked = through_of(options)
+    if asked is None:
+        return purifier if options.attack_through == "self" and purifier.name != "none" else None
+    own = asked.name == purifier.name
+    if own and not asked.params and not options.through_weights:
+        return purifier
+    file = options.through_weights or (weights if own else weights_of(asked.name, options))
+    return purifier_from_flags(options, file, name=options.attack_through, device=device)
+
+
+def _draws(options, through: str, stochastic: bool) -> int:
+    """Draws of the attacked purifier per step.  Raises UserError where there is nothing to draw."""
+    noise = [f"--eot {options.eot}"] if (options.eot or 1) > 1 else []
+    noise += ["--known_noise"] if options.known_noise else []
+    if noise and not stochastic:
+        raise UserError(
+            f"{noise[0]} is for an attack through a purifier that draws noise, and {through} draws none; drop"
+            " the flag"
+        )
+    if len(noise) > 1:
+        raise UserError(f"{noise[0]} averages over noise, which --known_noise knows; drop one of them")
+    return options.eot or usual_draws(options.attack_type, stochastic and not options.known_noise)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name
-from attacks.through import ThroughDefence
+from attacks.flags import add_attack_flags, attack_config, attack_from_flags, short_name, usual_draws
+from attacks.through import DRAWS, ThroughDefence
 from common import cli, seeds
 from common.cli import UserError
 
@@ -27,7 +27,22 @@ def test_defaults_are_the_published_protocol():
         "through": None,
     }
     assert {k: found[k] for k in expected} == expected
-    assert (args.gradient, args.eot, args.perturbation_fit) == ("full", 1, "resize")
+    assert (args.gradient, args.eot, args.known_noise, args.through_weights, args.perturbation_fit) == (
+        "full",
+        None,
+        False,
+        None,
+        "resize",
+    )
+
+
+def test_worst_draws_a_random_defence_often():
+    assert [usual_draws(name, random) for name in ("pgd", "worst") for random in (False, True)] == [
+        1,
+        1,
+        1,
+        DRAWS,
+    ]
 
 
 MIM = (

@@ -295,3 +295,14 @@ def test_padding_reaches_the_next_multiple_and_keeps_the_photo(h, w):
         and padded.shape[-1] - w < 4
     )
     assert torch.equal(padded[..., :h, :w], x)
+
+
+def test_the_worst_of_several_attacks_on_a_folder(command):
+    few = "--apgd_steps 2 --apgd_restarts 1 --square_queries 3 --attack_grid 4".split()
+    out = command("--attack_type", "worst", "--attack_label", "joint", *few)
+    saved = yaml.safe_load((out / "attack.yaml").read_text())["parameters"]
+    assert (
+        list(saved["members"]) == ["apgd", "square", "low-frequency"]
+        and saved["members"]["apgd"]["steps"] == 2
+    )
+    assert sorted(p.name for p in out.glob("*.png")) == [f"{k:06d}.png" for k in (1, 2, 3, 4)]

@@ -5,6 +5,7 @@ from attacks import build
 from attacks.harm import fake_mse
 from attacks.through import ThroughDefence
 from common import seeds
+from common.errors import UserError
 from purify import build as build_purifier
 
 NAMES = ["a", "b", "c", "d"]
@@ -171,6 +172,34 @@ def test_definition_names_the_defence_and_how_it_was_differentiated(tiny_generat
     }
 
 
+def test_known_noise_is_that_of_the_test_at_every_draw(faces, tiny_generator):
+    x, c = faces(2)
+    through = ThroughDefence(tiny_generator, Noisy(), eot=4, known_noise=True)
+    rng = seeds.attacking(0, NAMES[:2])
+    at_test = Noisy()(x, seeds.named(0, NAMES[:2], "purify"))
+    assert torch.equal(through.defend(x, rng), at_test) and torch.equal(through.defend(x, rng), at_test)
+    assert through.draws == 1 and not through.random
+    attack = build("pgd", through, 0.05, steps=3, target="clean")
+    harm = {}
+    for name, known in (
+        ("known", attack),
+        ("guessed", build("pgd", ThroughDefence(tiny_generator, Noisy()), 0.05, steps=3, target="clean")),
+    ):
+        x_adv = known(x, c[:, None], seeds.attacking(0, NAMES[:2]))
+        harm[name] = (tiny_generator(through.defend(x_adv, rng), c) - tiny_generator(x, c)).square().mean()
+    assert harm["known"] > harm["guessed"]
+    assert attack.definition()["through"] == {
+        "purifier": "noisy",
+        "params": {"rate": 0.9},
+        "sha256": None,
+        "gradient": "full",
+        "eot": 1,
+        "known_noise": True,
+    }
+    with pytest.raises(ValueError, match="not known"):
+        through.defend(x, seeds.named(0, NAMES[:2]))
+
+
 def test_what_was_made_through_a_surrogate_gradient_has_a_key_of_its_own(tiny_generator):
     full, bpda = (
         build("pgd", ThroughDefence(tiny_generator, build_purifier("jpeg"), how), 0.05).definition()[
@@ -197,7 +226,7 @@ def test_through_jpeg_the_full_gradient_harms_more_than_the_identity(faces, tiny
 
 def test_a_purifier_without_gradient_points_to_bpda(faces, tiny_generator):
     x, c = faces(1)
-    with pytest.raises(ValueError, match="bpda"):
+    with pytest.raises(UserError, match="rounding passes no gradient: .*--gradient bpda, .*square"):
         build("bim", ThroughDefence(tiny_generator, Rounding()), 0.05)(
             x, c[:, None], seeds.named(0, NAMES[:1])
         )

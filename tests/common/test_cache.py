@@ -153,3 +153,10 @@ def test_a_definition_is_its_own_again_after_json(tmp_path):
     again = ImageCache(tmp_path, "pgd", definition)
     again.save(["b.jpg"], pictures(1))
     assert (again.folder / "definition.json").exists() and again.missing(["a.jpg", "b.jpg"]) == []
+
+
+def test_notes_go_with_their_images(tmp_path):
+    store = ImageCache(tmp_path, "worst", DEFINITION)
+    store.save(["a.jpg", "b.jpg"], pictures(2), [{"won": "apgd"}, {"won": "square"}])
+    store.save(["c.jpg"], pictures(1))
+    assert store.notes(["b.jpg", "c.jpg", "a.jpg"]) == [{"won": "square"}, None, {"won": "apgd"}]

@@ -1,3 +1,6 @@
+import io
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -162,3 +165,20 @@ def test_grid_places_cells_between_white_lines():
         and (grid[8:12, 9:14] == 255).all()
     )
     assert images.make_grid([[x]], scale=3).shape == (24, 27, 3)
+
+
+def test_a_note_goes_with_a_png_and_changes_no_pixel(tmp_path):
+    a = np.asarray(ramp(9, 7))
+    note = {"won": "apgd", "l2": {"apgd": 0.25, "square": 0.125}, "text": "ä"}
+    images.save_png(tmp_path / "noted.png", a, note)
+    images.save_png(tmp_path / "plain.png", a)
+    assert images.read_note(tmp_path / "noted.png") == note
+    assert images.read_note(tmp_path / "plain.png") is None
+    assert np.array_equal(images.load_png(tmp_path / "noted.png"), a)
+    with Image.open(tmp_path / "noted.png") as image:
+        assert json.loads(image.text["note"]) == note
+    buffer = io.BytesIO()
+    Image.fromarray(a).save(buffer, format="PNG", compress_level=1, compress_type=images.RUNS)
+    assert (tmp_path / "plain.png").read_bytes() == buffer.getvalue()
+    with pytest.raises(UserError, match="nowhere.png: no such image"):
+        images.read_note(tmp_path / "nowhere.png")

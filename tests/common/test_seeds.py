@@ -219,3 +219,25 @@ def test_a_share_grows_with_its_rate_and_minds_no_order():
     turned = names[::-1]
     assert {turned[i] for i in seeds.draw_share(turned, 0.2, 0, "a")} == {names[i] for i in some}
     assert seeds.draw_share(names, 0.2, 0, "b") != some and seeds.draw_share(names, 0, 0, "a") == []
+
+
+def test_streams_apart_depend_on_their_purpose_alone():
+    like = torch.zeros(3, 4)
+    streams, used = seeds.named(0, "abc"), seeds.named(0, "abc")
+    used.apart("square").normal(like + used.normal(like))
+    one = streams.apart("apgd").normal(like)
+    assert torch.equal(used.apart("apgd").normal(like), one) and torch.equal(
+        streams.at([2, 0]).apart("apgd").normal(like[:2]), one[[2, 0]]
+    )
+    others = [streams.normal(like), streams.apart("square").normal(like), seeds.named(1, "abc").normal(like)]
+    assert not any(torch.equal(one, other) for other in others) and len(one.unique()) == one.numel()
+
+
+def test_an_attack_may_know_the_noise_of_the_test():
+    like = torch.zeros(3, 4)
+    test, streams = seeds.named(0, "abc", "purify").normal(like), seeds.attacking(0, "abc")
+    assert torch.equal(streams.later().normal(like), test) and torch.equal(streams.later().normal(like), test)
+    assert torch.equal(streams.at([1, 1]).apart("apgd").later().normal(like[:2]), test[[1, 1]])
+    assert torch.equal(streams.normal(like), seeds.named(0, "abc", "attack").normal(like))
+    with pytest.raises(ValueError, match="not known"):
+        seeds.named(0, "abc").later()

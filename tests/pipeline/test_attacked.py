@@ -82,3 +82,33 @@ def test_a_translator_is_attacked_with_its_own_kind_of_conditions(tiny_generator
             if rule == "original"
             else set(found.unique().tolist()) <= {-1.0, 0.0, 1.0} and bool((found == -1).any())
         )
+
+
+def test_what_an_attack_notes_of_a_photo_is_kept_with_it(tiny_generator, face_folder, tmp_path):
+    faces = FaceFolder(face_folder(3), ATTRIBUTES, 40, 32)
+    plain = photos(tiny_generator, faces, tmp_path)
+    plain.fill(CPU, 8)
+    assert plain.notes(faces.names) == []
+    noting = photos(tiny_generator, faces, tmp_path / "noted", "target", target="clean")
+    attack, calls = noting.attack, []
+
+    class Noting:
+        generator, definition = attack.generator, attack.definition
+
+        def __call__(self, x, labels, rng):
+            calls.append(len(x))
+            self.notes = [{"call": len(calls), "row": row} for row in range(len(x))]
+            return attack(x, labels, rng)
+
+    noting.attack = Noting()
+    noting.fill(CPU, 2)
+    found = noting.notes(faces.names)
+    assert len(found) == 15 and found[:3] == [
+        {"call": 1, "row": 0},
+        {"call": 1, "row": 1},
+        {"call": 2, "row": 0},
+    ]
+    # read from the cache again, in the order asked for
+    assert photos(tiny_generator, faces, tmp_path / "noted", "target", target="clean").notes(
+        faces.names[::-1]
+    )[:3] == [found[2], found[1], found[0]]

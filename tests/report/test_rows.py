@@ -277,3 +277,12 @@ def test_nothing_readable_is_one_line(tmp_path):
     (tmp_path / "record.json").write_text("{")
     with pytest.raises(UserError, match="none of its 1 records"):
         compare_runs(tmp_path)
+
+
+def test_who_won_in_the_worst_case_is_no_part_of_what_the_attack_is():
+    known = {"attack": "worst", "attack_through": "self", "attack_eot": None, "attack_gradient": None}
+    a, b = (
+        compare.attack_of(defense(worst={"won": {"apgd": k}, "l2": {}}, **known).config, LOOKS)
+        for k in (1, 2)
+    )
+    assert a == b and ("attack_through", "self") in a
