@@ -28,6 +28,7 @@ from purify.flags import purifier_from_flags
 TRAINED_AS = {
     "ddpm": "ddpm",
     "diffpure": "ddpm",
+    "gridpure": "ddpm",
     "one-step-plain": "ddpm",
     "one-step": "one-step",
     "defensive-model-1": "defensive-model-1",
