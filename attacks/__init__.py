@@ -17,6 +17,7 @@ ATTACKS = {
     "bim": "attacks.gradient:BIM",
     "pgd": "attacks.gradient:PGD",
     "mim": "attacks.gradient:MIM",
+    "feature": "attacks.feature:FeatureDistance",
     "universal": "attacks.universal:Universal",
     "dadfi": "attacks.dadfi:DADFI",
 }
@@ -53,7 +54,7 @@ def __getattr__(name: str) -> object:
     """What follows from the declarations, made when it is asked for.
 
     GRADIENT            attacks that differentiate a translator
-    WITHOUT_TRANSLATOR  to these, target, label and steps mean nothing
+    WITHOUT_TRANSLATOR  to these, target and label mean nothing
     BALL                attacks whose eps is an L-inf radius
     FOR_TESTS           {attack: why nothing may be trained on photos that it disrupted}
     OPTIONS             keyword arguments of any attack's constructor, see build
@@ -75,7 +76,7 @@ def build(name: str, translator: object, eps: float, **options: object) -> Any:
     """Make an attack by name.
 
     Args:    translator  G(x, c), a models.translators.Translator or attacks.through.ThroughDefence; unused by
-                         none, random-sign, gaussian, universal and dadfi (None will do)
+                         none, random-sign, gaussian, feature, universal and dadfi (None will do)
              eps         L-inf radius in [-1, 1] units (0.05 = 6.4/255); the standard deviation for gaussian;
                          unused by none
              options     of OPTIONS; those that do not concern this attack are left out, so that callers may

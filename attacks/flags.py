@@ -29,6 +29,7 @@ class AttackOptions:
     attack_target: str
     attack_label: str
     attack_blur: str
+    attack_features: str | None
     attack_weights: str | None
     perturbation: str | None
     perturbation_fit: str
@@ -71,9 +72,9 @@ def add_attack_flags(
         default=0.05,
         metavar="EPS",
         help=(
-            "L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim random-sign universal,"
-            " and the bound that dadfi's weights were trained for; the standard deviation for gaussian; not"
-            " used by none"
+            "L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim random-sign feature"
+            " universal, and the bound that dadfi's weights were trained for; the standard deviation for"
+            " gaussian; not used by none"
         ),
     )
     label = {"choices": tuple(rules), "help": _rules_help(rules)}
@@ -197,4 +198,5 @@ def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -
         "attack_blur": options.attack_blur,
         "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
+        "attack_features": options.attack_features and definition.get("features"),
     }

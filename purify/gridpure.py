@@ -28,8 +28,8 @@ def tiles_of(h: int, w: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 class GridPure(DiffPure):
-    """Rounds of x <- (1 - GAMMA) purified + GAMMA x, where `purified` is the mean of ten overlapping tiles, each
-    diffused to a small t* and denoised.
+    """Rounds of x <- (1 - GAMMA) purified + GAMMA x, where `purified` is the mean of ten overlapping tiles,
+    each diffused to a small t* and denoised.
 
     A tile has half the side of the photo and is given to the network as it is, at half the side that the
     network was trained on (nothing is enlarged); the network must be able to halve it as often as it does.
@@ -68,7 +68,9 @@ class GridPure(DiffPure):
         for _ in range(self.rounds):
             some = torch.cat([x[..., high[:, None], wide] for high, wide in tiles])
             sums, total = torch.zeros_like(x), torch.zeros_like(x[:1, :1])
-            for (high, wide), y in zip(tiles, self.denoise(some, counts, rows).chunk(len(tiles)), strict=True):
+            for (high, wide), y in zip(
+                tiles, self.denoise(some, counts, rows).chunk(len(tiles)), strict=True
+            ):
                 sums[..., high[:, None], wide] += y
                 total[..., high[:, None], wide] += 1
             x = (1 - GAMMA) * sums / total + GAMMA * x

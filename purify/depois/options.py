@@ -49,6 +49,7 @@ PLAY_NO_PART = {
         "attack_target",
         "attack_label",
         "attack_blur",
+        "attack_features",
         "attack_weights",
         "perturbation",
         "perturbation_fit",

@@ -137,6 +137,7 @@ def test_records_say_what_the_attack_was():
         "attack_blur": "eot",
         "perturbation": None,
         "attack_weights": None,
+        "attack_features": None,
     }
 
 
