@@ -22,7 +22,7 @@ from torch import nn
 from common import checkpoint, cli, distributed, files, images, runs, seeds, training
 from common.cli import RunOptions
 from common.training import TrainingOptions
-from faces.celeba import held_out
+from faces.celeba import FaceFolder, held_out
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.stargan import step as game
@@ -121,7 +121,7 @@ def train(
     options: Options,
     run: runs.Run,
     ctx: distributed.Context,
-    faces: object,
+    faces: FaceFolder,
     frozen: StarGAN,
     disrupt: Disrupt,
 ) -> None:
