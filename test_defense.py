@@ -89,7 +89,7 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
         "--adv_gan_weights",
         default=None,
         metavar="FILE",
-        help="for adv-train, adv-train-blur and both; default: the newest finished training",
+        help="for adv-train, adv-train-blur, both and lora-patch; default: the newest finished training",
     )
     g.add_argument(
         "--gan_training_data",

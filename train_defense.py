@@ -4,8 +4,8 @@ reads   <data_dir>/images_a/              (made by split_dataset.py), without it
 writes  <result_dir>/<defense>/<dataset>/train/<attack>-eps<eps>/NNN/
         {options.yaml,log.jsonl,last.pt,samples/*.png,weights.safetensors}
 
-One diffusion network (ddpm) serves ddpm, one-step-plain and diffpure; one-step is fine-tuned from it against
-the translator; one-step-robust learns from attacks through itself.
+One diffusion network (ddpm) serves ddpm, one-step-plain, diffpure and gridpure; one-step is fine-tuned from
+it against the translator; one-step-robust learns from attacks through itself.
 
   python train_defense.py --defense_model_type ddpm
   python train_defense.py --defense_model_type one-step --gan_weights 200000-G.ckpt

@@ -142,7 +142,7 @@ def parse_args(argv: list[str] | None = None) -> Options:
         "--adv_gan_weights",
         default=None,
         metavar="FILE",
-        help="for adv-train, adv-train-blur and both, whose training fakes it makes",
+        help="for adv-train, adv-train-blur, both and lora-patch, whose training fakes it makes",
     )
     g.add_argument(
         "--gan_training_data",

@@ -21,6 +21,7 @@ ATTACKS = {
     "square": "attacks.square:Square",
     "low-frequency": "attacks.low_frequency:LowFrequency",
     "worst": "attacks.worst:Worst",
+    "feature": "attacks.feature:FeatureDistance",
     "universal": "attacks.universal:Universal",
     "dadfi": "attacks.dadfi:DADFI",
 }
@@ -58,7 +59,7 @@ def __getattr__(name: str) -> object:
 
     GRADIENT            attacks that differentiate a translator
     THROUGH             attacks that can be optimised against a translator behind a defence
-    WITHOUT_TRANSLATOR  to these, target, label and steps mean nothing
+    WITHOUT_TRANSLATOR  to these, target and label mean nothing
     BALL                attacks whose eps is an L-inf radius
     FOR_TESTS           {attack: why nothing may be trained on photos that it disrupted}
     OPTIONS             keyword arguments of any attack's constructor, see build
@@ -82,7 +83,7 @@ def build(name: str, translator: object, eps: float, **options: object) -> Any:
     """Make an attack by name.
 
     Args:    translator  G(x, c), a models.translators.Translator or attacks.through.ThroughDefence; unused by
-                         none, random-sign, gaussian, universal and dadfi (None will do)
+                         none, random-sign, gaussian, feature, universal and dadfi (None will do)
              eps         L-inf radius in [-1, 1] units (0.05 = 6.4/255); the standard deviation for gaussian;
                          unused by none
              options     of OPTIONS; those that do not concern this attack are left out, so that callers may

@@ -34,6 +34,7 @@ class AttackOptions:
     apgd_restarts: int
     square_queries: int
     attack_grid: int
+    attack_features: str | None
     attack_weights: str | None
     perturbation: str | None
     perturbation_fit: str
@@ -79,7 +80,7 @@ def add_attack_flags(
         metavar="EPS",
         help=(
             "L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim apgd square"
-            " low-frequency random-sign universal, and the bound that dadfi's weights were trained for; the"
+            " low-frequency worst random-sign feature universal, and the bound that dadfi's weights were trained for; the"
             " standard deviation for gaussian; not used by none"
         ),
     )
@@ -227,4 +228,5 @@ def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -
         "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
         **spent,
+        "attack_features": options.attack_features and definition.get("features"),
     }

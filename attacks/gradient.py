@@ -19,14 +19,19 @@ JITTER = 0.001  # start of fgsm, bim and mim against the clean fake, [-1, 1] uni
 COLOUR = "#1f6fc4"
 STEPS = (
     Parameter(
-        "steps", "--attack_steps", cli.positive_int, 10, "steps of bim pgd mim; fgsm takes one", metavar="N"
+        "steps",
+        "--attack_steps",
+        cli.positive_int,
+        10,
+        "steps of bim pgd mim feature; fgsm takes one",
+        metavar="N",
     ),
     Parameter(
         "step_size",
         "--attack_step_size",
         cli.positive_float,
         0.01,
-        "step of bim pgd mim, [-1,1] image units; fgsm steps by EPS",
+        "step of bim pgd mim feature, [-1,1] image units; fgsm steps by EPS",
         metavar="A",
     ),
 )

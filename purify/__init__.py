@@ -22,6 +22,7 @@ PURIFIERS = {
     "defensive-model-2-fixed": "purify.dae:DefensiveModel2Fixed",
     "ddpm": "purify.reverse_only:ReverseOnly",
     "diffpure": "purify.reverse_only:DiffPure",
+    "gridpure": "purify.gridpure:GridPure",
     "one-step": "purify.one_step:OneStep",
     "one-step-robust": "purify.one_step:OneStepRobust",
     "one-step-plain": "purify.one_step:OneStepPlain",

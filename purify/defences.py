@@ -14,18 +14,24 @@ from purify.base import Purifier
 
 @dataclass(frozen=True)
 class Defence:
-    """purifier: a name of PURIFIERS; translator: "standard", or "adversarial" = trained on disrupted
-    photos;  look  of one that is no purifier alone."""
+    """purifier: a name of PURIFIERS; translator: "standard", or one of OWN;  look  of one that is no purifier
+    alone."""
 
     purifier: str
     translator: str = "standard"
     look: Look | None = None
 
 
+# translators of a defence's own, and what trains them: on disrupted photos, or a patch on a frozen one
+OWN = {
+    "adversarial": "python -m models.stargan.train --adversarial both --init_from FILE",
+    "patched": "python -m models.stargan.lora_train --gan_weights FILE",
+}
 ADVERSARIAL = {
     "adv-train": Defence("none", "adversarial", Look("adv-train", "#0e9aa0", 9)),
     "adv-train-blur": Defence("blur", "adversarial", Look("adv-train-blur", "#0e9aa0", 9)),
     "both": Defence("ddpm", "adversarial", Look("both", "#5f7f8f", 10)),
+    "lora-patch": Defence("none", "patched", Look("lora-patch", "#b0457a", 9)),
 }
 
 
@@ -132,7 +138,4 @@ def looks() -> dict[str, Look]:
 
 def trained_by(name: str) -> str | None:
     """The command that trains a purifier (or the translator of a defence), None where nothing is trained."""
-    command = purifier_class(name).training()
-    if command is None and DEFENCES[name].translator == "adversarial":
-        return "python -m models.stargan.train --adversarial both --init_from FILE"
-    return command
+    return purifier_class(name).training() or OWN.get(DEFENCES[name].translator)

@@ -37,7 +37,8 @@ class OneStep(Denoising):
         if kind != "one-step":
             raise UserError(
                 f"{weights}: an ordinary diffusion network; one-step needs one fine-tuned for it"
-                f" ({cls.training()}), one-step-plain, ddpm and diffpure take this one"
+                f" ({cls.training()}), one-step-plain, ddpm, diffpure and gridpure take this"
+                " one"
             )
 
     def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:

@@ -93,6 +93,10 @@ class ReverseOnly(Denoising):
     def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         counts = self.steps_for(x)
         self.count(len(x), sum(counts) + (len(x) if self.level else 0))
+        return self.denoise(x, counts, rng)
+
+    def denoise(self, x: torch.Tensor, counts: Sequence[int], rng: Streams | None) -> torch.Tensor:
+        """`begin`, and so many reverse steps of each photo."""
         state, told = self.begin(x, counts, rng), torch.tensor(counts)
         for step in reversed(range(max(counts, default=0))):
             rows = (told > step).nonzero()[:, 0]  # a photo joins at its own start
@@ -128,7 +132,7 @@ class DiffPure(ReverseOnly):
     def check(cls, parameters: dict) -> None:
         if parameters.get("start") == "auto":
             raise UserError(
-                "--ddpm_start_num auto: finds how much to take back, and diffpure adds noise first; give a"
+                f"--ddpm_start_num auto: finds how much to take back, and {cls.name} adds noise first; give a"
                 " number, or use ddpm"
             )
 

@@ -22,12 +22,13 @@ from models.diffusion import train_flags as diffusion_flags
 from models.flags import translator_from_flags
 from models.translators import TRAINED_BY, Translator, check_size, load_translator
 from purify.base import Purifier
-from purify.defences import DEFENCES, trained_by
+from purify.defences import DEFENCES, OWN, trained_by
 from purify.flags import purifier_from_flags
 
 TRAINED_AS = {
     "ddpm": "ddpm",
     "diffpure": "ddpm",
+    "gridpure": "ddpm",
     "one-step-plain": "ddpm",
     "one-step": "one-step",
     "one-step-robust": "one-step-robust",
@@ -167,17 +168,22 @@ def newest_training(
     return newest(result_dir, wanted)
 
 
+def kind_of(adversarial: str) -> str:
+    """Defence.translator of a translator by what its options, or its weights, say of `adversarial`."""
+    return {"none": "standard", "lora": "patched"}.get(adversarial, "adversarial")
+
+
 def newest_translator(
-    result_dir: Path | str, dataset: str, adversarial: bool = False, gan_type: str = "stargan"
+    result_dir: Path | str, dataset: str, kind: str = "standard", gan_type: str = "stargan"
 ) -> Path | None:
-    """weights.safetensors of the newest finished training of an ordinary or adversarially trained translator,
+    """weights.safetensors of the newest finished training of a translator of this kind (Defence.translator),
     or None."""
 
     def wanted(training: Training) -> bool:
         options = training.options
         if options.get("dataset") != dataset or is_purifier(options):
             return False
-        if (options.get("adversarial", "none") != "none") != adversarial:
+        if kind_of(options.get("adversarial", "none")) != kind:
             return False
         return training.meta.get("kind") == f"{gan_type}-generator"
 
@@ -216,19 +222,25 @@ def training_command(
     )
 
 
-def adversarial_translator_of(options: DefenceOptions) -> str:
-    """--adv_gan_weights, else the newest adversarially trained translator.  Raises UserError naming the
-    command that trains one."""
-    weights = options.adv_gan_weights or newest_translator(
-        options.result_dir, options.dataset, adversarial=True
-    )
-    if weights is None:
+def own_translator_of(options: DefenceOptions) -> str:
+    """--adv_gan_weights, else the newest translator of the kind that the defence has.
+
+    Raises: UserError naming the command that trains one, and for a named file that is patched where the
+            defence's is not, or the other way round
+    """
+    name, file = options.defense_model_type, options.adv_gan_weights
+    kind = DEFENCES[name].translator
+    if file is None:
+        file = newest_translator(options.result_dir, options.dataset, kind)
+    elif (checkpoint.read_meta(file).get("adversarial") == "lora") != (kind == "patched"):
+        raise UserError(f"--adv_gan_weights {file}: not the translator of {name}, made by `{OWN[kind]}`")
+    if file is None:
+        command = OWN[kind].replace("FILE", str(options.gan_weights))
         raise UserError(
-            f"{options.defense_model_type} needs an adversarially trained translator: run `python -m"
-            f" models.stargan.train --adversarial both --init_from .../last.pt --data_dir {options.data_dir}"
-            f" --image_size {options.image_size}`, or give --adv_gan_weights FILE"
+            f"{name} needs a translator of its own: run `{command} --data_dir {options.data_dir} --image_size"
+            f" {options.image_size}`, or give --adv_gan_weights FILE"
         )
-    return str(weights)
+    return str(file)
 
 
 def default_translator(
@@ -257,7 +269,7 @@ def load_defence(
     defence, c_dim = DEFENCES[options.defense_model_type], len(options.selected_attrs)
     weights = options.defense_weights or weights_of(defence.purifier, options)
     purifier = purifier_from_flags(options, weights, name=defence.purifier, device=ctx.device)
-    if defence.translator == "adversarial" and options.gan_type != "stargan":
+    if defence.translator in OWN and options.gan_type != "stargan":
         raise UserError(
             f"--defense_model_type {options.defense_model_type} is made for --gan_type stargan, the one that"
             f" is trained adversarially; found {options.gan_type}"
@@ -268,7 +280,7 @@ def load_defence(
     check_size(options.image_size, standard, purifier)
     if defence.translator == "standard":
         return purifier, weights, standard, standard
-    file = adversarial_translator_of(options)
+    file = own_translator_of(options)
     key = f"adversarial {file}"  # the same file may be the ordinary translator too
     if key not in translators:
         translators[key] = load_translator(file, ctx.device, c_dim)

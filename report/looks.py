@@ -16,7 +16,7 @@ class Looks:
 
     defences   label, colour and order of rows;  attacks  the same in tables of disruptions
     detectors  label in the name of a table
-    without_translator  attacks to which target, label and steps mean nothing
+    without_translator  attacks to which target and label mean nothing
     """
 
     defences: Mapping[str, Look] = field(default_factory=dict)

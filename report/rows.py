@@ -136,10 +136,7 @@ def attack_of(config: dict, looks: Looks) -> tuple:
     keys = named + [k for k in extra if k not in named]
     if c.get("attack") in looks.without_translator:
         keys = [
-            k
-            for k in keys
-            if k not in ("attack_target", "attack_steps", "attack_step_size")
-            and not (k == "attack_label" and c.get(k) != "target")
+            k for k in keys if k != "attack_target" and not (k == "attack_label" and c.get(k) != "target")
         ]
     if c.get("attack") == "none":
         keys = ["attack"]
@@ -168,8 +165,9 @@ def attack_text(attack: tuple, eps: bool = True) -> str:
         words.append(f"{steps:g} steps of {size:g}" if size is not None else f"{steps:g} steps")
     if "attack_through" in a:
         words.append(f"through {a.pop('attack_through')}")
-    if "attack_weights" in a:
-        words.append(f"weights {a.pop('attack_weights')[:8]}")
+    for k in ("attack_weights", "attack_features"):
+        if k in a:
+            words.append(f"{k.removeprefix('attack_')} {a.pop(k)[:8]}")
     words += [f"{k.removeprefix('attack_')} {str(v).rsplit('/', 1)[-1]}" for k, v in a.items()]
     return ", ".join(words)
 

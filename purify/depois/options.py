@@ -54,6 +54,7 @@ PLAY_NO_PART = {
         "apgd_restarts",
         "square_queries",
         "attack_grid",
+        "attack_features",
         "attack_weights",
         "perturbation",
         "perturbation_fit",

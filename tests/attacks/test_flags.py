@@ -174,6 +174,7 @@ def test_records_say_what_the_attack_was():
         "attack_jpeg": None,
         "perturbation": None,
         "attack_weights": None,
+        "attack_features": None,
     }
 
 

@@ -15,6 +15,7 @@ from purify.defences import DEFENCES, defence_folder, note, parse
         ("jpeg", "jpeg-q75"),
         ("blur", "blur-s1.5"),
         ("adv-train", "adv-train"),
+        ("lora-patch", "lora-patch"),
         ("adv-train-blur", "adv-train-blur-blur-s1.5"),
     ],
 )
@@ -37,6 +38,7 @@ def test_every_purifier_is_a_defence_of_its_own_name():
         "adv-train-blur",
         "both",
     }
+    assert [name for name, d in DEFENCES.items() if d.translator == "patched"] == ["lora-patch"]
 
 
 @pytest.mark.parametrize(

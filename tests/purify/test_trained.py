@@ -16,11 +16,11 @@ from faces.flags import add_data_flags
 from purify.defences import DEFENCES
 from purify.flags import add_purifier_flags
 from purify.trained import (
-    adversarial_translator_of,
     default_translator,
     load_defence,
     newest_training,
     newest_translator,
+    own_translator_of,
     trained_noise,
     training_name,
     weights_of,
@@ -141,7 +141,7 @@ def test_an_option_that_an_older_run_lacks_is_the_usual_one(tmp_path):
     assert newest_training(tmp_path, "one-step", "toy", "pgd-eps0.11") == old
     gan = finish(tmp_path, "stargan/toy/train/standard/000", translator="stargan")
     assert newest_translator(tmp_path, "toy") == gan
-    assert newest_translator(tmp_path, "toy", adversarial=True) is None
+    assert newest_translator(tmp_path, "toy", "adversarial") is None
 
 
 def test_ingredients_are_of_one_step_alone():
@@ -166,10 +166,35 @@ def test_ordinary_and_adversarial_translators_are_told_apart(tmp_path):
     standard = finish(tmp_path, "stargan/toy/train/standard/000", translator="stargan", adversarial="none")
     assert newest_translator(tmp_path, "toy") == standard
     with pytest.raises(UserError, match="--adversarial both"):
-        adversarial_translator_of(args(tmp_path))
+        own_translator_of(args(tmp_path))
     adversarial = finish(tmp_path, "stargan/toy/train/adv-both/000", translator="stargan", adversarial="both")
-    assert adversarial_translator_of(args(tmp_path)) == str(adversarial)
+    assert own_translator_of(args(tmp_path)) == str(adversarial)
     assert newest_translator(tmp_path, "toy") == standard
+
+
+def test_patched_translators_are_told_from_both_others(tmp_path):
+    patched = args(tmp_path)
+    patched.defense_model_type = "lora-patch"
+    finish(tmp_path, "stargan/toy/train/adv-both/000", translator="stargan", adversarial="both")
+    with pytest.raises(UserError, match="lora-patch needs .* models.stargan.lora_train --gan_weights G.ckpt"):
+        own_translator_of(patched)
+    lora = finish(tmp_path, "stargan/toy/train/lora/000", translator="stargan", adversarial="lora")
+    assert own_translator_of(patched) == str(lora) and newest_translator(tmp_path, "toy") is None
+    assert own_translator_of(args(tmp_path)) != str(lora)
+
+
+def test_named_weights_of_the_other_kind_are_refused(tmp_path):
+    files = {}
+    for kind in ("both", "lora"):
+        files[kind] = str(tmp_path / f"{kind}.safetensors")
+        checkpoint.save_weights(files[kind], {"a": torch.zeros(1)}, {"adversarial": kind})
+    for name, right, wrong in (("lora-patch", "lora", "both"), ("adv-train", "both", "lora")):
+        options = args(tmp_path)
+        options.defense_model_type, options.adv_gan_weights = name, files[right]
+        assert own_translator_of(options) == files[right]
+        options.adv_gan_weights = files[wrong]
+        with pytest.raises(UserError, match=f"not the translator of {name}, made by"):
+            own_translator_of(options)
 
 
 def test_translators_are_told_apart_by_what_their_weights_say(tmp_path):
@@ -242,6 +267,13 @@ def test_a_defence_without_weights_uses_the_standard_translator(parsed):
         and used is standard
         and standard.network.conv_dim == 4
     )
+
+
+def test_a_patched_translator_makes_the_fakes_of_its_defence(parsed, tmp_path):
+    translator(finish(tmp_path / "results", "stargan/toy/train/lora/000", adversarial="lora"), conv_dim=8)
+    found, weights, standard, used = load_defence(parsed("--defense_model_type", "lora-patch"), CPU)
+    assert (found.name, weights) == ("none", None)
+    assert (standard.network.conv_dim, used.network.conv_dim) == (4, 8)
 
 
 def test_a_defence_uses_the_newest_training_or_the_weights_that_are_named(parsed, tmp_path):

@@ -153,13 +153,15 @@ def test_the_attack_is_written_out():
         == "pgd, eps 0.05, target gray, label original, 10 steps of 0.01, through one-step, eot 4, gradient"
         " full"
     )
-    assert (
-        compare.attack_text(compare.attack_of(defense(attack="gaussian").config, LOOKS))
-        == "gaussian, eps 0.05"
-    )
+    stepless = {"attack_steps": None, "attack_step_size": None}
+    gaussian = defense(attack="gaussian", **stepless).config
+    assert compare.attack_text(compare.attack_of(gaussian, LOOKS)) == "gaussian, eps 0.05"
     assert compare.attack_text(compare.attack_of(defense(attack="none").config, LOOKS)) == "undisturbed"
-    one_pass = defense(attack="dadfi", attack_weights="0123456789abcdef").config
+    one_pass = defense(attack="dadfi", attack_weights="0123456789abcdef", **stepless).config
     assert compare.attack_text(compare.attack_of(one_pass, LOOKS)) == "dadfi, eps 0.05, weights 01234567"
+    feature = defense(attack="feature", attack_target=None, attack_features="0123456789abcdef").config
+    said = "feature, eps 0.05, 10 steps of 0.01, features 01234567"
+    assert compare.attack_text(compare.attack_of(feature, LOOKS)) == said
     plain = compare.attack_of(defense().config, LOOKS)
     assert plain == compare.attack_of(defense(gradient="bpda", eot=1, attack_blur="none").config, LOOKS)
     assert plain != compare.attack_of(defense(attack_blur="eot").config, LOOKS)

@@ -37,7 +37,7 @@ ATTACKS = {
 LOOKS = Looks(
     defences={name: Look(name, colour, place) for place, (name, colour) in enumerate(DEFENCES.items())},
     attacks=ATTACKS,
-    without_translator=("none", "gaussian", "random-sign", "universal", "dadfi"),
+    without_translator=("none", "gaussian", "random-sign", "feature", "universal", "dadfi"),
 )
 
 
