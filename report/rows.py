@@ -122,7 +122,7 @@ def attack_of(config: dict, looks: Looks) -> tuple:
         k
         for k in c
         if (k.startswith("attack_") and k != "attack_on")
-        or k in ("gradient", "eot", "perturbation", "perturbation_fit")
+        or k in ("gradient", "eot", "perturbation", "perturbation_fit", "through_sha256")
     )
     named = [
         "attack",
@@ -168,6 +168,10 @@ def attack_text(attack: tuple, eps: bool = True) -> str:
         words.append(f"{steps:g} steps of {size:g}" if size is not None else f"{steps:g} steps")
     if "attack_through" in a:
         words.append(f"through {a.pop('attack_through')}")
+    if "through_sha256" in a:
+        words.append(f"of other weights {a.pop('through_sha256')[:8]}")
+    if a.pop("attack_known_noise", None):
+        words.append("noise known")
     if "attack_weights" in a:
         words.append(f"weights {a.pop('attack_weights')[:8]}")
     words += [f"{k.removeprefix('attack_')} {str(v).rsplit('/', 1)[-1]}" for k, v in a.items()]
