@@ -32,7 +32,7 @@ LEGEND = (
     " the search without gradients beats the exact gradient. *low-frequency*: knows the defence, and adds"
     " coarse patterns alone; the row of none is what a defence that removes fine patterns leaves."
     " *retrained*: worst, made for the same purifier with other weights: the defender moved after the"
-    " attacker. *ignored, NAME*: another translator, attacked and translating. *photo*: the purified"
+    " attacker. *ignored on NAME*: another translator, attacked and translating. *photo*: the purified"
     " undisturbed photo against the photo. *nfe*: network evaluations that the defender spends per photo."
     " *attack s/photo*: what the attacker of worst spends: its steps times its restarts times its draws"
     " (--apgd_steps, --apgd_restarts, --eot) gradients through the defence and the translator, and"
@@ -92,7 +92,7 @@ class Robustness(Table):
 
 
 def _worst(eps):
-    return f"worst, eps {eps:g}"
+    return f"worst eps {eps:g}"
 
 
 def _asked(row):
@@ -110,12 +110,15 @@ def ignores(row: Row) -> bool:
 
 
 def knows(row: Row) -> bool:
-    """Whether the attack was made through the whole defence, which of `none` is the translator."""
+    """Whether the attack was made through the whole defence: its purifier, where it has one, and its own
+    translator, where that is not the standard one."""
     c = row.first.config
     through, own = c.get("attack_through"), c["defense"]
-    return through in ("self", own) or (
-        through in (None, "none") and (own == "none" or c.get("attack_on") == "self")
-    )
+    changed = row.get("metrics.clean_fake_to_standard") is not None
+    if changed and c.get("attack_on") != "self":
+        return False
+    alone = own == "none" or changed and not c["defense_params"]  # there is no purifier
+    return through in ("self", own) or (alone and through in (None, "none"))
 
 
 def retrained(row: Row) -> bool:
@@ -163,7 +166,7 @@ def columns_of(table: Table, beside: Sequence[Table]) -> tuple[float, list[Asked
         Asked("won by", main, key="config.worst.won", style="word"),
         Asked("low-frequency", at(knowing, lambda r: _asked(r) == "low-frequency")),
         Asked("retrained", at(rows, lambda r: knows(r) and retrained(r) and _asked(r) == "worst")),
-        *(Asked(f"ignored, {t.gan}", oblivious(measured(t)), strict=True) for t in beside),
+        *(Asked(f"ignored on {t.gan}", oblivious(measured(t)), strict=True) for t in beside),
     ]
     return eps, [column for column in columns if column.rows]
 

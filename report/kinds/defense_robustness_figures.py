@@ -52,7 +52,7 @@ def l2_by_steps(table: DefenseTable) -> Figure | None:
     by_defence = {
         d: by_defence[d] for d in sorted(by_defence, key=lambda d: natural(d, table.looks.defences))
     }
-    figure = new_figure(8.4, 4.6)
+    figure = new_figure(9.6, 4.6)
     axes = figure.add_subplot()
     for defence, points in by_defence.items():
         s = look[defence]
