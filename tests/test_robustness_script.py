@@ -1,4 +1,4 @@
-"""experiments/robustness.sh: what each step's attacker knows, and on which photos the slow defences meet it."""
+"""experiments/robustness.sh: what each step's attacker knows, and on how many photos."""
 
 from recorded import ROOT, run, target
 

@@ -1,6 +1,7 @@
 """Kind defense: how well a defence undoes an attack, a table per dataset and translator."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from report.comparison import Comparison
 from report.kind import Csv, Kind, Marker, Pictures, Plot
@@ -147,17 +148,21 @@ def main_grid(table: Table) -> Grid:
 
 
 def grids(table: DefenseTable) -> list[Grid]:
-    """The main grid and, where there is one, that of the worst case."""
-    return [main_grid(table), *([defense_robustness.grid_of(table.robustness)] if table.robustness else [])]
+    """The main grid; where there is a worst case, that before it."""
+    main = main_grid(table)
+    if table.robustness is None:
+        return [main]
+    return [defense_robustness.grid_of(table.robustness), replace(main, title="Every attack")]
 
 
 def markdown(table: DefenseTable) -> str:
-    """One table of defences, the worst case below it, and the footnotes of both."""
-    main, *worst = grids(table)
-    lines = main.markdown()
-    for grid in worst:
-        lines += ["", f"### {grid.title}", "", grid.note, "", *grid.markdown()]
-    return "\n".join(lines + footnotes(table))
+    """The grids of a table and the footnotes of all of them."""
+    lines = []
+    for grid in grids(table):
+        lines += [f"### {grid.title}", ""] if grid.title else []
+        lines += [grid.note, ""] if grid.note else []
+        lines += [*grid.markdown(), ""]
+    return "\n".join(lines[:-1] + footnotes(table))
 
 
 CSV_HEADINGS = [

@@ -211,8 +211,11 @@ def test_it_stands_in_the_comparison_and_on_the_page_where_there_is_a_worst_case
         assert "The worst case" not in text and "moves first" not in text
     known = comparison_of(tmp_path / "known", *records, ignoring("none"), ignoring("jpeg-q75"))
     text, html = markdown(known), page.html(known, {})
-    assert "### The worst case" in text and text.count("The protector moves first") == 1
-    assert ">The worst case</h4>" in html and "<em>worst</em>" in html
+    assert 0 < text.index("### The worst case") < text.index("### Every attack")
+    assert text.count("The protector moves first") == 1
+    assert (
+        0 < html.index(">The worst case</h4>") < html.index(">Every attack</h4>") and "<em>worst</em>" in html
+    )
     (whole,) = known.tables["defense"]
     # footnotes of both tables share one list
     assert all(f"†{i} {note}." in text for i, note in enumerate(whole.notes, 1))
