@@ -46,7 +46,7 @@ LEGEND = (
 @dataclass(frozen=True)
 class Asked:
     """A column of attacks.  rows  that stand in it;  strict  no other attack than that of most defences, and
-    no footnote;  spread  with its interval;  style  of the figure `key`, "word" for none"""
+    no footnote;  spread  of one seed its interval;  style  of the figure `key`, "word" for none"""
 
     heading: str
     rows: Sequence[Row]
@@ -160,7 +160,7 @@ def columns_of(table: Table, beside: Sequence[Table]) -> tuple[float, list[Asked
     columns = [
         Asked("ignored", oblivious(rows), strict=True),
         Asked("JPEG-surviving", at(rows, lambda r: ignores(r) and r.get("config.attack_jpeg")), strict=True),
-        *(Asked(_worst(e), [r for r in worst if _eps(r) == e], spread=True) for e in radii),
+        *(Asked(_worst(e), [r for r in worst if _eps(r) == e], spread=e == eps) for e in radii),
         Asked("noise known", at(every, lambda r: r.get("config.attack_known_noise"))),
         Asked("broken", main, key="metrics.purified.prop_dist", style="share"),
         Asked("won by", main, key="config.worst.won", style="word"),
@@ -291,10 +291,11 @@ def _text(line, column):
         return DASH
     if column.style == "word":
         return won_by(row)
-    if not column.spread:
-        return deviation(row.cell(column.key), column.style)
-    sign = " ‡" if masked(row) else ""
-    return figure(row, Column(column.heading, column.key, column.style, spread=True)) + sign
+    if column.spread:
+        text = figure(row, Column(column.heading, column.key, column.style, spread=True))
+    else:
+        text = deviation(row.cell(column.key), column.style)
+    return text + (" ‡" if column.key == L2 and not column.strict and masked(row) else "")
 
 
 def _headings(table):
