@@ -159,6 +159,7 @@ def attack_text(attack: tuple, eps: bool = True) -> str:
     if a["attack"] == "none":
         return "undisturbed"
     words = [str(a.pop("attack"))]
+    sha, known = a.pop("through_sha256", None), a.pop("attack_known_noise", None)
     radius = a.pop("eps", None)
     if eps and radius is not None:
         words.append(f"eps {radius:g}")
@@ -168,13 +169,11 @@ def attack_text(attack: tuple, eps: bool = True) -> str:
         words.append(f"{steps:g} steps of {size:g}" if size is not None else f"{steps:g} steps")
     if "attack_through" in a:
         words.append(f"through {a.pop('attack_through')}")
-    if "through_sha256" in a:
-        words.append(f"of other weights {a.pop('through_sha256')[:8]}")
-    if a.pop("attack_known_noise", None):
-        words.append("noise known")
     if "attack_weights" in a:
         words.append(f"weights {a.pop('attack_weights')[:8]}")
     words += [f"{k.removeprefix('attack_')} {str(v).rsplit('/', 1)[-1]}" for k, v in a.items()]
+    words += [f"of other weights {sha[:8]}"] if sha else []
+    words += ["noise known"] if known else []
     return ", ".join(words)
 
 
