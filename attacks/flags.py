@@ -80,8 +80,8 @@ def add_attack_flags(
         metavar="EPS",
         help=(
             "L-inf radius, [-1,1] image units (0.05 = 6.4/255), for fgsm bim pgd mim apgd square"
-            " low-frequency worst random-sign feature universal, and the bound that dadfi's weights were trained for; the"
-            " standard deviation for gaussian; not used by none"
+            " low-frequency worst random-sign feature universal, and the bound that dadfi's weights were"
+            " trained for; the standard deviation for gaussian; not used by none"
         ),
     )
     label = {"choices": tuple(rules), "help": _rules_help(rules)}

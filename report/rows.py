@@ -122,7 +122,7 @@ def attack_of(config: dict, looks: Looks) -> tuple:
         k
         for k in c
         if (k.startswith("attack_") and k != "attack_on")
-        or k in ("gradient", "eot", "perturbation", "perturbation_fit")
+        or k in ("gradient", "eot", "perturbation", "perturbation_fit", "through_sha256")
     )
     named = [
         "attack",
@@ -156,6 +156,7 @@ def attack_text(attack: tuple, eps: bool = True) -> str:
     if a["attack"] == "none":
         return "undisturbed"
     words = [str(a.pop("attack"))]
+    sha, known = a.pop("through_sha256", None), a.pop("attack_known_noise", None)
     radius = a.pop("eps", None)
     if eps and radius is not None:
         words.append(f"eps {radius:g}")
@@ -169,6 +170,8 @@ def attack_text(attack: tuple, eps: bool = True) -> str:
         if k in a:
             words.append(f"{k.removeprefix('attack_')} {a.pop(k)[:8]}")
     words += [f"{k.removeprefix('attack_')} {str(v).rsplit('/', 1)[-1]}" for k, v in a.items()]
+    words += [f"of other weights {sha[:8]}"] if sha else []
+    words += ["noise known"] if known else []
     return ", ".join(words)
 
 

@@ -1,29 +1,27 @@
 """Kind defense: how well a defence undoes an attack, a table per dataset and translator."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from report.comparison import Comparison
 from report.kind import Csv, Kind, Marker, Pictures, Plot
-from report.kinds.defense_rows import table_of, tables_of
-from report.looks import natural
+from report.kinds import defense_robustness
+from report.kinds.defense_matrix import matrix_of
+from report.kinds.defense_robustness import robustness_of, with_robustness
+from report.kinds.defense_rows import DefenseTable, table_of
 from report.markers import LEGEND as WORDS
 from report.markers import OPTIONS, NoRecords, joined, runs_left, with_legends
-from report.rows import Cell, Table, attack_text, protocol_of
+from report.rows import Table, attack_text
 from report.schema import COST, COUNT, DICT, FAKES, NUMBER, PHOTOS, PROVENANCE, TEXT
 from report.text import (
-    DASH,
     Column,
     Grid,
     csv_figures,
     csv_headings,
-    deviation,
     figure,
     footnotes,
     heading,
     mark,
-    markdown_table,
-    number,
     seeds,
     why_marked,
 )
@@ -131,29 +129,40 @@ def best_rows(table: Table) -> set[int]:
     return best
 
 
-def grids(table: Table) -> list[Grid]:
+def main_grid(table: Table) -> Grid:
     """A line per attack and defence."""
     best, purified = best_rows(table), 2 + [c.key for c in COLUMNS].index("metrics.purified.l2")
     cells = [
         [attack_text(r.attack), r.defence + mark(r), *(figure(r, c, table) for c in COLUMNS), seeds(r)]
         for r in table.rows
     ]
-    return [
-        Grid(
-            ["attack", "defence", *(heading(c, table) for c in COLUMNS), "seeds"],
-            cells,
-            2,
-            [bool(r.marks) for r in table.rows],
-            best={(i, purified) for i, r in enumerate(table.rows) if id(r) in best},
-            groups=[r.attack for r in table.rows],
-            detail={2 + i for i, c in enumerate(COLUMNS) if c.detail},
-        )
-    ]
+    return Grid(
+        ["attack", "defence", *(heading(c, table) for c in COLUMNS), "seeds"],
+        cells,
+        2,
+        [bool(r.marks) for r in table.rows],
+        best={(i, purified) for i, r in enumerate(table.rows) if id(r) in best},
+        groups=[r.attack for r in table.rows],
+        detail={2 + i for i, c in enumerate(COLUMNS) if c.detail},
+    )
 
 
-def markdown(table: Table) -> str:
-    """One table of defences with its footnotes."""
-    return "\n".join(grids(table)[0].markdown() + footnotes(table))
+def grids(table: DefenseTable) -> list[Grid]:
+    """The main grid; where there is a worst case, that before it."""
+    main = main_grid(table)
+    if table.robustness is None:
+        return [main]
+    return [defense_robustness.grid_of(table.robustness), replace(main, title="Every attack")]
+
+
+def markdown(table: DefenseTable) -> str:
+    """The grids of a table and the footnotes of all of them."""
+    lines = []
+    for grid in grids(table):
+        lines += [f"### {grid.title}", ""] if grid.title else []
+        lines += [grid.note, ""] if grid.note else []
+        lines += [*grid.markdown(), ""]
+    return "\n".join(lines[:-1] + footnotes(table))
 
 
 CSV_HEADINGS = [
@@ -221,85 +230,26 @@ def table_part(comparison: Comparison, dataset: str, options: dict) -> str:
     return with_legends(options, joined(_left(comparison, dataset, options), markdown), LEGEND)
 
 
-def heading_of(attack: tuple, main: tuple, without_translator: Sequence[str]) -> str:
-    """What sets an attack apart from the main one, in words; its radius where that is all."""
-    mine, usual = dict(attack), dict(main)
-    words = [str(mine["attack"])] if mine["attack"] != usual["attack"] else []
-    words += [
-        f"{key.removeprefix('attack_')} {mine[key]}"
-        for key in ("attack_target", "attack_label", "attack_blur")
-        if key in mine and mine[key] != usual.get(key) and mine["attack"] not in without_translator
-    ]
-    if mine.get("eps") != usual.get("eps") or not words:
-        words.append(f"eps {mine.get('eps', 0):g}")
-    return ", ".join(words)
-
-
-def matrix_of(table: Table) -> str:
-    """l2 of the purified fakes: defences that keep the standard translator, attacks that do not know the
-    defence and that several met."""
-    rows = [
-        r
-        for r in table.rows
-        if r.get("config.attack_on") != "self"
-        and not dict(r.attack).get("attack_through")
-        and r.get("metrics.clean_fake_to_standard.l2") is None
-    ]
-    met = Counter(r.attack for r in rows)
-    rows = [r for r in rows if met[r.attack] > 1]
-    if not rows:
-        raise NoRecords("asks for attacks that several defences met, and there is none")
-    attacks = list(dict.fromkeys(r.attack for r in rows))
-    radii, usual = Counter(map(protocol_of, attacks)), dict(table.main).get("eps")
-    # the longest curve comes first
-    main = max(attacks, key=lambda a: (radii[protocol_of(a)], a == table.main, dict(a).get("eps") == usual))
-    attacks.sort(
-        key=lambda a: (
-            protocol_of(a) != protocol_of(main),
-            attack_text(a, eps=False),
-            dict(a).get("eps") or 0,
-        )
-    )
-    figures = {(r.defence, r.attack): r.cell("metrics.purified.l2") for r in rows}
-    # of the first row
-    clean = {r.defence: r.cell("metrics.clean_purified.l2").value for r in reversed(rows)}
-    best = {a: min(cell.value for (_, b), cell in figures.items() if b == a) for a in attacks}
-    cells = [
-        [d, number(clean[d]), *(_cell(figures.get((d, a)), best[a]) for a in attacks)]
-        for d in sorted(clean, key=lambda d: natural(d, table.looks.defences))
-    ]
-    return "\n".join(
-        markdown_table(
-            [
-                "defence",
-                "undisturbed",
-                *(heading_of(a, main, table.looks.without_translator) for a in attacks),
-            ],
-            cells,
-            left=1,
-        )
-    )
-
-
 def matrix_part(comparison: Comparison, dataset: str, options: dict) -> str:
     """What a matrix marker asks for."""
     return joined(_left(comparison, dataset, options), matrix_of)
 
 
-def _cell(cell: Cell | None, best: float) -> str:
-    """Bold where it is the smallest of its column; ± the deviation over seeds."""
-    if cell is None:
-        return DASH
-    text = deviation(cell, "small")
-    value, _, spread = text.partition(" ")
-    return " ".join([f"**{value}**" if cell.value == best else value, *([spread] if spread else [])])
+def robustness_part(comparison: Comparison, dataset: str, options: dict) -> str:
+    """What a robustness marker asks for; gan= leaves the rows of a translator, the others stay columns."""
+    every = _left(comparison, dataset, {k: v for k, v in options.items() if k != "gan"})
+    asked = [t for t in every if options.get("gan") in (None, t.gan)]
+    tables = [found for t in asked if (found := robustness_of(t, every, []))]
+    if not tables:
+        raise NoRecords("asks for the attack worst, and no defence met it")
+    return with_legends(options, joined(tables, defense_robustness.markdown), defense_robustness.LEGEND)
 
 
-FIGURES = "report.kinds.defense_figures"
+FIGURES, WORST = "report.kinds.defense_figures", "report.kinds.defense_robustness_figures"
 KIND = Kind(
     name="defense",
     schema=SCHEMA,
-    tables=tables_of,
+    tables=with_robustness,
     counted="defences",
     markdown=markdown,
     grids=grids,
@@ -326,6 +276,17 @@ KIND = Kind(
             "Network evaluations per photo against the error of the fakes. Defences of equal cost stand side"
             " by side.",
         ),
+        "l2_by_steps": Plot(
+            f"{WORST}:l2_by_steps",
+            "Purified fakes against the steps of an attacker who knows the defence: where a line still rises,"
+            " a longer attack would do more.",
+        ),
+        "worst_against_ignored": Plot(
+            f"{WORST}:worst_against_ignored",
+            "Each defence under an attacker who ignores it (hollow) and under the worst of those who know it"
+            " (filled).",
+            wide=True,
+        ),
     },
     names=lambda tables: [f"{table.dataset}-{table.gan}" for table in tables],
     pictures=pictures,
@@ -335,6 +296,9 @@ KIND = Kind(
         ),
         "matrix": Marker(
             matrix_part, MARKER_OPTIONS, "l2 of the purified fakes, a row per defence and a column per attack"
+        ),
+        "robustness": Marker(
+            robustness_part, MARKER_OPTIONS, "a row per defence, a column for what each attacker knows of it"
         ),
     },
 )

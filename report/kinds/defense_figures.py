@@ -45,7 +45,7 @@ def styles(table: Table) -> dict[str, Style]:
     return style
 
 
-def _legend(figure, look, labels, line=True):
+def legend(figure: Figure, look: dict[str, Style], labels: dict[str, str], line: bool = True) -> None:
     """The defences beside the panels, `labels` {defence: text}."""
     handles = [
         Line2D(
@@ -143,7 +143,7 @@ def l2_by_eps(table: Table) -> Figure | None:
         {d for by_defence in panels.values() for d, points in by_defence.items() if points},
         key=lambda d: natural(d, table.looks.defences),
     )
-    _legend(figure, look, {d: d for d in shown})
+    legend(figure, look, {d: d for d in shown})
     return figure
 
 
@@ -258,7 +258,7 @@ def _scatter(table, x_key, x_label, log_x):
     axes.set_ylabel(L2)
     panel_title(axes, attack_text(table.main), 40)  # the legend leaves these axes less room
     light_grid(axes)
-    _legend(figure, look, {r.defence: r.defence + mark(r) for r in rows}, line=False)
+    legend(figure, look, {r.defence: r.defence + mark(r) for r in rows}, line=False)
     return figure
 
 

@@ -5,6 +5,8 @@ Reads records only.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
 
 from report.comparison import Comparison, Runs
 from report.looks import Looks, natural, shown_name
@@ -35,6 +37,13 @@ COMPARED = (
     TRANSLATOR,
     SPLIT,
 )
+
+
+@dataclass
+class DefenseTable(Table):
+    """robustness: its worst case (report.kinds.defense_robustness), None without records of that."""
+
+    robustness: Any = None
 
 
 def defence_label(record: Record, looks: Looks) -> str:
@@ -80,6 +89,7 @@ def _main_attack(rows):
             + (a.get("attack_label") == "original")
         )
         return (
+            "attack_through" not in a,
             len({r.defence for r in mine}),
             max(r.get("config.num_images") or 0 for r in mine),
             -abs((a.get("eps") or 0) - 0.05),
@@ -89,21 +99,29 @@ def _main_attack(rows):
     return max(dict.fromkeys(r.attack for r in rows), key=weight)
 
 
+def standard_gap(row: Row) -> list[str]:
+    """That the fakes of a defence's own translator are others even of undisturbed photos, as a reason."""
+    gap = row.cell("metrics.clean_fake_to_standard.l2").value
+    return (
+        []
+        if gap is None
+        else [f"its fakes of undisturbed photos lie l2 {gap:.4f} from the standard translator's"]
+    )
+
+
 def _why_not(row, table):
     """Why a row must not be compared with the main block, or with the other rows of its own: the text of a
     footnote, or ""."""
     # on a tie the larger run is the standard
     main = sorted(table.block(table.main), key=lambda r: -(r.get("config.num_images") or 0))
-    reasons = differences(row, main, COMPARED)
-    if (gap := row.cell("metrics.clean_fake_to_standard.l2").value) is not None:
-        reasons.append(f"its fakes of undisturbed photos lie l2 {gap:.4f} from the standard translator's")
+    reasons = differences(row, main, COMPARED) + standard_gap(row)
     block = sorted(table.block(row.attack), key=lambda r: r.get("config.attack_on") == "self")
     keys = {record.seed: record.provenance.get("attacked_key") for _, record in row.runs}
     seed = most([s for r in block for s in r.seeds])
     usual = most([f.provenance.get("attacked_key") for r in block for _, f in r.runs if f.seed == seed])
     if seed not in keys:
         reasons.append(f"seed {', '.join(map(str, keys))} (the others: {seed}), so other attacked images")
-    elif keys[seed] != usual:
+    elif keys[seed] != usual and dict(row.attack).get("attack_through") != "self":
         self_made = "attacked white-box on itself, so " if row.get("config.attack_on") == "self" else ""
         reasons.append(
             f"{self_made}other attacked images, key {str(keys[seed])[:8]} (the others under this attack:"
@@ -112,11 +130,11 @@ def _why_not(row, table):
     return "; ".join(reasons)
 
 
-def table_of(dataset: str, gan: str, runs: Runs, looks: Looks, replaced: list) -> Table:
+def table_of(dataset: str, gan: str, runs: Runs, looks: Looks, replaced: list) -> DefenseTable:
     """The Table of some runs [(path, Record)]: rows sorted and marked; paths of runs that a repetition
     replaced are appended to `replaced`."""
     rows = _rows(runs, looks, replaced)
-    table = Table(dataset, gan, rows, _main_attack(rows), looks=looks)
+    table = DefenseTable(dataset, gan, rows, _main_attack(rows), looks=looks)
     protocol = protocol_of(table.main)
     reasons = {id(row): note for row in rows if (note := _why_not(row, table))}
     rows.sort(
@@ -134,7 +152,7 @@ def table_of(dataset: str, gan: str, runs: Runs, looks: Looks, replaced: list) -
     return table
 
 
-def tables_of(runs: Runs, comparison: Comparison) -> list[Table]:
+def tables_of(runs: Runs, comparison: Comparison) -> list[DefenseTable]:
     """The tables of runs [(path, Record)] of kind defense."""
     groups = defaultdict(list)
     for path, record in runs:

@@ -8,10 +8,10 @@ from PIL import Image
 from common.declared import Look
 from report import comparison, record
 from report.looks import Looks
-from synthetic.faces import defense, detector, disruption
+from synthetic.faces import defense, detector, disruption, ignoring, met
 from synthetic.samples import filtering, scan
 
-__all__ = ["defense", "detector", "disruption", "filtering", "scan"]
+__all__ = ["defense", "detector", "disruption", "filtering", "ignoring", "met", "scan"]
 
 DEFENCES = {
     "none": "#333333",

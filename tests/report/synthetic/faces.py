@@ -109,6 +109,22 @@ def defense(
     )
 
 
+def met(name, attack="worst", l2=0.1, through="self", sha=None, **config):
+    """A record of kind defense under an attacker who knows it; `none` needs no way through.  sha  of its
+    weights"""
+    own = name.rsplit("-q", 1)[0].rsplit("-t", 1)[0]
+    config = {"attack_target": "clean", "attack_label": "target", "attack_steps": None, **config}
+    through = None if name == "none" else through
+    found = defense(name, l2=l2, attack=attack, attack_through=through, defense=own, **config)
+    found.provenance["defense_sha256"] = sha
+    return found
+
+
+def ignoring(name, l2=0.01, attack="pgd", **config):
+    """The same under an attacker who knows the translator alone."""
+    return met(name, attack, l2, through=None, **{"attack_steps": 10, **config})
+
+
 def judged(accuracy, half=0.01):
     """Figures of a detector on one test set; `half` of the 95% interval of each."""
     return {
