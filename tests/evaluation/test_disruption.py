@@ -123,6 +123,7 @@ def test_the_record_says_what_was_run(stage):
         "attack_label": "original",
         "crafted_on": None,
         "attack_weights": None,
+        "attack_features": None,
         "trained_on_victims": None,
         "finetuning": None,
         "variant": None,
