@@ -29,7 +29,8 @@ class Worst(Attack):
     low-frequency   a coarse perturbation, through the defence
     apgd-ignoring   the translator alone; where there is a defence
 
-    Each has random numbers of its own, so what one finds does not depend on which others there are. The harm
+    apgd has all steps and starts; the others that take gradients half the steps, from one start. Each has
+    random numbers of its own, so what one finds does not depend on which others there are. The harm
     is measured on the released 8-bit image, of a random defence over the same DRAWS draws for all.
 
     Args:   settings  of the members' own flags;  the rest as attacks.base.Attack
@@ -61,8 +62,11 @@ class Worst(Attack):
             known = {"apgd": exact, "apgd-bpda": blind, "square": exact, "low-frequency": exact}
             known["apgd-ignoring"] = self.generator
         settings = {"label": label, "precision": precision, **settings}
+        whole = APGD(None, eps, **{k: v for k, v in settings.items() if k in attacks.keywords(APGD)})
+        short = settings | {"apgd_steps": -(-whole.steps // 2), "restarts": 1}
         self.members = {
-            name: attacks.build(KINDS.get(name, name), seen, eps, **settings) for name, seen in known.items()
+            name: attacks.build(KINDS.get(name, name), seen, eps, **(settings if name == "apgd" else short))
+            for name, seen in known.items()
         }
         self.label, self.steps = label, self.members["apgd"].steps
         self.measured = max(DRAWS, self.draws) if self.defence and self.defence.random else 1

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import purify
 from common import cli
 from recorded import (
     RATES,
@@ -56,8 +55,6 @@ def test_parses_under_every_shell_and_stops_at_the_first_error(script):
 def test_every_command_line_is_understood_by_the_script_it_names(script, workplace, monkeypatch):
     commands, _ = run(script, workplace, *words_of(script), **environment_of(script))
     assert len(commands) >= (7 if script in TRAINING else 3)
-    if script.name == "robustness.sh" and not {"one-step-robust", "gridpure"} <= {*purify.PURIFIERS}:
-        pytest.skip("its purifiers are not there yet")
     for argv in commands:
         parse_all(argv, monkeypatch)  # UserError names the flag
 
