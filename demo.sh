@@ -15,17 +15,18 @@ if [ "$FULL" = 1 ]; then
     : "${NUM:=40}"                # photos of split B that are disrupted, 5 domains each
     : "${STEPS:=80}"              # steps by which the shipped purifier's training is continued
     : "${ATTACK_STEPS:=20}"       # steps of the attacker who knows the purifier
-    : "${KNOWN_NUM:=8 16}"        # photos that this attacker disrupts, knowing ddpm-10, and one-step
+    : "${KNOWN_NUM:=8 16}"        # photos that this attacker disrupts, knowing ddpm-10, and the others
     : "${EPOCHS:=15}"             # passes of a detector's training
     : "${POISONS:=label-flip noise}"
     seconds="8 34 62 128 226 94 16 5"      # of the sections below, on two cores: for the minutes left
 else
-    : "${OUT:=demo_out}" "${FACES:=400}" "${NUM:=12}" "${STEPS:=20}" "${ATTACK_STEPS:=10}" "${KNOWN_NUM:=4 8}" "${EPOCHS:=15}" "${POISONS:=label-flip}"
+    : "${OUT:=demo_out}" "${FACES:=400}" "${NUM:=12}" "${STEPS:=20}" "${ATTACK_STEPS:=6}" "${KNOWN_NUM:=2 6}" "${EPOCHS:=15}" "${POISONS:=label-flip}"
     seconds="6 21 18 46 70 69 13 5"
 fi
-: "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed one-step}"
+: "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed one-step one-step-robust}"
 : "${SLOW_DEFENSES:=ddpm-10 ddpm-20 diffpure-300-30}"      # 9 of diffpure's 30 steps of 1000 lie below t = 300
 : "${ONE_PASS_DEFENSES:=none jpeg-75 defensive-model-2-fixed one-step}"     # against a disruption made in one pass
+: "${KNOWN_PLAIN:=none jpeg-75}" "${KNOWN_ONE_STEP:=one-step one-step-robust}"     # met by an attacker who knows them
 : "${DETECTOR_DEFENSES:=one-step defensive-model-2-fixed}"     # what detectors are trained on beside clean and disrupted photos
 data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
 gan=$here/models/stargan/demo.safetensors
@@ -52,6 +53,7 @@ weights_of() {      # weights_of "DEFENSES": NAME=FILE for each whose weights sh
         case $_name in
             defensive-model-2-fixed) echo "$_name=$here/models/dae/demo.safetensors" ;;
             one-step)                echo "$_name=$here/models/one_step/demo.safetensors" ;;
+            one-step-robust)         echo "$_name=$here/models/one_step_robust/demo.safetensors" ;;
         esac
     done
 }
@@ -87,13 +89,23 @@ on_half test_defenses "$DEFENSES" $upper_bound "$@"
 on_half test_defenses "$ONE_PASS_DEFENSES" --attack_type dadfi --attack_weights "$here/models/dadfi/demo.safetensors" "$@"
 joined
 
-# Through one-step with the exact gradient, through ddpm with the backward pass approximated (--gradient full is the exact one, and costs more).
-section "An attacker who knows the purifier, and aims at all domains at once, breaks it"
-adaptive="--attack_target clean --attack_label joint --attack_steps $ATTACK_STEPS"
+# Of each photo the worst of several attacks through the whole defence; one that asks for no gradient is among them. Through ddpm the backward pass
+# is approximated (--gradient full is the exact one, and costs more).
+section "An attacker who knows the purifier, and aims at all domains at once: the worst case of each"
+worst_case() {      # worst_case "DEFENSES" FLAGS...: each attacked through itself
+    _known=$1; shift
+    test_defenses "$_known" --attack_type worst --attack_label joint --apgd_steps "$ATTACK_STEPS" --apgd_restarts 1 \
+        --square_queries "$ATTACK_STEPS" --limit "${KNOWN_NUM#* }" "$@"
+}
+known_by_all() {
+    worst_case "$KNOWN_ONE_STEP" "$@"
+    test_defenses "${SLOW_DEFENSES%"$last"}" $upper_bound "$@"
+}
 last=${SLOW_DEFENSES##* }
-beside on_half test_defenses "${SLOW_DEFENSES%"$last"}" $upper_bound "$@"
-on_half test_defenses one-step --attack_through one-step --gradient full $adaptive --limit "${KNOWN_NUM#* }" "$@"
-on_half test_defenses ddpm-10 --attack_through ddpm --gradient bpda $adaptive --limit "${KNOWN_NUM% *}" "$@"
+beside on_half known_by_all "$@"
+on_half worst_case "$KNOWN_PLAIN" "$@"
+on_half test_defenses ddpm-10 --attack_through ddpm --gradient bpda --attack_target clean --attack_label joint --attack_steps "$ATTACK_STEPS" \
+    --limit "${KNOWN_NUM% *}" "$@"
 on_half test_defenses "$last" $upper_bound "$@"
 joined
 

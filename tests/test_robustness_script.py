@@ -85,7 +85,7 @@ def test_robustness_on_real_faces_tests_what_was_trained_there(workplace):
     assert {target(argv)[0] for argv in commands} == {"test_defense"}  # no faces are drawn
     words = target(commands[0])[1]
     assert (
-        "one-step-robust=real/one-step-robust/real-faces/train/pgd-eps0.11/000/weights.safetensors" in words
+        "one-step-robust=real/one-step-robust/real-faces/train/pgd-eps0.085/000/weights.safetensors" in words
     )
     tests, _ = robustness(workplace, STEPS="transfer", **real)
     assert tests == []

@@ -237,18 +237,20 @@ def groups_of(commands, monkeypatch):
 
 DEMO = ROOT / "demo.sh"
 AE, ONE_STEP = ("defensive-model-2-fixed", "dae"), ("one-step", "one_step")
+ROBUST, PLAIN = ("one-step-robust", "one_step_robust"), [("none", None), ("jpeg-75", None)]
 
 
 def test_the_demo_tests_each_group_of_defences_in_one_process(workplace, monkeypatch):
     commands, _ = run(DEMO, workplace)
     ddpm, diffpure = [("ddpm-10", None), ("ddpm-20", None)], [("diffpure-300-30", None)]
-    quick = [("none", None), ("jpeg-50", None), ("jpeg-75", None), ("blur", None), AE, ONE_STEP]
+    quick = [("none", None), ("jpeg-50", None), ("jpeg-75", None), ("blur", None), AE, ONE_STEP, ROBUST]
     one_pass = [("none", None), ("jpeg-75", None), AE, ONE_STEP]
     groups = groups_of(commands, monkeypatch)
     assert groups[0] == quick  # the first table, before anything is trained
     # then two at a time, in the order in which they happen to start
     assert sorted(groups[1:4]) == sorted([ddpm + diffpure, quick, one_pass])
-    assert sorted(groups[4:]) == sorted([ddpm, [ONE_STEP], [("ddpm-10", None)], diffpure])
+    known = [PLAIN, [ONE_STEP, ROBUST], [("ddpm-10", None)]]
+    assert sorted(groups[4:]) == sorted([ddpm, *known, diffpure])
     every = [
         o for argv in commands if target(argv)[0] == "test_defense" for o in parse_all(argv, monkeypatch)
     ]
@@ -257,7 +259,7 @@ def test_the_demo_tests_each_group_of_defences_in_one_process(workplace, monkeyp
         ("pgd", "clean", "target", None),
         ("dadfi", "gray", "original", None),
         ("pgd", "clean", "joint", "ddpm"),
-        ("pgd", "clean", "joint", "one-step"),
+        ("worst", "gray", "joint", "self"),
     }
     diffpure = next(o for o in every if o.defense_model_type == "diffpure")
     assert (diffpure.ddpm_start_num, diffpure.respacing, diffpure.test_noise_var) == (300, "30", 0.05)
@@ -287,7 +289,8 @@ def test_the_demo_runs_what_is_asked_for(workplace, monkeypatch):
     groups = groups_of(commands, monkeypatch)
     assert groups[0] == [("none", None)]  # and nobody in one pass, nor beside the last of the slow ones
     assert sorted(groups[1:3]) == sorted([[("none", None)], [("ddpm-5", None)]])
-    assert sorted(groups[3:]) == sorted([[ONE_STEP], [("ddpm-10", None)], [("ddpm-5", None)]])
+    known = [PLAIN, [ONE_STEP, ROBUST], [("ddpm-10", None)]]
+    assert sorted(groups[3:]) == sorted([*known, [("ddpm-5", None)]])
     first = parse(next(argv for argv in commands if target(argv)[0] == "test_defense"), monkeypatch)
     assert (first.limit, first.num_workers, first.result_dir) == (16, 1, "small/results")
     assert {c[1] for c in conditions(commands)} == {None, "jpeg-40"}
