@@ -89,8 +89,10 @@ def test_robustness_on_real_faces_tests_what_was_trained_there(workplace):
     )
     tests, _ = robustness(workplace, STEPS="transfer", **real)
     assert tests == []
-    (training,), _ = robustness(workplace, "--seed", "1", STEPS="train", **real)
-    assert training["--defense_model_type"] == ["one-step-robust"] and training["--seed"] == ["1"]
-    assert training["--data_dir"] == ["dataset/real-faces"] and training["--gan_weights"] == ["G.ckpt"]
+    trainings, _ = robustness(workplace, "--seed", "1", STEPS="train", **real)
+    assert [t["--num_res_blocks"] for t in trainings] == [["0"], ["3"]]  # it grows
+    for training in trainings:
+        assert training["--defense_model_type"] == ["one-step-robust"] and training["--seed"] == ["1"]
+        assert training["--data_dir"] == ["dataset/real-faces"] and training["--gan_weights"] == ["G.ckpt"]
     tests, said = robustness(workplace, code=2, STEPS="nonsense", **real)
     assert tests == [] and "STEPS names nonsense" in said
