@@ -214,7 +214,6 @@ def short_name(attack: Attack, options: AttackOptions | argparse.Namespace) -> s
 def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -> dict:
     """What a record says of the attack; eps 0 where there is none."""
     definition = attack.definition()
-    spent = {f"attack_{k}": definition[k] for k in ("restarts", "queries", "grid") if k in definition}
     return {
         "attack": options.attack_type,
         "eps": definition["eps"],
@@ -226,5 +225,5 @@ def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -
         "attack_jpeg": options.attack_jpeg,
         "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
-        **spent,
+        **{f"attack_{k}": definition[k] for k in ("restarts", "queries", "grid") if k in definition},
     }

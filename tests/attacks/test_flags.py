@@ -177,6 +177,18 @@ def test_records_say_what_the_attack_was():
     }
 
 
+def test_records_tell_attacks_of_other_budgets_apart():
+    for words, own in (
+        ("apgd --apgd_steps 7 --apgd_restarts 3", {"attack_steps": 7, "attack_restarts": 3}),
+        ("square --square_queries 9", {"attack_steps": None, "attack_queries": 9}),
+        ("low-frequency --attack_grid 4", {"attack_steps": 50, "attack_restarts": 2, "attack_grid": 4}),
+    ):
+        args = parse("--attack_type", *words.split())
+        found = attack_config(args, attack_from_flags(args, None))
+        assert {k: found[k] for k in own} == own
+        assert found["attack_target"] == "clean" and found["attack_step_size"] is None
+
+
 def test_records_say_only_what_an_attack_has(tmp_path):
     def said(*words):
         args = parse(*words)

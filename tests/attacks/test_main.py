@@ -158,6 +158,22 @@ def test_controls_need_no_translator(command, flags):
     assert len(list(out.glob("*.png"))) == 4
 
 
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["apgd", "--apgd_steps", "2", "--apgd_restarts", "1"], {"steps": 2, "restarts": 1}),
+        (["square", "--square_queries", "3"], {"queries": 3}),
+        (["low-frequency", "--apgd_steps", "2", "--attack_grid", "4"], {"steps": 2, "grid": 4}),
+        (["pgd", "--attack_jpeg", "60"], {"jpeg": "60-60"}),
+    ],
+)
+def test_the_attacks_that_declare_more_take_their_flags(command, flags, said):
+    out = command("--attack_type", *flags)
+    saved = yaml.safe_load((out / "attack.yaml").read_text())["parameters"]
+    assert {k: saved[k] for k in said} == said
+    assert all(0 < float(r["linf"]) <= 0.0471 for r in rows(out))
+
+
 def test_a_universal_perturbation_is_crafted_saved_and_applied_again(command, tmp_path):
     file = tmp_path / "a new folder" / "universal.pt"
     crafted = command("--attack_type", "universal", "--save_perturbation", file, output="crafted")

@@ -219,3 +219,11 @@ def test_a_group_is_picked_out_of_the_flags_of_a_command():
     assert cli.pick(cli.RunOptions, parsed, seed=3).seed == 3
     with pytest.raises(TypeError):
         cli.resolve(cli.RunOptions, parsed)
+
+
+def test_a_range_of_qualities_is_told_in_one_way():
+    assert cli.quality_range("50-95") == "50-95" and cli.quality_range("075-100") == "75-100"
+    assert cli.quality_range("75") == cli.quality_range("75-75") == "75-75"
+    for bad in ("95-50", "0-50", "50-101", "1-2-3", "50-", "nan"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected LOW-HIGH"):
+            cli.quality_range(bad)

@@ -108,7 +108,11 @@ def test_the_record_says_what_was_run(stage):
     flags, results = stage
     run(flags, "--attack_type random-sign --test_noise_var 0.1")
     found = only(results)
-    config = {k: v for k, v in found["config"].items() if k not in ("attack_blur", "perturbation", "skipped")}
+    config = {
+        k: v
+        for k, v in found["config"].items()
+        if k not in ("attack_blur", "attack_jpeg", "perturbation", "skipped")
+    }
     assert config == {
         "translators": ["stargan", "stgan"],
         "attack": "random-sign",
@@ -266,7 +270,8 @@ def test_wrong_flags_are_one_line_and_leave_nothing(stage, tmp_path):
         ("--victims stargan=nowhere.pt", "nowhere.pt: no such weight file"),
         (
             f"--attack_type dadfi --attack_weights {weights} --crafted_on stargan",
-            "--crafted_on stargan is for attacks that use a translator, fgsm bim pgd mim; dadfi",
+            "--crafted_on stargan is for attacks that use a translator, fgsm bim pgd mim apgd square"
+            " low-frequency; dadfi",
         ),
         (
             "--attack_type pgd --crafted_on starganv2",
