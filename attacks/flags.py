@@ -215,7 +215,6 @@ def short_name(attack: Attack, options: AttackOptions | argparse.Namespace) -> s
 def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -> dict:
     """What a record says of the attack; eps 0 where there is none."""
     definition = attack.definition()
-    spent = {f"attack_{k}": definition[k] for k in ("restarts", "queries", "grid") if k in definition}
     return {
         "attack": options.attack_type,
         "eps": definition["eps"],
