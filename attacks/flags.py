@@ -226,6 +226,6 @@ def attack_config(options: AttackOptions | argparse.Namespace, attack: Attack) -
         "attack_jpeg": options.attack_jpeg,
         "perturbation": options.perturbation and Path(options.perturbation).name,
         "attack_weights": definition.get("weights"),
-        **spent,
+        **{f"attack_{k}": definition[k] for k in ("restarts", "queries", "grid") if k in definition},
         "attack_features": options.attack_features and definition.get("features"),
     }
