@@ -272,7 +272,7 @@ def test_wrong_flags_are_one_line_and_leave_nothing(stage, tmp_path):
         (
             f"--attack_type dadfi --attack_weights {weights} --crafted_on stargan",
             "--crafted_on stargan is for attacks that use a translator, fgsm bim pgd mim apgd square"
-            " low-frequency; dadfi",
+            " low-frequency worst; dadfi",
         ),
         (
             "--attack_type pgd --crafted_on starganv2",
