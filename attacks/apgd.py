@@ -81,7 +81,7 @@ class APGD(GradientAttack):
     def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         (sets,) = self._label_sets(labels)
         goals = self._goals(x, labels)
-        best, top = torch.zeros_like(x), x.new_full((len(x),), -math.inf)
+        best, top, self.finite = torch.zeros_like(x), x.new_full((len(x),), -math.inf), []
         for _ in range(self.restarts):
             for v in self._climb(x, [labels[:, i] for i in sets], goals, rng):
                 d = self.expand(x, v)
@@ -108,11 +108,11 @@ class APGD(GradientAttack):
         """From one random start: the best point met, and the last one, which no gradient was taken at."""
         v = self.begin(x, rng).contiguous(memory_format=self.memory_format(x))
         before, step = v, x.new_full((len(x), 1, 1, 1), 2 * self.eps)
-        halved, rises, since, finite = x.new_zeros(len(x), dtype=torch.bool), 0, 0, []
+        halved, rises, since = x.new_zeros(len(x), dtype=torch.bool), 0, 0
         halve_at = set(checkpoints(self.steps))
         for k in range(self.steps):
             value, grad = self._gain(x, v, labels, goals, k, rng)
-            finite.append(grad.isfinite().all())
+            self.finite.append(grad.isfinite().all())
             if k == 0:
                 top = then = last = value
                 peak, at_peak = v, grad
@@ -130,7 +130,6 @@ class APGD(GradientAttack):
             if k:
                 ahead = self.confine(x, v + MOMENTUM * (ahead - v) + (1 - MOMENTUM) * (v - before))
             before, v = v, ahead
-        self.check_finite(finite)
         return peak, v
 
     def _gain(self, x, v, labels, goals, k, rng):

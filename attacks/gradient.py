@@ -115,6 +115,7 @@ class GradientAttack(Attack):
         if steps < 1 or not step_size > 0:
             raise ValueError(f"expected steps >= 1 and step_size > 0, found {steps} and {step_size}")
         blurs.views(blur, 0)  # raises for an unknown mode
+        self.finite: list[torch.Tensor] = []  # of each step of the batch just attacked
         self.steps, self.step_size, self.target, self.label, self.blur = steps, step_size, target, label, blur
         self.jpeg = jpeg and cli.quality_range(jpeg)
         self.qualities = tuple(map(int, self.jpeg.split("-"))) if self.jpeg else None
@@ -139,29 +140,27 @@ class GradientAttack(Attack):
         per_step = self._label_sets(labels)
         goals = self._goals(x, labels)
         d = self.start(x, rng)
-        velocity, finite = torch.zeros_like(d), []
+        velocity, self.finite = torch.zeros_like(d), []
         for k in range(self.steps):
             sets = per_step[k % len(per_step)]
             grad = self.ascent(
                 x, d, [labels[:, i] for i in sets], [goals[i] for i in sets], self.views(k, rng), rng
             )
-            finite.append(grad.isfinite().all())
+            self.finite.append(grad.isfinite().all())
             # Dong et al. 2018, Eq. 6: the accumulated gradient, each normalised by its L1 norm
             if self.momentum is not None:
                 norm = grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(grad.dtype).tiny)
                 grad = velocity = self.momentum * velocity + grad / norm
             d = self.project(x, d + self.step_size * grad.sign())
-        self.check_finite(finite)
         return d
 
-    def check_finite(self, finite: Sequence[torch.Tensor]) -> None:
-        """Raises RunError unless the gradient of each step was finite; asked once, as the device is waited
-        for."""
-        told = torch.stack(list(finite)).tolist()
+    def check_finite(self) -> None:
+        # asked once a batch, as the device is waited for
+        told, self.finite = torch.stack(self.finite).tolist(), []
         if not all(told):
+            step = told.index(False) % self.steps + 1
             raise RunError(
-                f"{self.name}: the gradient of step {told.index(False) + 1} of {len(told)}{self.behind} is"
-                " not finite"
+                f"{self.name}: the gradient of step {step} of {self.steps}{self.behind} is not finite"
             )
 
     def views(self, step: int, rng: Streams) -> Sequence[Callable[[torch.Tensor], torch.Tensor]]:

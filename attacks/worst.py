@@ -76,6 +76,10 @@ class Worst(Attack):
         for member in self.members.values():
             member.check_size(image_size)
 
+    def check_finite(self) -> None:
+        for member in self.members.values():
+            member.check_finite()
+
     def definition(self) -> dict:
         return {
             "attack": self.name,

@@ -23,6 +23,8 @@ class Purifier(nn.Module):
     size_multiple  H and W must be multiples of it
     smallest       least H and W it can take
     tile           side of the photos its network knows, None = any size is alike
+    made_for       sha256 of the translator that it learned to protect, where that is known and no other
+                   copy of that translator is meant
     surrogate      of what its gradient is, where that of its own result is of no use; None = of its result
 
     A new purifier is a file with a subclass and a line of purify.PURIFIERS. What it declares of itself, as
@@ -51,6 +53,7 @@ class Purifier(nn.Module):
     tile = None
     surrogate: str | None = None
     sha256 = None
+    made_for = None
     passes = 1  # about how often a network is asked of a batch
     level = None  # purify.level.Level of those that find the noise level themselves
 

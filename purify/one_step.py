@@ -84,9 +84,15 @@ class OneStepRobust(Purifier):
     trained_as = "one-step-robust"
     training_flags = " --gan_weights FILE"
 
-    def __init__(self, network: nn.Module, sha256: str | None = None, precision: str = "fp32"):
+    def __init__(
+        self,
+        network: nn.Module,
+        sha256: str | None = None,
+        precision: str = "fp32",
+        made_for: str | None = None,
+    ):
         super().__init__({}, self.name)
-        self.network, self.sha256, self.precision = network, sha256, precision
+        self.network, self.sha256, self.precision, self.made_for = network, sha256, precision, made_for
         self.size_multiple = network.size_multiple
 
     def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
@@ -101,8 +107,9 @@ class OneStepRobust(Purifier):
     @classmethod
     def make(cls, weights: Path | str, device: torch.device | str, precision: str) -> Self:
         """Frozen, from weights.safetensors.  Raises UserError for a damaged file or another network."""
-        network, _ = load_robust(weights)
-        return cls(network.eval().requires_grad_(False).to(device), files.sha256(weights), precision)
+        network, meta = load_robust(weights)
+        network = network.eval().requires_grad_(False).to(device)
+        return cls(network, files.sha256(weights), precision, meta.get("gan_sha256"))
 
 
 def load_robust(weights: Path | str) -> tuple[RobustNetwork, dict]:

@@ -161,6 +161,12 @@ def load_trial(options: PurifierOptions, ctx: Context, translators: dict[str, Tr
     Raises: UserError, before anything is written, for what is missing or does not fit together
     """
     purifier, weights, standard, translator = load_defence(options, ctx, translators)
+    if purifier.made_for not in (None, standard.sha256):
+        ctx.print(
+            f"note: {weights}: {purifier.name} learned to protect another translator (sha256"
+            f" {purifier.made_for[:8]}) than {options.gan_weights} ({standard.sha256[:8]}): this measures how"
+            " it carries over"
+        )
     attacked = translator if options.attack_on == "self" else standard
     if through := _attacked_purifier(options, purifier, weights, ctx.device):
         eot = _draws(options, through.name, through.stochastic)

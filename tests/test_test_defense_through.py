@@ -11,6 +11,7 @@ from common.cli import UserError
 from report.looks import Looks
 from report.rows import attack_of
 from test_test_defense import only, records, run
+from tiny import robust_file
 
 stage = whole.stage
 
@@ -179,3 +180,11 @@ def test_the_worst_case_that_ignores_the_defence_goes_through_nothing(stage):
         "square",
         "low-frequency",
     }
+
+
+def test_robust_weights_of_another_translator_are_told_and_tested(stage, tmp_path, capsys):
+    flags, results = stage
+    weights = robust_file(tmp_path / "robust.safetensors", gan_sha256="0123456789abcdef")
+    run(flags, f"--defense_model_type one-step-robust --defense_weights {weights} --limit 1")
+    assert "another translator (sha256 01234567)" in capsys.readouterr().out
+    assert len(records(results)) == 1

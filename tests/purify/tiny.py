@@ -62,7 +62,7 @@ def weights_file(path, kind="diffusion", image_size=8, **more):
     return path
 
 
-def robust_file(path, width=7, blocks=1):
+def robust_file(path, width=7, blocks=1, **more):
     """Weights of a small one-step-robust, seeded, that change the photo."""
     from common import checkpoint
     from models.one_step_robust.network import RobustNetwork
@@ -73,6 +73,6 @@ def robust_file(path, width=7, blocks=1):
         for p in network.parameters():
             if p.ndim > 1:
                 nn.init.normal_(p, std=0.1)
-    meta = {"kind": "one-step-robust", "options": {"width": width, "blocks": blocks}, "image_size": 8}
+    meta = {"kind": "one-step-robust", "options": {"width": width, "blocks": blocks}, **more}
     checkpoint.save_weights(path, network.state_dict(), meta)
     return path

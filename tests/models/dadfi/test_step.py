@@ -57,7 +57,7 @@ def test_frozen_networks_learn_nothing_and_the_others_do(command, main, monkeypa
     )
 
 
-def test_nan_in_a_victim_is_told_with_the_step(command, main, folder, tmp_path):
+def test_nan_in_a_victim_is_told_before_anything_is_learned(command, main, folder, tmp_path):
     with torch.no_grad():
         network = Generator(4, 5, 1)
         network.main[0].weight[0, 0, 0, 0] = float("nan")
@@ -66,6 +66,6 @@ def test_nan_in_a_victim_is_told_with_the_step(command, main, folder, tmp_path):
         network.state_dict(),
         {"kind": "stargan-generator", "attributes": weights.ATTRIBUTES, "image_size": 32},
     )
-    with pytest.raises(RunError, match="step 1: a loss is not finite"):
+    with pytest.raises(RunError, match="the gradient of step 1 of 2 is not finite"):
         main(command())
     assert not (folder() / "weights.safetensors").exists()
