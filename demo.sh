@@ -27,7 +27,7 @@ fi
 : "${SLOW_DEFENSES:=ddpm-10 ddpm-20 diffpure-300-30}"      # 9 of diffpure's 30 steps of 1000 lie below t = 300
 : "${ONE_PASS_DEFENSES:=none jpeg-75 defensive-model-2-fixed one-step}"     # against a disruption made in one pass
 : "${KNOWN_PLAIN:=none jpeg-75}" "${KNOWN_ONE_STEP:=one-step one-step-robust}"     # met by an attacker who knows them
-: "${DETECTOR_DEFENSES:=one-step defensive-model-2-fixed}"     # what detectors are trained on beside clean and disrupted photos
+: "${DETECTOR_DEFENSES:=one-step one-step-robust}"     # what detectors are trained on beside clean and disrupted photos
 data="--data_dir $OUT/dataset/drawn --result_dir $OUT/results --image_size 64"
 gan=$here/models/stargan/demo.safetensors
 begun=$(date +%s); spent=0; number=0

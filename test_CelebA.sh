@@ -14,7 +14,7 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${NUM:=2048}"               # photos of B; below 2,048 an FID is mostly bias
 : "${EPS:=0.05}"               # radius of the disruption in [-1,1] units = 6 grey levels
 : "${DEFENSES:=none jpeg-30 jpeg-50 jpeg-75 blur-1.5 defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed \
-ddpm-10 ddpm-20 ddpm-auto one-step one-step-plain diffpure-300-30 diffpure adv-train adv-train-blur both}"
+ddpm-10 ddpm-20 ddpm-auto one-step one-step-robust one-step-plain diffpure-300-30 diffpure adv-train adv-train-blur both}"
 
 test_defense() {
     launch "$here/test_defense.py" --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 --gan_weights "$GAN" \

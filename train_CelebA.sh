@@ -12,7 +12,7 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${DATA:=dataset/CelebA}" "${RESULTS:=results}"
 : "${GAN:=$here/models/stargan/stargan_celeba_128/models/200000-G.ckpt}"
 : "${GAN_STATE:=$GAN}"         # adv-train starts here: a generator, or the last.pt of a training of ours, which holds both networks
-: "${DEFENSES:=ddpm one-step defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed adv-train}"
+: "${DEFENSES:=ddpm one-step defensive-model-1 defensive-model-2 defensive-model-1-fixed defensive-model-2-fixed one-step-robust adv-train}"
 
 recipe_of() {
     case $1 in
@@ -22,9 +22,11 @@ recipe_of() {
         one-step)     echo "--num_steps 20000 --batch_size 16 --lr 1e-4 --ema 0.999 --train_noise_var 0.11 --attack_steps 3 --gan_weights $GAN" ;;
         # Gaussian noise of standard deviation 0.05 in [-1,1] units.
         defensive-*)  echo "--num_steps 20000 --batch_size 256 --lr 1e-3 --ema 0.999 --attack_type gaussian --train_noise_var 0.05" ;;
+        # Grown from defensive-model-2-fixed's newest finished training, on attacks of 3 steps through itself.
+        one-step-robust) echo "--num_steps 20000 --batch_size 16 --lr 5e-4 --ema 0.999 --train_noise_var 0.085 --attack_steps 3 --gan_weights $GAN" ;;
         # Generator and discriminator on disrupted photos: serves adv-train, adv-train-blur and both.
         adv-train)    echo "--adversarial both --num_steps 50000 --decay_steps 25000 --batch_size 16 --lr 1e-4 --n_critic 5 --train_noise_var 0.1 --init_from $GAN_STATE" ;;
-        *)            echo "error: DEFENSES names $1, which nothing trains; one of: ddpm one-step defensive-model-{1,2}[-fixed] adv-train" >&2; return 2 ;;
+        *)            echo "error: DEFENSES names $1, which nothing trains; one of: ddpm one-step defensive-model-{1,2}[-fixed] one-step-robust adv-train" >&2; return 2 ;;
     esac
 }
 first() {      # the first of these that exists
@@ -38,7 +40,7 @@ if [ ! -d "$DATA/images_a" ]; then
     rows=$(first "$CELEBA/list_attr_celeba.txt" "$CELEBA/list_attr_celeba.csv" "$CELEBA/Anno/list_attr_celeba.txt")
     "$PYTHON" "$here/split_dataset.py" --folder_path "$photos" --attr_path "$rows" --output_dir "$DATA" --ratios 0.7 0.2 0.1
 fi
-case " $DEFENSES " in *" one-step "*|*" adv-train "*) if [ ! -f "$GAN" ]; then
+case " $DEFENSES " in *" one-step "*|*" one-step-robust "*|*" adv-train "*) if [ ! -f "$GAN" ]; then
     echo "error: $GAN is not there: put StarGAN's official celeba-128x128-5attrs weights there, or name a translator: GAN=FILE" >&2; exit 2; fi ;; esac
 
 for defense in $DEFENSES; do

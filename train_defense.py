@@ -135,7 +135,10 @@ def parse_args(argv: list[str] | None = None) -> Options:
         "--defense_weights",
         default=None,
         metavar="FILE",
-        help="start from these weights; one-step's default is the newest finished ddpm training",
+        help=(
+            "start from these weights (default: of one-step the newest finished ddpm training, of"
+            " one-step-robust that of defensive-model-2-fixed, if there is one)"
+        ),
     )
     g.add_argument(
         "--data_augmentation", choices=["flip", "none"], default="flip", help="horizontal flips in training"
@@ -226,6 +229,9 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
                 f" --defense_model_type ddpm --data_dir {parsed.data_dir}), or give --defense_weights FILE"
             )
         weights = str(newest)
+    if robust and weights is None:
+        newest = newest_training(parsed.result_dir, "defensive-model-2-fixed", dataset)
+        weights = newest and str(newest)
     return cli.resolve(
         Options,
         parsed,

@@ -23,7 +23,7 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${RATES:=0.1 0.25 0.5 0.75 0.9 1}"    # shares of B's photos that are disrupted
 : "${SWEEP=one-step}"         # defences at every rate and at 0, the control; those of both
 : "${CONTROLS=jpeg-75 defensive-model-2-fixed}"               # defences at rate 0 too; all of them at the last rate
-: "${DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step diffpure-300-30}"
+: "${DEFENSES:=jpeg-50 jpeg-75 blur-1.5 defensive-model-1-fixed defensive-model-2-fixed ddpm-10 ddpm-20 one-step one-step-robust diffpure-300-30}"
 : "${SEEDS:=0 1 2}" "${EPS:=0.05}"                            # radius of the disruption in [-1,1] units = 6 grey levels
 : "${PROTOCOL:=--attack_target gray --attack_label original}" # --attack_target clean --attack_label joint is stronger
 

@@ -86,6 +86,7 @@ def test_train_script_trains_everything_once_and_splits_only_where_needed(workpl
         "defensive-model-2",
         "defensive-model-1-fixed",
         "defensive-model-2-fixed",
+        "one-step-robust",
     ]
     (workplace / "dataset" / "CelebA" / "images_a").mkdir(parents=True)
     commands, _ = run(script, workplace, DEFENSES="ddpm")
@@ -114,9 +115,9 @@ def test_test_script_runs_all_defences_in_both_protocols_then_compares(workplace
     plain = [words for words in tests if "--attack_on" not in words]
     assert len(plain) == 2 and len(tests) == len(plain) + 2 * 3
     for words in plain:
-        names = words[words.index("--defense_model_type") + 1 :][:19]
-        assert (names[0], names[-1]) == ("none", "both") and len(set(names)) == 19
-    assert [len(parse_all(argv, monkeypatch)) for argv in commands[:-1]] == 2 * [19, 1, 1, 1]
+        names = words[words.index("--defense_model_type") + 1 :][:20]
+        assert (names[0], names[-1]) == ("none", "both") and len(set(names)) == 20
+    assert [len(parse_all(argv, monkeypatch)) for argv in commands[:-1]] == 2 * [20, 1, 1, 1]
     assert all(
         words[words.index("--gan_training_data") + 1] == "all of it"
         and words[words.index("--inception_weights") + 1] == "inception.pth"
@@ -138,8 +139,8 @@ def test_detector_script_trains_every_condition_then_compares(workplace):
     assert target(commands[-1])[0] == "compare_results"
     found = conditions(commands)
     assert found[:7] == [("clean", None, None)] + [("disrupted", None, rate) for rate in RATES]
-    assert len([f for f in found if f[0] == "purified" and f[2] == "1"]) == 9
-    assert [f[2] for f in found if f[1] == "one-step"] == ["0", *RATES] and len(found) == 7 + 9 + 6 + 2
+    assert len([f for f in found if f[0] == "purified" and f[2] == "1"]) == 10
+    assert [f[2] for f in found if f[1] == "one-step"] == ["0", *RATES] and len(found) == 7 + 10 + 6 + 2
     assert all(
         target(argv)[1][:6:2] == ["--data_dir", "--result_dir", "--image_size"] and "mobilenet.pth" in argv
         for argv in commands[:-1]
@@ -267,8 +268,8 @@ def test_the_demo_tests_each_group_of_defences_in_one_process(workplace, monkeyp
     assert sorted((o.condition, o.defense_model_type) for o in trained) == [
         ("clean", "none"),
         ("disrupted", "none"),
-        ("purified", "defensive-model-2-fixed"),
         ("purified", "one-step"),
+        ("purified", "one-step-robust"),
     ]
     assert all(Path(o.defense_weights).is_file() for o in [*every, *trained] if o.defense_weights)
 

@@ -79,7 +79,7 @@ def purification(name: str, start: Any, respacing: str, diffpure_start: int) -> 
         return None
     if purifier in PLAIN:
         return purifier, 1.0
-    if purifier in ("one-step", "one-step-plain"):
+    if purifier in ("one-step", "one-step-robust", "one-step-plain"):
         return "one-step", 1.0
     start = start or purifier_class(name).defaults["start"]
     if start == "auto":
@@ -94,7 +94,8 @@ def plan_training(command: Sequence[str], parts: dict[str, int], first: bool) ->
     """A training of train_CelebA.sh.  first: the one that decodes split A"""
     (o,) = options_of(command)
     kind = "adv" if name_of(command) == "models.stargan.train" else o.defense_model_type
-    base = "train-diffusion" if kind == "ddpm" else f"train-{kind}"
+    likened = {"ddpm": "diffusion", "one-step-robust": "one-step"}
+    base = f"train-{likened.get(kind, kind)}"
     if base not in TRAININGS:
         raise UserError(f"{kind}: no row of the benchmark is like its training")
     stage = Stage(f"train {kind if kind != 'adv' else 'adv-train'}")
@@ -241,7 +242,8 @@ def assumptions(measured: Measured, rows: dict[str, dict], devices: Sequence[int
         f"on {' and '.join(map(str, devices))} devices: each does an equal part and none waits for another;"
         " detectors use one device a seed",
         f"a chain of T evaluations takes T / {DDPM_STEPS} of the row ddpm, or T / {measured.diffpure_start}"
-        " of diffpure; one-step-plain takes one-step's time",
+        " of diffpure; one-step-plain and one-step-robust take one-step's time (robust's training takes"
+        " longer: it attacks through itself)",
         f"{SCORED}: {measured.rows[SCORED]['seconds']:.4f} CPU s of a photo and a defence, one after another",
         f"disk: PNGs of drawn faces of this size, {of['plain']:.0f} bytes a photo, {of['disrupted']:.0f} with"
         f" every value moved by 6 grey levels, and {of['crops']:.0f} of a crop; checkpoints, features and"

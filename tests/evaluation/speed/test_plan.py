@@ -100,7 +100,7 @@ def test_real_scripts_are_read(tmp_path):
     stages, _ = plan.plan(lambda s: scripts.record(s, tmp_path), 202599, 300)
     steps = {stage.name: stage.work for stage in stages}
     assert steps["train ddpm"] == {"train-diffusion-bf16": 100000 * 32}
-    assert {"attack", "one-step", "diffpure", "fakes", SCORED} <= set(steps["test 19 defences, gray"])
+    assert {"attack", "one-step", "diffpure", "fakes", SCORED} <= set(steps["test 20 defences, gray"])
     assert set(figures.rows_of(stages)) <= set(benchmark.known_rows())
 
 
