@@ -15,7 +15,8 @@ from purify.base import Purifier
 
 
 class DefensiveModel(Purifier):
-    """defensive-model-1 or -2, as published or -fixed (models.dae.network says what differs)."""
+    """A network x -> x in one pass: defensive-model-1 or -2, as published or -fixed (models.dae.network says
+    what differs), and one-step-robust."""
 
     def __init__(self, network: nn.Module, sha256: str | None = None, precision: str = "fp32"):
         super().__init__({}, self.name)

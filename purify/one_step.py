@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import nn
 
-from common import checkpoint, distributed, files
+from common import checkpoint, files
 from common.declared import Look
 from common.errors import UserError
 from common.seeds import Streams
 from models.diffusion.denoiser import Denoiser
 from models.one_step_robust.network import RobustNetwork
-from purify.base import Purifier
+from purify.dae import DefensiveModel
 from purify.denoising import START, Denoising
 from purify.level import STEP, Level
 
@@ -75,41 +74,22 @@ class OneStepPlain(Denoising):
         return (x - k.view(-1, 1, 1, 1) * e).clamp(-1, 1)
 
 
-class OneStepRobust(Purifier):
-    """A network that learned from attacks through itself (models.one_step_robust.train): one evaluation, no
-    noise, told neither the attack nor its eps."""
+class OneStepRobust(DefensiveModel):
+    """A network that learned from attacks through itself (models.one_step.train): one evaluation, no noise,
+    told neither the attack nor its eps."""
 
-    name = "one-step-robust"
+    name = trained_as = "one-step-robust"
     look = Look("one-step-robust", "#0b5d2a", 8)
-    trained_as = "one-step-robust"
     training_flags = " --gan_weights FILE"
-
-    def __init__(
-        self,
-        network: nn.Module,
-        sha256: str | None = None,
-        precision: str = "fp32",
-        made_for: str | None = None,
-    ):
-        super().__init__({}, self.name)
-        self.network, self.sha256, self.precision, self.made_for = network, sha256, precision, made_for
-        self.size_multiple = network.size_multiple
-
-    def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
-        self.count(len(x), len(x))
-        with distributed.autocast(x.device, self.precision):
-            y = self.network(x)
-        return y.to(x.dtype).clamp(-1, 1)
-
-    def networks(self) -> list[nn.Module]:
-        return [self.network]
 
     @classmethod
     def make(cls, weights: Path | str, device: torch.device | str, precision: str) -> Self:
         """Frozen, from weights.safetensors.  Raises UserError for a damaged file or another network."""
         network, meta = load_robust(weights)
         network = network.eval().requires_grad_(False).to(device)
-        return cls(network, files.sha256(weights), precision, meta.get("gan_sha256"))
+        purifier = cls(network, files.sha256(weights), precision)
+        purifier.made_for = meta.get("gan_sha256")
+        return purifier
 
 
 def load_robust(weights: Path | str) -> tuple[RobustNetwork, dict]:
