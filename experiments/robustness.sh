@@ -15,7 +15,7 @@ set -eu
 here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON and launch (torchrun when GPUS > 1)
 : "${STEPS:=ignored jpeg worst low-frequency steps unbounded transfer retrained compare}"      # and train
 : "${NUM:=128}" "${SEEDS:=0 1 2}"                     # photos of B; seeds of `ignored`, and of `worst` at the first of EPSILONS, the others take the first
-: "${EPSILONS:=0.05 0.03 0.08}" "${JPEG:=50-95}"      # radii of `worst`; qualities that `jpeg` expects
+: "${EPSILONS:=0.05 0.03 0.08}" "${JPEG:=70-80}"      # radii of `worst`; qualities that `jpeg` expects
 : "${SLOW:=ddpm-* diffpure* gridpure*}"               # patterns of defences that draw noise and take many evaluations
 : "${WORST_NUM:=16}" "${SLOW_FLAGS:=}" "${EOT:=4}"    # of those: photos; a shorter `worst` (--eot 4 --apgd_steps 20); draws per step of the other attacks
 : "${STEP_NUM:=32}" "${STEP_COUNTS:=10 20 50 100}"    # `steps`: photos, numbers of steps; `unbounded` has those photos too
@@ -87,7 +87,10 @@ train() {            # the small autoencoder learns from attacks through itself,
     done
 }
 ignored() { for seed in $SEEDS; do test_defenses "$DEFENSES" "$(gan)" $bound --seed "$seed" "$@"; done; }
-jpeg() { test_defenses "$DEFENSES" "$(gan)" $bound --attack_jpeg "$JPEG" --seed "$first" "$@"; }
+jpeg() {             # sign steps of pgd are too few for it
+    test_defenses "$DEFENSES" "$(gan)" --attack_type apgd --apgd_steps 100 --apgd_restarts 1 --test_noise_var 0.05 --attack_label target \
+        --attack_jpeg "$JPEG" --seed "$first" "$@"
+}
 worst() {
     for eps in $EPSILONS; do
         for defense in $DEFENSES; do

@@ -24,7 +24,7 @@ def robustness(workplace, *words, code=0, **environment):
 def test_robustness_steps_say_what_the_attacker_knows(workplace):
     tests, _ = robustness(workplace, STEPS="ignored jpeg")
     assert [t["--seed"] for t in tests] == [["0"], ["1"], ["2"], ["0"]]
-    assert not any("--attack_through" in t for t in tests) and tests[3]["--attack_jpeg"] == ["50-95"]
+    assert not any("--attack_through" in t for t in tests) and tests[3]["--attack_jpeg"] == ["70-80"]
     assert len({tuple(t["--defense_model_type"]) for t in tests}) == 1
     assert tests[0]["--defense_model_type"][0] == "none" and len(tests[0]["--defense_model_type"]) == 8
     files = [word.partition("=")[0] for word in tests[0]["--defense_weights"]]
