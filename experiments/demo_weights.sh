@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the weights that ship with the repository, on faces we draw ourselves. About four hours on two CPU cores; every step resumes.
+# Make the weights that ship with the repository, on faces we draw ourselves. About five hours on two CPU cores; every step resumes.
 #
 # reads   nothing
 # writes  $OUT/{photos,split,results}, models/{stargan,stgan,starganv2,classifier,diffusion,one_step,one_step_robust,dae,dadfi}/demo.safetensors (float16) and models/weights.yaml
