@@ -1,6 +1,6 @@
 #!/bin/sh
 # The whole story on faces we draw ourselves, on a laptop CPU: split, disrupt, purify, train, attack what purifies, train detectors, filter, compare.
-# No download, no GPU. On two cores, after the environment is set up: 4 to 5 minutes with few photos, 10 minutes with more (FULL=1); less than 2 GB of
+# No download, no GPU. On two cores, after the environment is set up: 5 minutes with few photos, 10 minutes with more (FULL=1); less than 2 GB of
 # memory. The first table stands after half a minute.
 #
 # writes  $OUT/dataset (drawn faces and their split), $OUT/results (records, caches, comparison.md, report.html)
@@ -18,10 +18,10 @@ if [ "$FULL" = 1 ]; then
     : "${KNOWN_NUM:=8 16}"        # photos that this attacker disrupts, knowing ddpm-10, and the others
     : "${EPOCHS:=15}"             # passes of a detector's training
     : "${POISONS:=label-flip noise}"
-    seconds="8 34 62 128 226 94 16 5"      # of the sections below, on two cores: for the minutes left
+    seconds="8 36 62 128 330 94 16 5"      # of the sections below, on two cores: for the minutes left
 else
     : "${OUT:=demo_out}" "${FACES:=400}" "${NUM:=12}" "${STEPS:=20}" "${ATTACK_STEPS:=6}" "${KNOWN_NUM:=2 6}" "${EPOCHS:=15}" "${POISONS:=label-flip}"
-    seconds="6 21 18 46 70 69 13 5"
+    seconds="6 23 18 50 105 75 13 6"
 fi
 : "${DEFENSES:=none jpeg-50 jpeg-75 blur defensive-model-2-fixed one-step one-step-robust}"
 : "${SLOW_DEFENSES:=ddpm-10 ddpm-20 diffpure-300-30}"      # 9 of diffpure's 30 steps of 1000 lie below t = 300
