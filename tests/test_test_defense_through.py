@@ -163,7 +163,7 @@ def test_the_worst_case_of_a_translator_of_its_own_attacks_that_one(stage, tmp_p
 def test_the_worst_case_of_a_random_defence_draws_often(stage, tmp_path):
     flags, results = stage
     weights = tiny.diffusion(tmp_path / "ddpm.safetensors", channel_mult="1")
-    more = f"--defense_weights {weights} --limit 1 {FEW}"
+    more = f"--defense_weights {weights} --limit 1 {FEW} --apgd_steps 1 --square_queries 1"
     run(flags, f"--defense_model_type ddpm-1 {more}")
     run(flags, f"--defense_model_type ddpm-1 {more} --eot 2")
     by = {r["config"]["worst"]["eot"]: r["config"]["attack_eot"] for r in records(results).values()}
