@@ -160,6 +160,7 @@ def test_the_worst_case_of_a_translator_of_its_own_attacks_that_one(stage, tmp_p
     )
 
 
+@pytest.mark.slow  # every member, twenty draws of each
 def test_the_worst_case_of_a_random_defence_draws_often(stage, tmp_path):
     flags, results = stage
     weights = tiny.diffusion(tmp_path / "ddpm.safetensors", channel_mult="1")
