@@ -19,7 +19,7 @@ here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON an
 : "${SLOW:=ddpm-* diffpure* gridpure*}"               # patterns of defences that draw noise and take many evaluations
 : "${WORST_NUM:=16}" "${SLOW_FLAGS:=}" "${EOT:=4}"    # of those: photos; a shorter `worst` (--eot 4 --apgd_steps 20); draws per step of the other attacks
 : "${STEP_NUM:=32}" "${STEP_COUNTS:=10 20 50 100}"    # `steps`: photos, numbers of steps; `unbounded` has those photos too
-: "${ROBUST_STEPS:=400 900}" "${ROBUST_BATCH:=12}" "${ROBUST_START:=}"     # `train`, for a CPU: steps of the small network, of the grown one
+: "${ROBUST_STEPS:=400 900}" "${ROBUST_BATCH:=12}"     # `train`, for a CPU: steps of the small network, of the grown one
 : "${LORA:=}" "${OTHER_GAN:=}" "${RETRAINED:=}"       # a patched translator; a translator of another seed; NAME=FILE weights of another training of NAME
 : "${DEFENSES:=none jpeg-75 blur-1.5 defensive-model-2-fixed ddpm-10 gridpure one-step one-step-robust${LORA:+ lora-patch}}"
 if [ -z "${DATA:-}" ]; then
@@ -76,15 +76,15 @@ fast() { for _d in $DEFENSES; do if ! is_slow "$_d"; then echo "$_d"; fi; done; 
 bound="--attack_type pgd --test_noise_var 0.05 --attack_target clean --attack_label target"      # the bound of an attacker who ignores the defence
 first=${SEEDS%% *}
 
-train() {            # the small autoencoder learns from attacks through itself, then a network that grows from it
-    if [ -n "$ROBUST_START" ]; then start=$ROBUST_START; else start=$(weights_of defensive-model-2-fixed); fi
-    for blocks in 0 3; do
-        launch "$here/train_defense.py" --data_dir "$TRAIN_DATA" --dataset "$name" --result_dir "$RESULTS" --image_size 64 \
-            --defense_model_type one-step-robust --gan_weights "$(gan)" --num_res_blocks "$blocks" --defense_weights "$start" \
-            --num_steps "$(if [ "$blocks" = 0 ]; then echo "${ROBUST_STEPS% *}"; else echo "${ROBUST_STEPS#* }"; fi)" --batch_size "$ROBUST_BATCH" \
-            --ema 0.99 --precision bf16 --save_step 150 --log_step 20 --resume "$@"
-        start=$(newest "" "one-step-robust/$name/train/pgd-eps0.085")
-    done
+robust_stage() {     # robust_stage BLOCKS STEPS RESULTS START FLAGS...
+    _blocks=$1 _steps=$2 _results=$3 _start=$4; shift 4
+    launch "$here/train_defense.py" --data_dir "$TRAIN_DATA" --dataset "$name" --result_dir "$_results" --image_size 64 \
+        --defense_model_type one-step-robust --gan_weights "$(gan)" --num_res_blocks "$_blocks" --defense_weights "$_start" \
+        --num_steps "$_steps" --batch_size "$ROBUST_BATCH" --ema 0.99 --precision bf16 --save_step 150 --log_step 20 --resume "$@"
+}
+train() {            # the small autoencoder, in a folder of its own so that a second run finds it, then a network that grows from it
+    robust_stage 0 "${ROBUST_STEPS% *}" "$RESULTS/small" "$(weights_of defensive-model-2-fixed)" "$@"
+    robust_stage 3 "${ROBUST_STEPS#* }" "$RESULTS" "$(newest "" "small/one-step-robust/$name/train/pgd-eps0.085")" "$@"
 }
 ignored() { for seed in $SEEDS; do test_defenses "$DEFENSES" "$(gan)" $bound --seed "$seed" "$@"; done; }
 jpeg() {             # sign steps of pgd are too few for it

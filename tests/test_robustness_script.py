@@ -91,6 +91,10 @@ def test_robustness_on_real_faces_tests_what_was_trained_there(workplace):
     assert tests == []
     trainings, _ = robustness(workplace, "--seed", "1", STEPS="train", **real)
     assert [t["--num_res_blocks"] for t in trainings] == [["0"], ["3"]]  # it grows
+    # apart, so that a second run finds the small network again and not the grown one
+    assert [t["--result_dir"] for t in trainings] == [["real/small"], ["real"]]
+    small = "real/small/one-step-robust/real-faces/train/pgd-eps0.085/000/weights.safetensors"
+    assert trainings[1]["--defense_weights"] == [small]
     for training in trainings:
         assert training["--defense_model_type"] == ["one-step-robust"] and training["--seed"] == ["1"]
         assert training["--data_dir"] == ["dataset/real-faces"] and training["--gan_weights"] == ["G.ckpt"]
