@@ -97,12 +97,12 @@ worst_case() {      # worst_case "DEFENSES" FLAGS...: each attacked through itse
     test_defenses "$_known" --attack_type worst --attack_label joint --apgd_steps "$ATTACK_STEPS" --apgd_restarts 1 \
         --square_queries "$ATTACK_STEPS" --limit "${KNOWN_NUM#* }" "$@"
 }
-known_by_all() {
+known_then_slow() {
     worst_case "$KNOWN_ONE_STEP" "$@"
     test_defenses "${SLOW_DEFENSES%"$last"}" $upper_bound "$@"
 }
 last=${SLOW_DEFENSES##* }
-beside on_half known_by_all "$@"
+beside on_half known_then_slow "$@"
 on_half worst_case "$KNOWN_PLAIN" "$@"
 on_half test_defenses ddpm-10 --attack_through ddpm --gradient bpda --attack_target clean --attack_label joint --attack_steps "$ATTACK_STEPS" \
     --limit "${KNOWN_NUM% *}" "$@"

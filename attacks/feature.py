@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from attacks.base import Attack
-from attacks.gradient import STEPS
+from attacks.gradient import PGD, STEPS
 from common import seeds
 from common.declared import Look, Parameter
 from common.seeds import Streams
@@ -21,9 +20,9 @@ def network_of(features: Path | str | None) -> AttributeClassifier:
     return load_classifier(features)
 
 
-class FeatureDistance(Attack):
-    """Sign steps that maximise the mean squared distance of the convolutional features of x + d from those of
-    x, from a start uniform in the ball.
+class FeatureDistance(PGD):
+    """PGD that maximises the mean squared distance of the convolutional features of x + d from those of x:
+    these stand where a translator's fakes do.
 
     It knows neither translator nor labels: what a purifier learns from it is about no translator.
 
@@ -48,7 +47,8 @@ class FeatureDistance(Attack):
             metavar="FILE",
         ),
     )
-    uses_translator = False
+    handed = ()
+    uses_translator = differentiates = goes_through = False
 
     def __init__(
         self,
@@ -58,27 +58,16 @@ class FeatureDistance(Attack):
         step_size: float = 0.01,
         features: Path | str | None = None,
     ):
-        super().__init__(None, eps)
-        if steps < 1 or not step_size > 0:
-            raise ValueError(f"expected steps >= 1 and step_size > 0, found {steps} and {step_size}")
-        self.steps, self.step_size, self.network = steps, step_size, network_of(features)
+        super().__init__(None, eps, steps, step_size, target="clean")
+        self.network = network_of(features)
 
-    def distance(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """(N,) mean squared distance of the features of x (N, 3, H, W) from `features` (N, C, h, w)."""
-        return (self.network.body(x) - features).square().mean(dim=(1, 2, 3))
+    def translate(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """The features (N, C, h, w) of x (N, 3, H, W), whatever is asked for."""
+        return self.network.body(x)
 
     def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         self.network.to(x.device)
-        with torch.no_grad():
-            features = self.network.body(x)
-        start = rng.uniform(x, -self.eps, self.eps)
-        d = self.project(x, start.contiguous(memory_format=self.memory_format(x)))
-        for _ in range(self.steps):
-            leaf = d.detach().requires_grad_(True)
-            with torch.enable_grad():
-                (grad,) = torch.autograd.grad(self.distance(x + leaf, features).sum(), leaf)
-            d = self.project(x, d + self.step_size * grad.sign())
-        return d
+        return super().perturb(x, labels[:, :1], rng)
 
     def definition(self) -> dict:
         return {

@@ -69,6 +69,12 @@ AIM = (
 )
 
 
+def check_label_sets(rule: str, number: int) -> None:
+    """Raises ValueError for more than one label set per image where the rule has one."""
+    if rule in ("original", "target") and number != 1:
+        raise ValueError(f"label rule {rule} takes one label set per image, found K = {number}")
+
+
 class GradientAttack(Attack):
     """Iterated sign steps on the translator's loss inside an L-inf ball.
 
@@ -234,8 +240,7 @@ class GradientAttack(Attack):
         number = labels.shape[1]
         if self.label == "joint":
             return [list(range(number))]
-        if self.label != "iterative" and number != 1:
-            raise ValueError(f"label rule {self.label} takes one label set per image, found K = {number}")
+        check_label_sets(self.label, number)
         return [[i] for i in range(number)]
 
     def _goals(self, x, labels):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from attacks.base import Attack
-from attacks.gradient import LABEL
+from attacks.gradient import LABEL, check_label_sets
 from attacks.harm import fake_mse
 from common import cli, seeds
 from common.declared import Look, Parameter
@@ -77,10 +77,7 @@ class Square(Attack):
         }
 
     def perturb(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
-        if self.label in ("original", "target") and labels.shape[1] != 1:
-            raise ValueError(
-                f"label rule {self.label} takes one label set per image, found K = {labels.shape[1]}"
-            )
+        check_label_sets(self.label, labels.shape[1])
         goals = [self.reference(x, labels[:, k]) for k in range(labels.shape[1])]
         n, channels, h, w = x.shape
 

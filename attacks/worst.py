@@ -56,19 +56,19 @@ class Worst(Attack):
         **settings: int,
     ):
         super().__init__(translator, eps, precision)
-        known = {"apgd": translator, "square": translator, "low-frequency": translator}
+        whole, companions = translator, {"square": translator, "low-frequency": translator}
         if self.defence:
-            exact, blind = (self.defence.differentiated(gradient) for gradient in ("full", "bpda"))
-            known = {"apgd": exact, "apgd-bpda": blind, "square": exact, "low-frequency": exact}
-            known["apgd-ignoring"] = self.generator
+            whole, blind = (self.defence.differentiated(gradient) for gradient in ("full", "bpda"))
+            companions = {"apgd-bpda": blind, "square": whole, "low-frequency": whole}
+            companions["apgd-ignoring"] = self.generator
         settings = {"label": label, "precision": precision, **settings}
-        whole = APGD(None, eps, **{k: v for k, v in settings.items() if k in attacks.keywords(APGD)})
-        short = settings | {"apgd_steps": -(-whole.steps // 2), "restarts": 1}
-        self.members = {
-            name: attacks.build(KINDS.get(name, name), seen, eps, **(settings if name == "apgd" else short))
-            for name, seen in known.items()
+        exact = attacks.build("apgd", whole, eps, **settings)
+        short = settings | {"apgd_steps": -(-exact.steps // 2), "restarts": 1}
+        self.members = {"apgd": exact} | {
+            name: attacks.build(KINDS.get(name, name), seen, eps, **short)
+            for name, seen in companions.items()
         }
-        self.label, self.steps = label, self.members["apgd"].steps
+        self.label, self.steps = label, exact.steps
         self.measured = max(DRAWS, self.draws) if self.defence and self.defence.random else 1
         self.notes = []
 

@@ -22,21 +22,9 @@ from models.diffusion import train_flags as diffusion_flags
 from models.flags import translator_from_flags
 from models.translators import TRAINED_BY, Translator, check_size, load_translator
 from purify.base import Purifier
-from purify.defences import DEFENCES, OWN, trained_by
+from purify.defences import DEFENCES, OWN, purifier_class, trained_by
 from purify.flags import purifier_from_flags
 
-TRAINED_AS = {
-    "ddpm": "ddpm",
-    "diffpure": "ddpm",
-    "gridpure": "ddpm",
-    "one-step-plain": "ddpm",
-    "one-step": "one-step",
-    "one-step-robust": "one-step-robust",
-    "defensive-model-1": "defensive-model-1",
-    "defensive-model-2": "defensive-model-2",
-    "defensive-model-1-fixed": "defensive-model-1-fixed",
-    "defensive-model-2-fixed": "defensive-model-2-fixed",
-}
 # of a training, as usual; others are told in its name
 INGREDIENTS = {
     "one-step": {"photo_weight": 10.0, "fake_weight": 1.0, "clean_share": 0.1, "noise_share": 0.0},
@@ -195,9 +183,10 @@ def weights_of(defense: str, options: DefenceOptions) -> str | None:
 
     Raises UserError naming the command that trains it.
     """
-    if defense not in TRAINED_AS:
+    trained_as = purifier_class(defense).trained_as
+    if trained_as is None:
         return None
-    weights = newest_training(options.result_dir, TRAINED_AS[defense], options.dataset, options.defense_noise)
+    weights = newest_training(options.result_dir, trained_as, options.dataset, options.defense_noise)
     if weights is None:
         noise = f" on {options.defense_noise}" if options.defense_noise else ""
         command = training_command(
@@ -205,7 +194,7 @@ def weights_of(defense: str, options: DefenceOptions) -> str | None:
         )
         raise UserError(
             f"{defense} has no finished training{noise} below"
-            f" {Path(options.result_dir) / TRAINED_AS[defense] / options.dataset}: run"
+            f" {Path(options.result_dir) / trained_as / options.dataset}: run"
             f" `{command}`, or give --defense_weights FILE"
         )
     return str(weights)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import attacks
-from common import cli, seeds
+from common import seeds
 from common.distributed import Context, to_device
 from common.errors import UserError
 from common.runs import Run
@@ -18,11 +18,10 @@ from models.dae import train as dae_trainer
 from models.diffusion import build
 from models.diffusion import train as diffusion_trainer
 from models.diffusion.denoiser import Denoiser
-from models.one_step import train as one_step_trainer
 from models.translators import Translator
 from pipeline.attacked import AttackedPhotos
-from purify.training_options import AUTOENCODERS, Options, Photos, Work
-from purify.training_robust import prepare_robust, train_robust
+from purify.training_one_step import prepare_robust, train_one_step, train_robust
+from purify.training_options import AUTOENCODERS, Options, Photos, Work, metadata_of
 
 
 def prepare(options: Options, translator: Translator | None, device: torch.device) -> Work:
@@ -113,12 +112,7 @@ def prepare_diffusion(options: Options, device: torch.device) -> tuple[Callable[
         "options": network_options,
         "image_size": options.image_size,
         "max_timestep": options.max_timestep,
-        "trained_on": options.dataset,
-        "steps": options.num_steps,
-        "seed": options.seed,
-        "ema": True,
-        "attack": options.attack_type,
-        "eps": options.train_noise_var if options.attack_type != "none" else 0,
+        **metadata_of(options),
     }
 
     def make(network: nn.Module | None = None) -> Denoiser:
@@ -147,52 +141,6 @@ def train_ddpm(
     if options.attack_type != "none":
         disruption = cached_disruption(options, ctx, photos.learned, translator)
     diffusion_trainer.train(options, run, ctx, photos.learned, photos.held, make, meta, disruption)
-
-
-def train_one_step(
-    options: Options,
-    run: Run,
-    ctx: Context,
-    photos: Photos,
-    translator: Translator,
-    make: Callable[..., Denoiser],
-    meta: dict,
-) -> None:
-    """Fine-tune a diffusion network on disruptions that are made as it learns."""
-
-    # Three steps that can cross the ball: a step of half the radius, at least two grey levels.
-    def attack(eps: float) -> Callable[..., torch.Tensor]:
-        return attacks.build(
-            options.attack_type,
-            translator,
-            eps,
-            steps=options.attack_steps,
-            step_size=max(eps / 2, 2 / 127.5),
-            target=options.attack_target,
-            label="target",
-            precision=options.precision,
-        ).disrupt
-
-    def wrap(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        denoiser = make(network)
-        return lambda x: denoiser.x0(x, one_step_trainer.STEP)
-
-    meta = {**meta, "gan_sha256": translator.sha256}
-    shares = options.clean_share, options.noise_share
-    disrupter = one_step_trainer.Disrupter(attack, options.train_noise_var, *shares, cli.EIGHT_BIT_STEP)
-    one_step_trainer.train(
-        options,
-        run,
-        ctx,
-        photos.learned,
-        photos.held,
-        make().network,
-        wrap,
-        translator,
-        disrupter,
-        lambda network, eps: attack(eps),
-        meta,
-    )
 
 
 def train_autoencoder(
@@ -227,10 +175,5 @@ def prepare_autoencoder(options: Options) -> tuple[nn.Module, dict]:
         "name": options.defense_model_type,
         "options": {},
         "image_size": options.image_size,
-        "trained_on": options.dataset,
-        "steps": options.num_steps,
-        "seed": options.seed,
-        "ema": True,
-        "attack": options.attack_type,
-        "eps": options.train_noise_var,
+        **metadata_of(options),
     }

@@ -1,4 +1,5 @@
-"""How one-step-robust is trained: what it grows from, and the attacks through itself that it learns from."""
+"""How the purifiers of one evaluation are trained: one-step, and one-step-robust, with what it grows from and
+the attacks through itself that it learns from."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,12 +14,13 @@ from common import checkpoint, cli, seeds
 from common.distributed import Context
 from common.errors import UserError
 from common.runs import Run
+from models.diffusion.denoiser import Denoiser
 from models.one_step import train as one_step_trainer
 from models.one_step_robust.network import BLOCKS, WIDTH, RobustNetwork
 from models.translators import Translator
 from purify.dae import load as load_autoencoder
 from purify.one_step import OneStepRobust, load_robust
-from purify.training_options import Options, Photos
+from purify.training_options import Options, Photos, metadata_of
 
 
 def prepare_robust(options: Options) -> tuple[nn.Module, dict]:
@@ -52,13 +54,44 @@ def prepare_robust(options: Options) -> tuple[nn.Module, dict]:
         "kind": "one-step-robust",
         "options": size,
         "image_size": options.image_size,
-        "trained_on": options.dataset,
-        "steps": options.num_steps,
-        "seed": options.seed,
-        "ema": True,
-        "attack": options.attack_type,
-        "eps": options.train_noise_var,
+        **metadata_of(options),
     }
+
+
+def _attack(
+    options: Options, attacked: Translator | ThroughDefence, step: float, eps: float
+) -> Callable[..., torch.Tensor]:
+    """The training's attack of radius eps; step: of that radius, at least two grey levels."""
+    return attacks.build(
+        options.attack_type,
+        attacked,
+        eps,
+        steps=options.attack_steps,
+        step_size=max(step * eps, 2 / 127.5),
+        target=options.attack_target,
+        label="target",
+        precision=options.precision,
+    ).disrupt
+
+
+def train_one_step(
+    options: Options,
+    run: Run,
+    ctx: Context,
+    photos: Photos,
+    translator: Translator,
+    make: Callable[..., Denoiser],
+    meta: dict,
+) -> None:
+    """Fine-tune a diffusion network on disruptions that are made as it learns."""
+
+    def wrap(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        denoiser = make(network)
+        return lambda x: denoiser.x0(x, one_step_trainer.STEP)
+
+    # three steps of half the radius can cross the ball
+    attack, network = partial(_attack, options, translator, 0.5), make().network
+    _train(options, run, ctx, photos, translator, network, wrap, attack, None, meta)
 
 
 def train_robust(
@@ -72,28 +105,24 @@ def train_robust(
 ) -> None:
     """Train one-step-robust on disruptions that know it as it is at that step."""
 
-    # Steps that cross the ball twice over.
-    def attack(network: nn.Module, eps: float) -> Callable[..., torch.Tensor]:
-        return attacks.build(
-            options.attack_type,
-            ThroughDefence(translator, OneStepRobust(network)),
-            eps,
-            steps=options.attack_steps,
-            step_size=max(0.7 * eps, 2 / 127.5),
-            target=options.attack_target,
-            label="target",
-            precision=options.precision,
-        ).disrupt
+    def through(network: nn.Module, eps: float) -> Callable[..., torch.Tensor]:
+        return _attack(options, ThroughDefence(translator, OneStepRobust(network)), 0.7, eps)
 
-    meta = {**meta, "gan_sha256": translator.sha256}
     network = network.to(ctx.device)
+    attack = partial(through, network)
+    _train(options, run, ctx, photos, translator, network, lambda network: network, attack, through, meta)
+
+
+def _train(options, run, ctx, photos, translator, network, wrap, attack, through, meta):
+    """models.one_step.train with the disruptions of the options; of an attack through the network itself the
+    radius rises over the first third."""
     disrupter = one_step_trainer.Disrupter(
-        partial(attack, network),
+        attack,
         options.train_noise_var,
         options.clean_share,
         options.noise_share,
         cli.EIGHT_BIT_STEP,
-        ramp=options.num_steps // 3,
+        ramp=options.num_steps // 3 if through else 0,
     )
     one_step_trainer.train(
         options,
@@ -102,9 +131,9 @@ def train_robust(
         photos.learned,
         photos.held,
         network,
-        lambda network: network,
+        wrap,
         translator,
         disrupter,
-        attack,
-        meta,
+        through,
+        {**meta, "gan_sha256": translator.sha256},
     )

@@ -49,3 +49,15 @@ class Photos:
 
 
 Work = Callable[[Run, Context, Photos], None]
+
+
+def metadata_of(options: Options) -> dict:
+    """What the weights of every training say of it; JSON types."""
+    return {
+        "trained_on": options.dataset,
+        "steps": options.num_steps,
+        "seed": options.seed,
+        "ema": True,
+        "attack": options.attack_type,
+        "eps": options.train_noise_var if options.attack_type != "none" else 0,
+    }

@@ -8,6 +8,7 @@ breaks the fake.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -107,15 +108,15 @@ def train(
     wrap: Callable[[nn.Module], Callable[[torch.Tensor], torch.Tensor]],
     translator: Translator,
     disrupter: Disrupter,
-    attack: Callable[[nn.Module, float], Callable],
+    through: Callable[[nn.Module, float], Callable] | None,
     meta: dict,
 ) -> None:
     """Train on `faces`, validate on `held` at three radii; EMA weights are what is released.
 
     Args: network    is trained;  wrap(network) -> purify, (N, 3, H, W) in [-1, 1] -> the same
           disrupter  what the photos of a step meet
-          attack     (network, eps) -> attacks.base.Attack.disrupt, of the validation; one-step-robust's goes
-                     through that network
+          through    (network, eps) -> attacks.base.Attack.disrupt through that network, of the validation;
+                     None: the disrupter's own attack, whose images are made once
     """
     network.requires_grad_(True)
     average = training.averaged(network)
@@ -158,15 +159,16 @@ def train(
 
     c_val = conditions(held.labels[:n_val], rng("validate labels"))
 
-    def on_save(done):
-        attacked = {0.0: x_val} | {
-            eps: attack(average.module, eps)(x_val, c_val[:, None], rng("validate attack"))
-            for eps in (0.02, 0.05, 0.1)
+    def disrupt(make_attack):
+        return {0.0: x_val} | {
+            eps: make_attack(eps)(x_val, c_val[:, None], rng("validate attack")) for eps in (0.02, 0.05, 0.1)
         }
-        return judge(attacked, done)
+
+    fixed = None if through else disrupt(disrupter.make_attack)
 
     @torch.no_grad()
-    def judge(attacked, done):
+    def on_save(done):
+        attacked = fixed or disrupt(partial(through, average.module))
         reference, values, rows = translator(x_val, c_val), {}, []
         for eps, x_adv in attacked.items():
             purified = images.quantise(smooth(x_adv).float().clamp(-1, 1))

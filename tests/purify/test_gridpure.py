@@ -10,7 +10,7 @@ from purify import build
 from purify.defences import form, parse
 from purify.gridpure import GAMMA, GridPure, tiles_of
 from purify.reverse_only import DiffPure
-from tiny import denoiser, weights_file
+from tiny import check_gradient, denoiser, weights_file
 
 NAMES = ["a", "b", "c"]
 
@@ -74,19 +74,7 @@ def test_a_photos_result_does_not_depend_on_its_neighbours():
 
 def test_gradient_matches_finite_differences_with_frozen_noise():
     purifier, x = GridPure(denoiser().double(), 2, rounds=2), photos(2).double()
-    weights, direction = (
-        torch.randn(x.shape, generator=seeds.generator(k), dtype=torch.float64) for k in ("w", "d")
-    )
-
-    def value(y):
-        return (purifier(y, rng(NAMES[:2])) * weights).sum()
-
-    x.requires_grad_(True)
-    (grad,) = torch.autograd.grad(value(x), x)
-    with torch.no_grad():
-        h = 1e-6
-        slope = (value(x + h * direction) - value(x - h * direction)) / (2 * h)
-    assert float((grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
+    check_gradient(lambda y: purifier(y, rng(NAMES[:2])), x)
 
 
 class Sides(nn.Module):

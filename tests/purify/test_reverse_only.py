@@ -7,7 +7,7 @@ from common import seeds
 from common.cli import UserError
 from purify.level import Level
 from purify.reverse_only import DiffPure, ReverseOnly
-from tiny import GaussianNoise, denoiser
+from tiny import GaussianNoise, check_gradient, denoiser
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -132,19 +132,7 @@ def test_gradient_matches_finite_differences_with_frozen_noise(cls, start):
     # the start is a whole number: fixed for the comparison, as it is between two nearby photos
     if start == "auto":
         purifier.steps_for = lambda x: [3, 1]
-    weights, direction = (
-        torch.randn(x.shape, generator=seeds.generator(k), dtype=torch.float64) for k in ("w", "d")
-    )
-
-    def value(y):
-        return (purifier(y, rng(NAMES[:2])) * weights).sum()
-
-    x.requires_grad_(True)
-    (grad,) = torch.autograd.grad(value(x), x)
-    with torch.no_grad():
-        h = 1e-6
-        slope = (value(x + h * direction) - value(x - h * direction)) / (2 * h)
-    assert float((grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
+    check_gradient(lambda y: purifier(y, rng(NAMES[:2])), x)
 
 
 def test_starts_outside_the_training_are_refused():

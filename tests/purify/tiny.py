@@ -1,5 +1,6 @@
 """Tiny denoisers for the tests of purifiers: a seeded network, and analytic ones that know the answer."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -76,3 +77,20 @@ def robust_file(path, width=7, blocks=1, **more):
     meta = {"kind": "one-step-robust", "options": {"width": width, "blocks": blocks}, **more}
     checkpoint.save_weights(path, network.state_dict(), meta)
     return path
+
+
+def check_gradient(purify, x):
+    """The gradient of purify(x), (N, 3, H, W) float64, matches finite differences in a random direction."""
+    weights, direction = (
+        torch.randn(x.shape, generator=seeds.generator(k), dtype=torch.float64) for k in ("w", "d")
+    )
+
+    def value(y):
+        return (purify(y) * weights).sum()
+
+    x.requires_grad_(True)
+    (grad,) = torch.autograd.grad(value(x), x)
+    with torch.no_grad():
+        h = 1e-6
+        slope = (value(x + h * direction) - value(x - h * direction)) / (2 * h)
+    assert float((grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
