@@ -27,110 +27,32 @@ fake = 1, real = 0.
   python train_detector.py --condition disrupted --detector mobilenet_v2 --weights imagenet --seeds 0 1 2 3 4
 """
 
-import argparse
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from attacks.flags import add_attack_flags, refuse_target
+from attacks.flags import add_attack_flags
 from common import cli, distributed, files, runs, seeds
 from common.distributed import Context
+from evaluation.detector_flags import Options, add_training_flags, resolve
 from evaluation.detector_output import make_record, save_pictures, write_scores
 from evaluation.detector_stage import DetectorOptions, Stage, condition_name, of_seed, run_folder
-from faces.flags import add_data_flags, dataset_name
+from faces.flags import add_data_flags
 from models.detector import imagenet
 from models.detector import network as networks
 from models.detector.samples import Samples
 from models.detector.train import both_ways, features_of, score, steps_per_epoch, train
 from models.flags import add_translator_flags
 from purify.defences import DEFENCES
-from purify.flags import add_purifier_flags, options_of, resolve_defence
-from purify.trained import default_translator
+from purify.flags import add_purifier_flags
 from report import record
-
-CONDITIONS = ("clean", "disrupted", "purified", "filtered")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(DetectorOptions):
-    """What the flags say, resolved."""
-
-    seeds: list[int]
 
 
 def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="train_detector.py", description=__doc__)
-    g = p.add_argument_group("what to train")
-    g.add_argument("--condition", choices=CONDITIONS, required=True, help="what the photos of B went through")
-    g.add_argument(
-        "--poison_rate",
-        type=cli.fraction,
-        default=None,
-        metavar="R",
-        help="share of B's photos that are disrupted (default: 1; clean 0)",
-    )
-    g.add_argument(
-        "--kept_names",
-        default=None,
-        metavar="FILE",
-        help=(
-            "samples of B to keep, a line each: 000001.jpg = photo and fake, real/000001.jpg,"
-            " fake/000001.jpg; a line `# filter: NAME` above them names the filter; needed by filtered; with"
-            " purified: drop, then purify"
-        ),
-    )
-    g.add_argument("--detector", choices=list(networks.DETECTORS), default="mobilenet_v2", help="the network")
-    g.add_argument(
-        "--weights",
-        default=None,
-        metavar="FILE|imagenet|none",
-        help=(
-            "ImageNet weights of the base: .pth or safetensors; imagenet = torchvision's, downloaded if need"
-            " be (default: torchvision's where it has them on this machine, else none)"
-        ),
-    )
-    g.add_argument(
-        "--base",
-        choices=networks.BASES,
-        default=None,
-        help=(
-            "frozen: the weights stay; finetuned: they are trained on (default: frozen, without weights"
-            " scratch)"
-        ),
-    )
-    g.add_argument(
-        "--seeds",
-        type=cli.natural_int,
-        nargs="+",
-        default=[0, 1, 2],
-        metavar="S",
-        help="one training each; --seed draws what they share: attack, who is disrupted, domains, validation",
-    )
-    g.add_argument(
-        "--epochs",
-        type=cli.positive_int,
-        default=20,
-        help="passes over the training set, rounded up to whole batches; fixed, nothing is selected",
-    )
-    g.add_argument("--lr", type=cli.positive_float, default=1e-3, help="Adam's learning rate in epoch 0")
-    g.add_argument(
-        "--lr_schedule",
-        choices=["tutorial", "linear"],
-        default=None,
-        help=(
-            "tutorial: a tenth from epoch 3, a hundredth from 16; linear: towards 0 (default: tutorial, from"
-            " scratch linear)"
-        ),
-    )
-    g.add_argument(
-        "--data_augmentation",
-        choices=["flip", "none"],
-        default="flip",
-        help="mirror half of the images in training",
-    )
+    add_training_flags(p)
     add_data_flags(p, "b and images_c")
     g = p.add_argument_group("translator")
     add_translator_flags(
@@ -172,72 +94,6 @@ def parse_args(argv: list[str] | None = None) -> Options:
         help="photos at a time that are disrupted, purified and translated; auto: " + cli.AUTO_SUITS,
     )
     return resolve(p, p.parse_args(argv))
-
-
-def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
-    """The values that the flags stand for, defaults that depend on other flags among them; refuses what
-    cannot be trained."""
-    defence = resolve_defence(parsed)
-    defense = defence["defense_model_type"]
-    refuse_target(p, parsed)
-    if parsed.condition == "purified" and defense == "none":
-        p.error("--condition purified needs --defense_model_type: one-step, jpeg, ddpm, ...")
-    if parsed.condition != "purified" and defense != "none":
-        p.error(
-            f"--condition {parsed.condition} purifies nothing; drop --defense_model_type"
-            f" {defense}, or give --condition purified"
-        )
-    if parsed.condition == "filtered" and parsed.kept_names is None:
-        p.error("--condition filtered needs --kept_names FILE, the samples that a filter has kept")
-    if parsed.condition not in ("filtered", "purified") and parsed.kept_names is not None:
-        p.error(
-            f"--condition {parsed.condition} filters nothing; drop --kept_names, or give --condition"
-            " filtered, or purified for both"
-        )
-    clean = parsed.condition == "clean"
-    poison_rate = parsed.poison_rate
-    if poison_rate is None:
-        poison_rate = 0.0 if clean else 1.0
-    if clean and poison_rate:
-        p.error(f"--condition clean with --poison_rate {poison_rate:g} is --condition disrupted")
-    if parsed.condition == "disrupted" and not poison_rate:
-        p.error("--condition disrupted with --poison_rate 0 is --condition clean")
-    if parsed.attack_type == "none" and poison_rate:
-        p.error(
-            f"--attack_type none disrupts nothing; give --poison_rate 0 (found {poison_rate:g}), or an attack"
-        )
-    if parsed.batch_size < 2:
-        p.error("--batch_size 1: batch normalisation needs two images or more")
-    if len(set(parsed.seeds)) < len(parsed.seeds):
-        p.error(f"--seeds {' '.join(map(str, parsed.seeds))}: each seed once")
-    if parsed.resume not in (None, "auto") and len(parsed.seeds) > 1:
-        p.error("--resume RUN continues one training: name its seed with --seeds, or give --resume alone")
-    dataset = dataset_name(parsed)
-    gan_weights = parsed.gan_weights or default_translator(
-        parsed.result_dir, dataset, parsed.gan_type, parsed.data_dir, parsed.image_size
-    )
-    weights = imagenet.find_imagenet_weights(parsed.detector, parsed.weights, download=not parsed.dry_run)
-    base = parsed.base or ("frozen" if weights else "scratch")
-    if (base == "scratch") != (weights is None):
-        p.error(
-            f"--base {base} of {parsed.detector} "
-            + (
-                "takes no --weights; give --weights none"
-                if weights
-                else "needs ImageNet weights: --weights FILE or imagenet"
-            )
-        )
-    return options_of(
-        Options,
-        parsed,
-        defence,
-        dataset=dataset,
-        gan_weights=gan_weights,
-        poison_rate=poison_rate,
-        weights=str(weights) if weights else None,
-        base=base,
-        lr_schedule=parsed.lr_schedule or ("linear" if base == "scratch" else "tutorial"),
-    )
 
 
 def new_detector(options: DetectorOptions, seed: int, device: torch.device) -> networks.Detector:
