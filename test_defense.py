@@ -20,7 +20,6 @@ writes  <result_dir>/<defense+params>/<dataset>/<gan>/<defense_noise>/<attack>-e
       --attack_type worst --attack_label target
 """
 
-import argparse
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
@@ -34,9 +33,15 @@ from evaluation.defense_stage import judge, open_trials
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_judged
 from metrics.flags import MeasureOptions, add_measure_flags
 from models.flags import TranslatorOptions, add_translator_flags
-from purify import PURIFIERS
-from purify.defences import DEFENCES, parse, purifier_class
-from purify.flags import PurifierOptions, add_purifier_flags, options_of, resolve_defences, through_of
+from purify.defences import DEFENCES
+from purify.flags import (
+    PurifierOptions,
+    add_purifier_flags,
+    add_through_flag,
+    options_of,
+    resolve_defences,
+    resolve_through,
+)
 from purify.terd.screen import add_scan_flags
 from purify.trained import default_translator
 from purify.trial import load_trial, rehearse
@@ -119,16 +124,7 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
             " (default: standard; of worst that knows them self)"
         ),
     )
-    g.add_argument(
-        "--attack_through",
-        type=_purifier,
-        default=None,
-        metavar="NAME",
-        help=(
-            "the attacker knows this purifier and attacks through it: self = each defence's own, none, or"
-            f" NAME[-PARAM] of {', '.join(PURIFIERS)} (default: none; of worst self)"
-        ),
-    )
+    add_through_flag(g, "each defence's own")
     g = p.add_argument_group("output")
     g.add_argument(
         "--save_image",
@@ -137,15 +133,7 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
     )
     cli.add_run_flags(p, batch_size=32, auto=True, limit=True, resume=True)
     parsed = p.parse_args(argv)
-    if parsed.attack_through is None and parsed.attack_type == "worst":
-        parsed.attack_through = "self"
-    elif parsed.attack_through == "none":
-        parsed.attack_through = None
-    through = through_of(parsed)
-    if parsed.through_weights and (through is None or not purifier_class(through.name).trained_as):
-        p.error("--through_weights FILE: --attack_through must name the purifier of these weights")
-    if parsed.attack_type == "worst" and parsed.gradient != "full":
-        p.error(f"--gradient {parsed.gradient}: worst takes both gradients; drop the flag")
+    resolve_through(p, parsed)
     defences = resolve_defences(parsed)
     if len(defences) > 1 and parsed.resume not in (None, "auto"):
         raise UserError(
@@ -166,14 +154,6 @@ def parse_args(argv: list[str] | None = None) -> list[Options]:
         first.result_dir, first.dataset, first.gan_type, first.data_dir, first.image_size
     )
     return [dataclasses.replace(options, gan_weights=gan_weights) for options in every]
-
-
-def _purifier(text):
-    """Of --attack_through."""
-    try:
-        return text if text in ("self", "none") else str(parse(text, PURIFIERS))
-    except UserError as e:
-        raise argparse.ArgumentTypeError(f"self, none, or a purifier: {e}") from None
 
 
 def _attacked(parsed, defence):

@@ -38,6 +38,7 @@ from common import cli, distributed, files, runs, seeds
 from common.distributed import Context
 from evaluation.detector_flags import Options, add_training_flags, resolve
 from evaluation.detector_output import make_record, save_pictures, write_scores
+from evaluation.detector_protocol import add_protocol_flags
 from evaluation.detector_stage import DetectorOptions, Stage, condition_name, of_seed, run_folder
 from faces.flags import add_data_flags
 from models.detector import imagenet
@@ -46,13 +47,14 @@ from models.detector.samples import Samples
 from models.detector.train import both_ways, features_of, score, steps_per_epoch, train
 from models.flags import add_translator_flags
 from purify.defences import DEFENCES
-from purify.flags import add_purifier_flags
+from purify.flags import add_purifier_flags, add_through_flag
 from report import record
 
 
 def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="train_detector.py", description=__doc__)
     add_training_flags(p)
+    add_protocol_flags(p)
     add_data_flags(p, "b and images_c")
     g = p.add_argument_group("translator")
     add_translator_flags(
@@ -78,7 +80,8 @@ def parse_args(argv: list[str] | None = None) -> Options:
         metavar="ATTACK",
         help="without --defense_weights: the disruption that the purifier was trained on",
     )
-    add_attack_flags(p, through=False)
+    add_attack_flags(p)
+    add_through_flag(p.add_argument_group("attack on the defence"), "the purifier of --condition purified")
     g = cli.add_run_flags(p, batch_size=64, resume=True)
     g.add_argument(
         "--limit",

@@ -204,6 +204,19 @@ def attack_from_flags(
     return attack
 
 
+def through_config(options: AttackOptions | argparse.Namespace, attack: Attack, through: str | None) -> dict:
+    """What a record says of an attack through a defence.  through: what it calls that, None without one."""
+    worst = options.attack_type == "worst"  # each defence by the means that it takes, and yet the same attack
+    random = attack.defence is not None and attack.defence.random
+    usual = worst and options.eot == usual_draws("worst", random)
+    return {
+        "attack_through": through,
+        "attack_gradient": options.gradient if through and not worst else None,
+        "attack_eot": options.eot if through and not usual else None,
+        "attack_known_noise": options.known_noise or None,
+    }
+
+
 def short_name(attack: Attack, options: AttackOptions | argparse.Namespace) -> str:
     """<attack>-eps<eps> for the folders of runs, with what differs from the published protocol (gray,
     original labels)."""

@@ -139,6 +139,14 @@ def load_png(path: Path | str) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
+def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
+    """uint8 (H, W, 3) saved as JPEG (Pillow, 4:2:0 chroma, standard tables; quality 1 to 100) and read back,
+    the same shape."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=quality, subsampling="4:2:0")
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
 def make_grid(rows: Sequence[Sequence[torch.Tensor]], pad: int = 2, scale: int = 1) -> np.ndarray:
     """Rows of float images [(3, H, W), ...] in [-1, 1] -> one uint8 (H', W', 3) picture, white between the
     cells."""

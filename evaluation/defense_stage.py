@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attacks.flags import attack_config, usual_draws
+from attacks.flags import attack_config, through_config
 from attacks.worst import summarise
 from common import distributed, runs
 from common.distributed import Context
@@ -164,9 +164,6 @@ def config_of(judged: Judged, counts: dict[str, int], faces: FaceFolder) -> dict
     """What the record says was run."""
     trial, options = judged.trial, judged.trial.options
     verdict = judged.scan[0]
-    through, defence = options.attack_through, trial.attack.defence
-    worst = options.attack_type == "worst"  # each defence by the means that it takes, and yet the same attack
-    usual = worst and options.eot == usual_draws("worst", defence is not None and defence.random)
     return {
         "gan": gan_name(options),
         "gan_type": options.gan_type,
@@ -176,10 +173,8 @@ def config_of(judged: Judged, counts: dict[str, int], faces: FaceFolder) -> dict
         "defense_noise": trial.noise,
         **attack_config(options, trial.attack),
         "attack_on": options.attack_on,
-        "attack_through": through,
-        "attack_gradient": options.gradient if through and not worst else None,
-        "attack_eot": options.eot if through and not usual else None,
-        "attack_known_noise": options.known_noise or None,
+        **through_config(options, trial.attack, options.attack_through),
+        "through": trial.attack.defence and trial.attack.defence.purifier.folder_name,
         "through_sha256": trial.attack.defence.purifier.sha256 if options.through_weights else None,
         **counts,
         "image_size": options.image_size,

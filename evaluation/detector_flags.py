@@ -10,7 +10,7 @@ from evaluation.detector_stage import DetectorOptions
 from faces.flags import dataset_name
 from models.detector import imagenet
 from models.detector import network as networks
-from purify.flags import options_of, resolve_defence
+from purify.flags import options_of, resolve_defence, resolve_through
 from purify.trained import default_translator
 
 CONDITIONS = ("clean", "disrupted", "purified", "filtered")
@@ -101,6 +101,14 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
     defence = resolve_defence(parsed)
     defense = defence["defense_model_type"]
     refuse_target(p, parsed)
+    resolve_through(p, parsed)
+    if parsed.attack_through == "self" and defense == "none":
+        if parsed.attack_type != "worst":
+            p.error(
+                "--attack_through self is the purifier of --condition purified; name one: --attack_through"
+                " one-step"
+            )
+        parsed.attack_through = None  # the default of worst, and there is nothing to go through
     if parsed.condition == "purified" and defense == "none":
         p.error("--condition purified needs --defense_model_type: one-step, jpeg, ddpm, ...")
     if parsed.condition != "purified" and defense != "none":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attacks.flags import attack_config
+from attacks.flags import attack_config, through_config
 from common import distributed, figures, files, runs
 from evaluation.detector_stage import DetectorOptions, Stage
 from metrics import detection
@@ -89,6 +89,7 @@ def make_record(
         **of["clean"],
         "disrupted": of.get("disrupted"),
         "purified": of.get("purified"),
+        "other": {name: v for name, v in of.items() if name not in ("clean", "disrupted", "purified")},
         "validation": {"accuracy": epochs[-1]["val_accuracy"], "loss": epochs[-1]["val_loss"]},
     }
     config = {
@@ -104,6 +105,7 @@ def make_record(
         "defense_params": stage.purifier.params,
         "defense_noise": trained_noise(options.defense_weights),
         **attack_config(options, stage.attack),
+        **through_config(options, stage.attack, stage.attacked_through),
         "poison_rate": options.poison_rate,
         "data_seed": options.seed,
         "num_photos": len(stage.b),
@@ -118,6 +120,11 @@ def make_record(
         "batch_size": options.batch_size,
         "data_augmentation": options.data_augmentation,
         "precision": options.precision,
+        "test_gan": [word.partition("=")[0] for word in options.test_gan],
+        "train_gan": [word.partition("=")[0] for word in options.train_gan],
+        "recompress_training": options.recompress_training,
+        "unpaired": options.unpaired,
+        "balance": options.balance,
         "kept": options.kept_names and Path(options.kept_names).name,
         "kept_sha256": stage.kept_sha256,
         "kept_filter": stage.kept_filter,
@@ -128,6 +135,7 @@ def make_record(
         started,
         gan_sha256=stage.standard.sha256,
         training_gan_sha256=stage.translator.sha256,
+        through_sha256=stage.attack.defence and stage.attack.defence.purifier.sha256,
         defense_sha256=stage.purifier.sha256,
         attacked_key=stage.attacked_key,
         detector_sha256=files.sha256(run.folder / "weights.safetensors"),
@@ -138,7 +146,7 @@ def make_record(
         else {"train_s": seconds, "epoch_s": epochs[-1]["seconds"] / len(epochs)}
     )
     cost = {"device": str(ctx.device), **of_whole, "peak_memory_mb": distributed.peak_memory_mb(ctx.device)}
-    cost["photos_at_a_time"] = stage.scraped.at_a_time
+    cost["photos_at_a_time"] = stage.scraped[0].at_a_time
     groups = {
         "domain": detection.by_domain(
             clean.labels.numpy(), p["clean"], clean.names, clean.domains, options.seed, FEWER

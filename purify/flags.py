@@ -145,6 +145,41 @@ def _weights_of(names, words):
     return {**named, needy[0]: plain[0]} if plain else named
 
 
+def add_through_flag(group: argparse._ArgumentGroup, whose: str) -> None:
+    """Add --attack_through to a group.  whose: what self stands for."""
+    group.add_argument(
+        "--attack_through",
+        type=_purifier,
+        default=None,
+        metavar="NAME",
+        help=(
+            f"the attacker knows this purifier and attacks through it: self = {whose}, none, or NAME[-PARAM]"
+            f" of {', '.join(PURIFIERS)} (default: none; of worst self)"
+        ),
+    )
+
+
+def _purifier(text):
+    try:
+        return text if text in ("self", "none") else str(parse(text, PURIFIERS))
+    except UserError as e:
+        raise argparse.ArgumentTypeError(f"self, none, or a purifier: {e}") from None
+
+
+def resolve_through(p: cli.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """Give parsed.attack_through its default, None for none.  Raises UserError for flags that do not go with
+    it."""
+    if parsed.attack_through is None and parsed.attack_type == "worst":
+        parsed.attack_through = "self"
+    elif parsed.attack_through == "none":
+        parsed.attack_through = None
+    through = through_of(parsed)
+    if parsed.through_weights and (through is None or not purifier_class(through.name).trained_as):
+        p.error("--through_weights FILE: --attack_through must name the purifier of these weights")
+    if parsed.attack_type == "worst" and parsed.gradient != "full":
+        p.error(f"--gradient {parsed.gradient}: worst takes both gradients; drop the flag")
+
+
 def through_of(options: object) -> Spec | None:
     """The purifier that --attack_through names; None where it says self or none, and without the flag."""
     text = getattr(options, "attack_through", None)

@@ -1,10 +1,7 @@
 """Purifiers without a network: nothing, JPEG, Gaussian blur."""
 
-import io
-
 import numpy as np
 import torch
-from PIL import Image
 
 from common import cli, images, jpeg
 from common.blur import gaussian_blur
@@ -42,19 +39,11 @@ class Jpeg(Purifier):
     def __init__(self, quality: int = 75):
         super().__init__({"quality": quality}, f"jpeg-q{quality}")
 
-    def round_trip(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (H, W, 3) -> uint8 (H, W, 3)."""
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(
-            buffer, format="JPEG", quality=self.params["quality"], subsampling="4:2:0"
-        )
-        return np.asarray(Image.open(buffer).convert("RGB"))
-
     def purify(self, x: torch.Tensor, rng: Streams | None) -> torch.Tensor:
         self.count(len(x), 0)
-        y = images.to_float(np.stack([self.round_trip(image) for image in images.to_uint8(x)])).to(
-            x.device, x.dtype
-        )
+        y = images.to_float(
+            np.stack([images.jpeg_round_trip(image, self.params["quality"]) for image in images.to_uint8(x)])
+        ).to(x.device, x.dtype)
         if not (torch.is_grad_enabled() and x.requires_grad):
             return y
         smooth = jpeg.round_trip(x, self.params["quality"])

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -25,6 +26,8 @@ from purify.base import Purifier
 from purify.defences import defence_folder
 from purify.flags import PurifierOptions, purifier_from_flags, through_of
 from purify.trained import load_defence, trained_noise, weights_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -168,15 +171,23 @@ def load_trial(options: PurifierOptions, ctx: Context, translators: dict[str, Tr
             " it carries over"
         )
     attacked = translator if options.attack_on == "self" else standard
-    if through := _attacked_purifier(options, purifier, weights, ctx.device):
-        eot = _draws(options, through.name, through.stochastic)
-        attacked = ThroughDefence(attacked, through, options.gradient, eot, options.known_noise)
-    else:
-        eot = _draws(options, "none", False)
-    options = dataclasses.replace(options, eot=eot)
+    options, attacked = known_to_attacker(options, purifier, weights, attacked, ctx.device)
     attack = attack_from_flags(options, attacked)
     used = dataclasses.replace(options, defense_weights=weights, ddpm_start_num=purifier.params.get("start"))
     return Trial(used, purifier, standard, translator, attack, trained_noise(weights))
+
+
+def known_to_attacker(
+    options: T, purifier: Purifier, weights: str | None, translator: Translator, device: torch.device
+) -> tuple[T, Translator | ThroughDefence]:
+    """(options with --eot resolved, what the attacker differentiates): the translator, or that behind the
+    purifier that --attack_through names, `self` being `purifier` with its weights.  Raises UserError"""
+    if through := _attacked_purifier(options, purifier, weights, device):
+        eot = _draws(options, through.name, through.stochastic)
+        translator = ThroughDefence(translator, through, options.gradient, eot, options.known_noise)
+    else:
+        eot = _draws(options, "none", False)
+    return dataclasses.replace(options, eot=eot), translator
 
 
 def _attacked_purifier(

@@ -55,6 +55,12 @@ class Samples:
         )
 
 
+def recompressed(samples: Samples, quality: int) -> Samples:
+    """The same with every image saved as JPEG of that quality (1 to 100) and read back."""
+    pixels = np.stack([images.jpeg_round_trip(image, quality) for image in samples.pixels])
+    return Samples(samples.names, samples.domains, samples.labels, pixels)
+
+
 def join(parts: Sequence[Samples]) -> Samples:
     """Several Samples as one, in the order of (name, label), whatever the order they come in."""
     where = sorted(

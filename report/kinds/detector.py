@@ -10,6 +10,7 @@ from report.kinds.detector_tables import (
     CSV_HEADINGS,
     LEGEND,
     RATES_LEGEND,
+    cross_markdown,
     csv_lines,
     grids,
     markdown,
@@ -88,7 +89,11 @@ def file_names(tables: Sequence[DetectorTable]) -> list[str]:
     """A name for the files of each table, <dataset>-<gan>-<detector>[-<base>], with the attack where several
     would share it."""
     names = [
-        "-".join([t.dataset, t.gan, t.detector] + ([t.base] if t.base not in ("scratch", "?") else []))
+        "-".join(
+            [t.dataset, t.gan, t.detector]
+            + ([t.base] if t.base not in ("scratch", "?") else [])
+            + ["".join(c if c.isalnum() else "-" for c in words) for words in t.protocol]
+        )
         for t in tables
     ]
     return [
@@ -164,6 +169,18 @@ def rates_part(comparison: Comparison, dataset: str, options: dict) -> str:
     return with_legends(options, text, RATES_LEGEND)
 
 
+def cross_part(comparison: Comparison, dataset: str, options: dict) -> str:
+    """What a cross marker asks for."""
+    texts = [
+        f"**{t.setting}**\n\n{text}"
+        for t in _left(comparison, dataset, options)
+        if (text := cross_markdown(t.setting_tables))
+    ]
+    if not texts:
+        raise NoRecords("asks for detectors of several attacks, and there are none")
+    return "\n\n".join(texts)
+
+
 KIND = Kind(
     name="detector",
     schema=SCHEMA,
@@ -186,6 +203,12 @@ KIND = Kind(
             "Accuracy against the poison rate; rate 0 of a defence: undisturbed photos, purified. Points of"
             " one rate stand side by side.",
         ),
+        "detectors_cross": Plot(
+            "report.kinds.detector_cross_figure:worst_guess",
+            "Accuracy of each cure where the attacker ignored it, and where the attacker guessed it: a cure"
+            " is worth its lower point. One panel for each test set.",
+            wide=True,
+        ),
     },
     names=file_names,
     pictures=pictures,
@@ -200,6 +223,11 @@ KIND = Kind(
             rates_part,
             MARKER_OPTIONS,
             "accuracy of detectors, a row per kind of training photos and a column per poison rate",
+        ),
+        "cross": Marker(
+            cross_part,
+            MARKER_OPTIONS,
+            "accuracy of detectors, a row per kind of training photos and a column per attack on them",
         ),
     },
 )

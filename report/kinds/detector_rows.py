@@ -12,6 +12,7 @@ from typing import Any
 
 from report.comparison import Comparison, Runs
 from report.kinds.detector_statistics import difference, share_recovered
+from report.kinds.detector_words import BOTH, FILTERED, label_of, training_words
 from report.looks import Looks, natural, shown_name
 from report.record import Record
 from report.rows import (
@@ -25,13 +26,9 @@ from report.rows import (
     attack_text,
     differences,
     one_per_seed,
-    trained_on,
 )
 
 CONDITIONS = ("clean", "disrupted", "purified", "filtered")  # the order of rows
-# ends the name of a record of purified photos from which a filter had dropped samples before
-FILTERED = "+filtered"
-BOTH = " + filtered"  # the same in the label of its row
 NUM_TRAIN = (("config.num_train",), lambda v, w: f"{v[0]} training images (the others: {w[0]})")
 COMPARED = (
     (("config.num_photos",), lambda v, w: f"{v[0]} photos (the others: {w[0]})"),
@@ -126,6 +123,11 @@ class DetectorRow(Row):
         """Whether it beats the disrupted row by more than the 95% interval of their difference."""
         return (self.derived["gain"].low or 0) > 0
 
+    @property
+    def other_tests(self) -> list[str]:
+        """The names of further test sets: fakes by other translators, images saved as JPEG."""
+        return list(dict.fromkeys(t for _, record in self.runs for t in record.metrics.get("other") or {}))
+
     def cell(self, key: str) -> Cell:
         return self.derived[key] if key in self.derived else super().cell(key)
 
@@ -133,15 +135,30 @@ class DetectorRow(Row):
 @dataclass
 class DetectorTable(Table):
     """The rows of one dataset, translator and detector; `main` is the one attack that made its disrupted
-    photos."""
+    photos.
+
+    setting_tables  all tables of its setting, those of the other attacks too; of the first of them alone
+    """
 
     detector: str = ""
     base: str = ""
+    protocol: tuple[str, ...] = ()  # of training_words
+    setting_tables: list["DetectorTable"] = field(default_factory=list)
+
+    @property
+    def setting(self) -> str:
+        """Its name without the attack."""
+        detector = shown_name(self.detector, self.looks.detectors)
+        return ", ".join([self.dataset, self.gan, f"{detector} ({self.base})", *self.protocol])
 
     @property
     def name(self) -> str:
-        detector = shown_name(self.detector, self.looks.detectors)
-        return f"{self.dataset}, {self.gan}, {detector} ({self.base}): {attack_text(self.main)}"
+        return f"{self.setting}: {attack_text(self.main)}"
+
+    @property
+    def other_tests(self) -> list[str]:
+        """DetectorRow.other_tests of all rows."""
+        return list(dict.fromkeys(t for row in self.rows for t in row.other_tests))
 
     @property
     def unmarked(self) -> list[DetectorRow]:
@@ -171,6 +188,14 @@ def _points(cell):
     return Cell(*(None if v is None else 100 * v for v in (cell.value, cell.low, cell.high)))
 
 
+def _named(defence):
+    """The config of a defence's record with the purifier that was attacked by its folder's name, as records
+    of detectors have it."""
+    config = defence.config
+    known = config.get("attack_through") and (config.get("through") or config["attack_through"])
+    return {**config, "attack_through": known}
+
+
 def _join(row, defences, looks):
     """Fill in what the defence's record says of such photos: that with most photos of those whose translator,
     attack and defence are the same."""
@@ -179,7 +204,7 @@ def _join(row, defences, looks):
         for d in defences
         if d.dataset == row.first.dataset
         and d.split == "b"
-        and attack_of(d.config, looks) == row.attack
+        and attack_of(_named(d), looks) == row.attack
         and d.config.get("attack_on") != "self"
         and (d.config["gan"], d.config["image_size"]) == (row.get("config.gan"), row.get("config.image_size"))
         and d.provenance.get("gan_sha256")
@@ -229,26 +254,12 @@ def _hold_against(row, rows):
     }
 
 
-def _label(record):
-    """A record's training photos in words; a filter by its name, where it has none by its file."""
-    c = record.config
-    label = record.name.removesuffix(FILTERED) + trained_on(c)
-    if not c["kept"]:
-        return label
-    told = "@".join(filter(None, [c["kept"], (c.get("kept_sha256") or "")[:6]]))
-    return (
-        label
-        + (BOTH if c["condition"] == "purified" else "")
-        + (f" ({c['kept_filter']})" if c.get("kept_filter") else f" [{told}]")
-    )
-
-
 def _groups(attack, runs):
     """[(label, [(path, Record), ...])]: the runs that differ in the seed alone. What one filter has kept in
     two ways is told apart."""
     lists = defaultdict(lambda: defaultdict(list))
     for path, record in runs:
-        row = DetectorRow(attack, _label(record), [(path, record)])
+        row = DetectorRow(attack, label_of(record), [(path, record)])
         key = (
             row.defence,
             row.rate,
@@ -269,6 +280,7 @@ def table_of(
     gan: str,
     detector: str,
     base: str,
+    protocol: tuple[str, ...],
     attack: tuple,
     runs: Runs,
     defences: list[Record],
@@ -300,7 +312,9 @@ def table_of(
             r.rate,
         )
     )
-    table = DetectorTable(dataset, gan, rows, attack, looks=looks, detector=detector, base=base)
+    table = DetectorTable(
+        dataset, gan, rows, attack, looks=looks, detector=detector, base=base, protocol=protocol
+    )
     table.mark(reasons)
     return table
 
@@ -314,8 +328,15 @@ def tables_of(runs: Runs, comparison: Comparison) -> list[DetectorTable]:
     )
     for path, record in runs:
         names = (record.dataset, *(record.config[k] for k in ("gan", "detector", "base")))
-        groups[(*(name or "?" for name in names), attack_of(record.config, looks))].append((path, record))
-    return [
+        words, attack = training_words(record.config), attack_of(record.config, looks)
+        groups[(*(name or "?" for name in names), words, attack)].append((path, record))
+    tables = [
         table_of(*key, group, defences, looks, comparison.replaced)
         for key, group in sorted(groups.items(), key=str)
     ]
+    settings = defaultdict(list)
+    for table in tables:
+        settings[table.setting].append(table)
+    for same in settings.values():
+        same[0].setting_tables = same
+    return tables

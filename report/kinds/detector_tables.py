@@ -1,9 +1,12 @@
 """The tables of detectors: what their columns are, as grids, as Markdown and as CSV."""
 
+import json
 from collections.abc import Iterable, Sequence
 
+from report.kinds.detector_cross import grids as cross_grids
 from report.kinds.detector_rows import DetectorTable
 from report.kinds.detector_statistics import ACCURACY
+from report.kinds.detector_words import test_words
 from report.rows import attack_text
 from report.text import (
     DASH,
@@ -31,7 +34,9 @@ LEGEND = (
     " purifying costs, from test_defense.py's record of the same translator, attack and defence. *accuracy*"
     " (fake from probability 0.5 on), *AUC*, *EER* (equal error rate), *ECE* (expected calibration error): on"
     " clean photos of C and clean fakes; *on disrupted*, *on purified*: accuracy where the photos of C were"
-    " disrupted, or disrupted and purified; *validation*: accuracy on the held-out part of B, which went"
+    " disrupted, or disrupted and purified; *on NAME*: on clean photos of C and fakes of them by a translator"
+    " that may not have been trained on; *on JPEG Q*: on clean photos and fakes all saved as JPEG of that"
+    " quality; *validation*: accuracy on the held-out part of B, which went"
     " through what the training photos went through. *lost*: accuracy of the clean row minus this one, in"
     " points. *recovered*: (accuracy - that of the disrupted row of this poison rate) / (that of the clean"
     " row - the same), a dash unless that loss exceeds its own 95% interval. ± standard deviation over seeds,"
@@ -85,11 +90,19 @@ CSV_KEYS = (
 )
 
 
+def columns_of(table: DetectorTable) -> list[Column]:
+    """COLUMNS, and one for each further test set behind the others."""
+    others = [Column(f"on {test_words(t)}", f"metrics.other.{t}.accuracy", "ssim") for t in table.other_tests]
+    behind = 1 + next(i for i, c in enumerate(COLUMNS) if c.key == "metrics.purified.accuracy")
+    return [*COLUMNS[:behind], *others, *COLUMNS[behind:]]
+
+
 def main_grid(table: DetectorTable) -> Grid:
     """A line per kind of training photos and poison rate."""
     devices = {r.source.get("cost.device") for r in table.rows if r.source}
-    headings = ["training photos", *(heading(c, table) for c in COLUMNS), "seeds"]
-    cells = [[r.label + mark(r), *(figure(r, c, table) for c in COLUMNS), seeds(r)] for r in table.rows]
+    columns = columns_of(table)
+    headings = ["training photos", *(heading(c, table) for c in columns), "seeds"]
+    cells = [[r.label + mark(r), *(figure(r, c, table) for c in columns), seeds(r)] for r in table.rows]
     seconds, share = headings.index("s/photo"), headings.index("recovered")
     for row, texts in zip(table.rows, cells, strict=True):
         if row.source and len(devices) > 1 and row.condition == "purified" and texts[seconds] != DASH:
@@ -101,7 +114,7 @@ def main_grid(table: DetectorTable) -> Grid:
         1,
         [bool(r.marks) for r in table.rows],
         best=best,
-        detail={1 + i for i, c in enumerate(COLUMNS) if c.detail},
+        detail={1 + i for i, c in enumerate(columns) if c.detail},
     )
 
 
@@ -129,7 +142,9 @@ def rates_grid(table: DetectorTable) -> Grid | None:
 
 
 def grids(table: DetectorTable) -> list[Grid]:
-    return [grid for grid in (main_grid(table), rates_grid(table)) if grid]
+    return [grid for grid in (main_grid(table), rates_grid(table)) if grid] + cross_grids(
+        table.setting_tables
+    )
 
 
 def trainings_markdown(table: DetectorTable) -> str:
@@ -143,10 +158,26 @@ def rates_markdown(table: DetectorTable) -> str:
     return "\n".join(grid.markdown()) if grid else ""
 
 
+def cross_markdown(tables: Sequence[DetectorTable]) -> str:
+    """The cross tables of tables of one setting; "" without one."""
+    parts = [
+        part
+        for grid in cross_grids(tables)
+        for part in (f"**{grid.title}**", grid.note, "\n".join(grid.markdown()))
+        if part
+    ]
+    return "\n\n".join(parts)
+
+
 def markdown(table: DetectorTable) -> str:
-    """Both tables."""
+    """All its tables, and the cross tables of its setting below the first of that."""
     rates = rates_markdown(table)
-    return "\n\n".join([trainings_markdown(table), *([RATES_LEGEND, rates] if rates else [])])
+    parts = [
+        trainings_markdown(table),
+        *([RATES_LEGEND, rates] if rates else []),
+        cross_markdown(table.setting_tables),
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 CSV_HEADINGS = [
@@ -161,6 +192,7 @@ CSV_HEADINGS = [
     *CSV_CONFIG,
     "seeds",
     "not_comparable",
+    "other_accuracy",
     "distance_name",
     *csv_headings(CSV_KEYS),
 ]
@@ -183,6 +215,7 @@ def csv_lines(tables: Sequence[DetectorTable]) -> Iterable[list]:
                 *(row.get(f"config.{key}") for key in CSV_CONFIG),
                 " ".join(map(str, row.seeds)),
                 why_marked(row, table),
+                json.dumps({t: row.cell(f"metrics.other.{t}.accuracy").value for t in table.other_tests}),
                 row.distance[0] if row.source else None,
                 *csv_figures(map(row.cell, CSV_KEYS)),
             ]

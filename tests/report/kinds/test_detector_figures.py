@@ -129,7 +129,7 @@ def test_after_a_filter_a_defence_looks_like_itself_but_not_the_same(tmp_path):
 
 def test_what_can_be_drawn_is_drawn_and_can_be_opened(table, tmp_path):
     pictures = detector_kind.KIND.draw(table)
-    assert list(pictures) == list(detector_kind.KIND.plots)
+    assert list(pictures) == [name for name in detector_kind.KIND.plots if name != "detectors_cross"]
     for data in pictures.values():
         image = Image.open(io.BytesIO(data))
         assert (
