@@ -22,6 +22,8 @@ from purify.flags import PurifierOptions
 from purify.trained import load_defence
 from report.kinds.detector_rows import FILTERED
 
+OUTSIDE = "outside"  # in place of a base: a detector that was trained elsewhere
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorOptions(RunOptions, TrainingSetOptions, PurifierOptions, AttackOptions):
@@ -30,18 +32,21 @@ class DetectorOptions(RunOptions, TrainingSetOptions, PurifierOptions, AttackOpt
     condition: str
     poison_rate: float
     kept_names: str | None
-    detector: str
+    # None of samples alone, and of a detector that was trained elsewhere
+    detector: str | None
     weights: str | None
-    base: str
-    epochs: int
-    lr: float
-    lr_schedule: str
-    data_augmentation: str
+    base: str | None
+    epochs: int | None
+    lr: float | None
+    lr_schedule: str | None
+    data_augmentation: str | None
+    scores: list[str] | None
+    scores_name: str | None
     adv_gan_weights: str | None
     gan_training_data: str | None
     defense_noise: str | None
     test_noise_var: float
-    batch_size: int
+    batch_size: int | None
     limit: int | None
     resume: str | None
 
@@ -148,7 +153,8 @@ def run_folder(options: DetectorOptions, stage: Stage, seed: int) -> Path:
     usual = {
         "frozen": "",
         "finetuned": "-finetuned",
-        "scratch": "-scratch" if takes_imagenet(options.detector) else "",
+        OUTSIDE: "-outside",
+        "scratch": "-scratch" if options.base == "scratch" and takes_imagenet(options.detector) else "",
     }
     name, rate = condition_name(options, stage.purifier), options.poison_rate
     attack = short_name(stage.attack, options) + (
