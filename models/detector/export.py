@@ -33,7 +33,7 @@ from common import cli, distributed, files, images, progress, runs
 from common.cli import RunOptions, UserError
 from common.distributed import Context
 from common.folder import Output
-from models.detector.outside import FRAMES, frame_of, video_of
+from models.detector.outside import FRAMES, folder_of, frame_of, video_of
 from models.detector.samples import FAKE, REAL, Samples
 
 FORMATS = ("deepfakebench",)
@@ -121,7 +121,7 @@ def lists_of(name: str, root: str, sets: dict[str, Samples]) -> dict[str, dict]:
 
     parts = {name: {"train": "training", "val": "validation", "test": "clean"}}
     parts |= {
-        f"{name}_{which}": {"train" if which == "trusted" else "test": which}
+        f"{name}_{folder_of(which)}": {"train" if which == "trusted" else "test": which}
         for which in sets
         if which not in ("training", "clean")
     }

@@ -19,8 +19,8 @@ FRAME = "000.png"  # a photo is a video of one frame
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a scores file.  name  as the file has it;  key  (test set, sample id or video_of);  p
-    probability of fake"""
+    """One line of a scores file.  name  as the file has it;  key  (test set, sample id), of an exported
+    frame (folder_of, video_of);  p  probability of fake"""
 
     name: str
     key: tuple[str, str]
@@ -33,13 +33,18 @@ def video_of(name: str, label: int) -> str:
     return f"{CLASSES[label]}_{files.stem(name)}"
 
 
+def folder_of(test_set: str) -> str:
+    """What a set is called where command lines and paths name it."""
+    return test_set.replace(" ", "_")
+
+
 def frame_of(test_set: str, name: str, label: int) -> str:
     """Where an image is exported to, below the folder of the export."""
-    return f"{FRAMES}/{test_set}/{video_of(name, label)}/{FRAME}"
+    return f"{FRAMES}/{folder_of(test_set)}/{video_of(name, label)}/{FRAME}"
 
 
 def _key(row):
-    """(test set, sample id), of an exported frame (test set, video_of)."""
+    """(test set, sample id), of an exported frame (folder_of, video_of)."""
     name = row["name"].replace("\\", "/")
     *_, folder, test_set, video, frame = ["", "", "", *name.split("/")]
     if folder == FRAMES and frame == FRAME:
@@ -104,7 +109,8 @@ def matched(rows: Sequence[Row], tests: dict[str, Samples]) -> dict[str, np.ndar
         for i, (one, name, label) in enumerate(
             zip(samples.ids, samples.names, samples.labels.tolist(), strict=True)
         ):
-            places[test_set, one] = places[test_set, video_of(name, label)] = (test_set, i)
+            places[test_set, one] = (test_set, i)
+            places[folder_of(test_set), video_of(name, label)] = (test_set, i)
     unknown = [f"{row.name} of the test set {row.key[0]}" for row in rows if row.key not in places]
     if unknown:
         raise UserError(

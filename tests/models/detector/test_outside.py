@@ -17,7 +17,7 @@ def samples(*names):
     return join([part(REAL), part(FAKE)])
 
 
-TESTS = {"clean": samples("1.jpg", "2.jpg"), "disrupted": samples("1.jpg", "2.jpg")}
+TESTS = {name: samples("1.jpg", "2.jpg") for name in ("clean", "disrupted", "of two words")}
 CLEAN = "real/2.jpg,0.25\nfake/2.jpg,1\nfake/1.jpg,0.75\nreal/1.jpg,0\n"
 
 
@@ -55,6 +55,14 @@ def test_test_sets_are_told_by_a_column_or_by_exported_frames(tmp_path):
         for which, root in (("disrupted", "./datasets/rgb/frames/x/"), ("clean", ""))
     ]
     assert read(tmp_path, *frames) == expected
+    assert frame_of("of two words", "1.jpg", 1) == "frames/of_two_words/fake_1/000.png"
+    third = both.replace("disrupted", "of two words")
+    words = [frames[0].replace("/disrupted/", "/of_two_words/"), frames[1]]
+    assert (
+        read(tmp_path, third)
+        == read(tmp_path, *words)
+        == {k: [0, 0.75, 0.25, 1] for k in ("clean", "of two words")}
+    )
 
 
 @pytest.mark.parametrize(
