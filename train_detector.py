@@ -25,77 +25,34 @@ fake = 1, real = 0.
   python train_detector.py --condition filtered --kept_names kept-rate0.5.txt --poison_rate 0.5 \\
       --gan_weights 200000-G.ckpt
   python train_detector.py --condition disrupted --detector mobilenet_v2 --weights imagenet --seeds 0 1 2 3 4
+  python train_detector.py --condition disrupted --gan_weights 200000-G.ckpt --scores_name xception \\
+      --scores clean.csv disrupted.csv
 """
 
 import json
 import time
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from attacks.flags import add_attack_flags
 from common import cli, distributed, files, runs, seeds
 from common.distributed import Context
-from evaluation.detector_flags import Options, add_training_flags, resolve
+from evaluation.detector_flags import Options, add_flags, resolve
 from evaluation.detector_output import make_record, save_pictures, write_scores
-from evaluation.detector_protocol import add_protocol_flags
 from evaluation.detector_stage import DetectorOptions, Stage, condition_name, of_seed, run_folder
-from faces.flags import add_data_flags
 from models.detector import imagenet
 from models.detector import network as networks
+from models.detector.outside import Row, matched, read_scores
 from models.detector.samples import Samples
 from models.detector.train import both_ways, features_of, score, steps_per_epoch, train
-from models.flags import add_translator_flags
-from purify.defences import DEFENCES
-from purify.flags import add_purifier_flags, add_through_flag
 from report import record
 
 
 def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="train_detector.py", description=__doc__)
-    add_training_flags(p)
-    add_protocol_flags(p)
-    add_data_flags(p, "b and images_c")
-    g = p.add_argument_group("translator")
-    add_translator_flags(
-        g,
-        "translator: official 200000-G.ckpt or 100000_nets_ema.ckpt, or ours; default: the newest finished"
-        " training",
-    )
-    g.add_argument(
-        "--adv_gan_weights",
-        default=None,
-        metavar="FILE",
-        help="for adv-train, adv-train-blur, both and lora-patch, whose training fakes it makes",
-    )
-    g.add_argument(
-        "--gan_training_data",
-        default=None,
-        help="what the translator was trained on, for the record (the official one: all of CelebA)",
-    )
-    add_purifier_flags(p, DEFENCES, default="none")
-    g.add_argument(
-        "--defense_noise",
-        default=None,
-        metavar="ATTACK",
-        help="without --defense_weights: the disruption that the purifier was trained on",
-    )
-    add_attack_flags(p)
-    add_through_flag(p.add_argument_group("attack on the defence"), "the purifier of --condition purified")
-    g = cli.add_run_flags(p, batch_size=64, resume=True)
-    g.add_argument(
-        "--limit",
-        type=cli.positive_int,
-        default=None,
-        metavar="N",
-        help="use the first N photos of B, and of C",
-    )
-    g.add_argument(
-        "--image_batch_size",
-        type=cli.batch_or_auto,
-        default=16,
-        help="photos at a time that are disrupted, purified and translated; auto: " + cli.AUTO_SUITS,
-    )
+    add_flags(p)
     return resolve(p, p.parse_args(argv))
 
 
@@ -158,6 +115,36 @@ def train_one(
     train(training, run, ctx, detector, samples, validation, meta, features)
     seconds = time.time() - started
     p = {name: score(detector, s, 256, ctx.device, features.get(name)) for name, s in tests.items()}
+    conclude(options, stage, seed, run, sets, tests, p, seconds, started, ctx)
+
+
+def take_scores(options: Options, stage: Stage, rows: list[Row], ctx: Context, kept: dict) -> None:
+    """In place of a training and its test: the record of a detector that was trained elsewhere, of the
+    `rows` of its scores files."""
+    tests, started, (seed,) = stage.tests(), time.time(), options.seeds
+    p = matched(rows, tests)
+    if ctx.is_main:
+        alone = distributed.Context(0, 1, ctx.device)
+        run = runs.open_run(run_folder(options, stage, seed), of_seed(options, seed, **kept), alone)
+        if run.finished:
+            return print(f"this run is finished: {run.folder / record.FILE}", flush=True)
+        scored = {name: tests[name] for name in p}
+        conclude(options, stage, seed, run, stage.parts, scored, p, 0.0, started, alone)
+
+
+def conclude(
+    options: Options,
+    stage: Stage,
+    seed: int,
+    run: runs.Run,
+    sets: Sequence[Sized],
+    tests: dict[str, Samples],
+    p: dict[str, np.ndarray],
+    seconds: float,
+    started: float,
+    ctx: Context,
+) -> None:
+    """Write scores, pictures and record of one training; arguments as make_record."""
     write_scores(run.folder / "scores.csv", tests, p)
     save_pictures(run, tests, p)
     name = condition_name(options, stage.purifier)
@@ -174,11 +161,14 @@ def main(argv: list[str] | None = None) -> None:
     options = parse_args(argv)
     with distributed.session(options.device) as ctx:
         files.check_writable(options.result_dir)
+        rows = read_scores(options.scores) if options.scores else None
         stage = Stage(options, ctx)
-        if options.weights and Path(options.weights).exists() or not options.dry_run:
+        if rows is None and (options.weights and Path(options.weights).exists() or not options.dry_run):
             new_detector(options, 0, ctx.device)  # weights of another network are told before any work
         options = stage.options
         kept = {"kept_sha256": stage.kept_sha256} if options.kept_names else {}
+        if rows is not None:
+            kept["scores_sha256"] = [files.sha256(path) for path in options.scores]
         ctx.print(json.dumps(runs.options_of(options) | kept, indent=2))
         if options.base == "scratch" and networks.takes_imagenet(options.detector):
             ctx.print(
@@ -187,6 +177,8 @@ def main(argv: list[str] | None = None) -> None:
             )
         if options.dry_run:
             return
+        if rows is not None:
+            return take_scores(options, stage, rows, ctx, kept)
         # a training belongs to one process; several processes share the seeds
         alone = distributed.Context(0, 1, ctx.device)
         mine = {

@@ -3,6 +3,7 @@ record."""
 
 import csv
 import io
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,8 @@ def write_scores(path: Path, tests: dict[str, Samples], p: dict[str, np.ndarray]
 
 
 def save_pictures(run: runs.Run, tests: dict[str, Samples], p: dict[str, np.ndarray]) -> None:
-    """curves.png, roc.png, and predictions.png: eight photos in even steps through the clean test set, each
-    with its fake."""
+    """curves.png of a training, roc.png, and predictions.png: eight photos in even steps through the clean
+    test set, each with its fake."""
     # here: matplotlib and scikit-learn are slow to load, and the pictures come after the training
     from evaluation import detector_pictures
     from models.detector import pictures
@@ -45,8 +46,8 @@ def save_pictures(run: runs.Run, tests: dict[str, Samples], p: dict[str, np.ndar
     clean = tests["clean"]
     # a photo and its fake
     chosen = [i + k for i in range(0, len(clean) - 1, max(2, len(clean) // 16 * 2)) for k in range(2)][:16]
-    shown = {
-        "curves": detector_pictures.training_curves(history(run)),
+    trained = (run.folder / "log.jsonl").exists()
+    shown = ({"curves": detector_pictures.training_curves(history(run))} if trained else {}) | {
         "roc": detector_pictures.roc_curves({name: (s.labels.numpy(), p[name]) for name, s in tests.items()}),
         "predictions": pictures.prediction_grid(
             clean.floats(chosen),
@@ -65,32 +66,35 @@ def make_record(
     stage: Stage,
     seed: int,
     run: runs.Run,
-    sets: list[Samples],
+    sets: Sequence[Sized],
     tests: dict[str, Samples],
     p: dict[str, np.ndarray],
     seconds: float,
     started: float,
     ctx: distributed.Context,
 ) -> record.Record:
-    """The Record of one training.
+    """The Record of one training, or of the scores of one that took place elsewhere.
 
-    Args:   name   of the condition;  seed  of the training;  sets  (training, validation);  tests  {test set:
-                   Samples};  p  {test set: (N,) probability of fake}
+    Args:   name   of the condition;  seed  of the training;  sets  (training, validation), counted;  tests
+                   {test set: Samples};  p  {test set: (N,) probability of fake}
             seconds  that the training took;  started  seconds since the epoch
     """
+    outside = options.scores is not None
     of = {
         name: detection.scores_of(
             t.labels.numpy(), p[name], t.names, options.seed, RESAMPLES if name == "clean" else FEWER
         )
         for name, t in tests.items()
     }
-    epochs, clean = history(run), tests["clean"]
+    epochs, clean = [] if outside else history(run), tests["clean"]
     metrics = {
         **of["clean"],
         "disrupted": of.get("disrupted"),
         "purified": of.get("purified"),
         "other": {name: v for name, v in of.items() if name not in ("clean", "disrupted", "purified")},
-        "validation": {"accuracy": epochs[-1]["val_accuracy"], "loss": epochs[-1]["val_loss"]},
+        "validation": {"accuracy": epochs[-1]["val_accuracy"], "loss": epochs[-1]["val_loss"]}
+        if epochs
+        else None,
     }
     config = {
         "detector": options.detector,
@@ -138,14 +142,19 @@ def make_record(
         through_sha256=stage.attack.defence and stage.attack.defence.purifier.sha256,
         defense_sha256=stage.purifier.sha256,
         attacked_key=stage.attacked_key,
-        detector_sha256=files.sha256(run.folder / "weights.safetensors"),
+        detector_sha256=None if outside else files.sha256(run.folder / "weights.safetensors"),
+        **({"scores_sha256": [files.sha256(path) for path in options.scores]} if outside else {}),
     )
     of_whole = (
         {"train_s": None, "epoch_s": None}
-        if run.resumed
+        if run.resumed or outside
         else {"train_s": seconds, "epoch_s": epochs[-1]["seconds"] / len(epochs)}
     )
-    cost = {"device": str(ctx.device), **of_whole, "peak_memory_mb": distributed.peak_memory_mb(ctx.device)}
+    cost = {
+        "device": None if outside else str(ctx.device),
+        **of_whole,
+        "peak_memory_mb": None if outside else distributed.peak_memory_mb(ctx.device),
+    }
     cost["photos_at_a_time"] = stage.scraped[0].at_a_time
     groups = {
         "domain": detection.by_domain(

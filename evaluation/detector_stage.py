@@ -24,6 +24,8 @@ from purify.trained import load_defence
 from purify.trial import known_to_attacker
 from report.kinds.detector_words import FILTERED
 
+OUTSIDE = "outside"  # in place of a base: a detector that was trained elsewhere
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorOptions(
@@ -34,19 +36,22 @@ class DetectorOptions(
     condition: str
     poison_rate: float
     kept_names: str | None
-    detector: str
+    # None of samples alone, and of a detector that was trained elsewhere
+    detector: str | None
     weights: str | None
-    base: str
-    epochs: int
-    lr: float
-    lr_schedule: str
-    data_augmentation: str
+    base: str | None
+    epochs: int | None
+    lr: float | None
+    lr_schedule: str | None
+    data_augmentation: str | None
+    scores: list[str] | None
+    scores_name: str | None
     adv_gan_weights: str | None
     gan_training_data: str | None
     defense_noise: str | None
     test_noise_var: float
     attack_through: str | None
-    batch_size: int
+    batch_size: int | None
     limit: int | None
     resume: str | None
 
@@ -187,7 +192,8 @@ def run_folder(options: DetectorOptions, stage: Stage, seed: int) -> Path:
     usual = {
         "frozen": "",
         "finetuned": "-finetuned",
-        "scratch": "-scratch" if takes_imagenet(options.detector) else "",
+        OUTSIDE: "-outside",
+        "scratch": "-scratch" if options.base == "scratch" and takes_imagenet(options.detector) else "",
     }
     name, rate = condition_name(options, stage.purifier), options.poison_rate
     through = stage.attacked_through

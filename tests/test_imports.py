@@ -34,6 +34,7 @@ COMMANDS = {
     "purify.terd.__main__": LATE,
     "attacks.__main__": LATE,
     "models.detector.__main__": LATE,
+    "models.detector.export": LATE,
     "evaluation.bands": LATE,
     "evaluation.disruption": LATE,
     "evaluation.triggered": LATE,
