@@ -27,6 +27,8 @@ ADDED = {
     "apgd_restarts": 2,
     "square_queries": 300,
     "attack_grid": 8,
+    # of detectors
+    "training_fakes": "translator",
 }
 PACKAGES = (
     "torch",

@@ -10,8 +10,10 @@ from evaluation.detector_stage import DetectorOptions
 from faces.flags import dataset_name
 from models.detector import imagenet
 from models.detector import network as networks
+from purify.defences import DEFENCES
 from purify.flags import options_of, resolve_defence
 from purify.trained import default_translator
+from report.kinds.detector_rows import SELF_BLENDED
 
 CONDITIONS = ("clean", "disrupted", "purified", "filtered")
 
@@ -59,8 +61,8 @@ def add_training_flags(p: cli.ArgumentParser) -> None:
         choices=networks.BASES,
         default=None,
         help=(
-            "frozen: the weights stay; finetuned: they are trained on (default: frozen, without weights"
-            " scratch)"
+            "frozen: the weights stay; finetuned: they are trained on; layernorm: the LayerNorms alone are"
+            " (default: layernorm where there are some, else frozen; without weights scratch)"
         ),
     )
     g.add_argument(
@@ -93,6 +95,26 @@ def add_training_flags(p: cli.ArgumentParser) -> None:
         default="flip",
         help="mirror half of the images in training",
     )
+    g.add_argument(
+        "--training_fakes",
+        choices=["translator", SELF_BLENDED],
+        default="translator",
+        help="self-blended: no translator makes the training fakes, each is its photo blended into itself",
+    )
+
+
+def refuse_self_blended(p: cli.ArgumentParser, parsed: argparse.Namespace, defense: str) -> None:
+    """Refuse what has no meaning where no translator makes the training fakes."""
+    if parsed.training_fakes == SELF_BLENDED and parsed.kept_names is not None:
+        p.error(
+            "--training_fakes self-blended makes fakes that no filter has judged; drop --kept_names, or give"
+            " --training_fakes translator"
+        )
+    if parsed.training_fakes == SELF_BLENDED and DEFENCES[defense].translator != "standard":
+        p.error(
+            f"--training_fakes self-blended asks no translator, {defense} is one; give"
+            " another --defense_model_type"
+        )
 
 
 def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
@@ -137,8 +159,11 @@ def resolve(p: cli.ArgumentParser, parsed: argparse.Namespace) -> Options:
     gan_weights = parsed.gan_weights or default_translator(
         parsed.result_dir, dataset, parsed.gan_type, parsed.data_dir, parsed.image_size
     )
+    refuse_self_blended(p, parsed, defense)
+    networks.check_base(parsed.detector, parsed.base or "scratch")
     weights = imagenet.find_imagenet_weights(parsed.detector, parsed.weights, download=not parsed.dry_run)
-    base = parsed.base or ("frozen" if weights else "scratch")
+    tuned = "layernorm" if networks.tunes_layernorms(parsed.detector) else "frozen"
+    base = parsed.base or (tuned if weights else "scratch")
     if (base == "scratch") != (weights is None):
         p.error(
             f"--base {base} of {parsed.detector} "

@@ -13,14 +13,15 @@ from faces.celeba import held_out
 from faces.flags import open_faces
 from metrics import detection
 from models.detector.network import CLASSES, takes_imagenet
-from models.detector.samples import FAKE, REAL, Samples, kept_filter, read_kept, sample_id
+from models.detector.samples import FAKE, REAL, Samples, join, kept_filter, read_kept, sample_id
+from models.detector.self_blended import self_blended
 from models.flags import gan_name
 from pipeline.training_set import TrainingSet, TrainingSetOptions
 from purify.base import Purifier
 from purify.defences import defence_folder
 from purify.flags import PurifierOptions
 from purify.trained import load_defence
-from report.kinds.detector_rows import FILTERED
+from report.kinds.detector_rows import FILTERED, SELF_BLENDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class DetectorOptions(RunOptions, TrainingSetOptions, PurifierOptions, AttackOpt
     batch_size: int
     limit: int | None
     resume: str | None
+    training_fakes: str
 
 
 def of_seed(options: DetectorOptions, seed: int, /, **more: object) -> object:
@@ -119,8 +121,15 @@ class Stage:
                 if any(sample_id(name, label) in self.kept for label in (REAL, FAKE))
             }
         )
-        whole = self.scraped.samples(self.options.poison_rate, self.options.condition == "purified", only)
+        whole = self._scraped(self.options.poison_rate, self.options.condition == "purified", only)
         return [whole.subset([i for i, one in enumerate(whole.ids) if one in part]) for part in self.parts]
+
+    def _scraped(self, rate, purified, only):
+        """Photos and fakes of B, these by the translator or of the photos alone."""
+        if self.options.training_fakes != SELF_BLENDED:
+            return self.scraped.samples(rate, purified, only)
+        photos = self.scraped.samples(rate, purified, only, fakes=False)
+        return join([photos, self_blended(photos, self.options.seed)])
 
     def tests(self) -> dict[str, Samples]:
         """{"clean", "disrupted", "purified"}: Samples of C; the last two where there is an attack, and a
@@ -144,10 +153,11 @@ def condition_name(options: DetectorOptions, purifier: Purifier) -> str:
 
 def run_folder(options: DetectorOptions, stage: Stage, seed: int) -> Path:
     """.../<detector>/<condition>/<attack>-eps<eps>[-rate<r>]/seed<s>, the base told where it is not the usual
-    one."""
+    one, and fakes that no translator makes behind the condition."""
     usual = {
         "frozen": "",
         "finetuned": "-finetuned",
+        "layernorm": "-layernorm",
         "scratch": "-scratch" if takes_imagenet(options.detector) else "",
     }
     name, rate = condition_name(options, stage.purifier), options.poison_rate
@@ -160,7 +170,7 @@ def run_folder(options: DetectorOptions, stage: Stage, seed: int) -> Path:
         / options.dataset
         / gan_name(options)
         / (options.detector + usual[options.base])
-        / name
+        / (name + (f"-{SELF_BLENDED}" if options.training_fakes == SELF_BLENDED else ""))
         / attack
         / f"seed{seed}"
     )

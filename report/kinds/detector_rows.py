@@ -32,6 +32,8 @@ CONDITIONS = ("clean", "disrupted", "purified", "filtered")  # the order of rows
 # ends the name of a record of purified photos from which a filter had dropped samples before
 FILTERED = "+filtered"
 BOTH = " + filtered"  # the same in the label of its row
+SELF_BLENDED = "self-blended"  # training fakes that no translator made
+BLENDED = f" [{SELF_BLENDED} fakes]"  # the same in the label of its row
 NUM_TRAIN = (("config.num_train",), lambda v, w: f"{v[0]} training images (the others: {w[0]})")
 COMPARED = (
     (("config.num_photos",), lambda v, w: f"{v[0]} photos (the others: {w[0]})"),
@@ -89,8 +91,13 @@ class DetectorRow(Row):
 
     @property
     def purifier(self) -> str:
-        """The defence without what a filter did before it."""
-        return self.defence.partition(BOTH)[0]
+        """The defence without what a filter did before it, whoever made the fakes."""
+        return self.defence.partition(BOTH)[0].replace(BLENDED, "")
+
+    @property
+    def blended(self) -> str:
+        """How the label tells who made the training fakes: "" = a translator."""
+        return _blended(self.first)
 
     @property
     def label(self) -> str:
@@ -163,7 +170,8 @@ class DetectorTable(Table):
         clean row."""
         rows_of = defaultdict(dict)
         for row in self.unmarked:
-            rows_of["disrupted" if row.condition == "clean" else row.defence][row.rate] = row
+            name = "disrupted" + row.blended if row.condition == "clean" else row.defence
+            rows_of[name][row.rate] = row
         return dict(rows_of)
 
 
@@ -207,13 +215,16 @@ def _join(row, defences, looks):
 
 
 def reference(row: DetectorRow, rows: list[DetectorRow], condition: str) -> DetectorRow | None:
-    """The clean row, or the disrupted row of the same poison rate, that a row is held against; None where
-    there is none."""
+    """The clean row, or the disrupted row of the same poison rate, that a row is held against, their fakes
+    made in the same way; None where there is none."""
     return next(
         (
             r
             for r in rows
-            if r.condition == condition and r.comparable(row) and (condition == "clean" or r.rate == row.rate)
+            if r.condition == condition
+            and r.comparable(row)
+            and r.blended == row.blended
+            and (condition == "clean" or r.rate == row.rate)
         ),
         None,
     )
@@ -229,10 +240,14 @@ def _hold_against(row, rows):
     }
 
 
+def _blended(record):
+    return BLENDED if record.config.get("training_fakes") == SELF_BLENDED else ""
+
+
 def _label(record):
     """A record's training photos in words; a filter by its name, where it has none by its file."""
     c = record.config
-    label = record.name.removesuffix(FILTERED) + trained_on(c)
+    label = record.name.removesuffix(FILTERED) + trained_on(c) + _blended(record)
     if not c["kept"]:
         return label
     told = "@".join(filter(None, [c["kept"], (c.get("kept_sha256") or "")[:6]]))
