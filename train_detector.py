@@ -16,6 +16,8 @@ changes its label:
   filtered   the disrupted set without the samples that --kept_names does not list
   purified with --kept_names: both. Samples are dropped as scraped, then the photos of the others are purified
   and their fakes made again
+With --training_fakes self-blended the fakes of B are its photos, as the condition has them, each blended into
+itself: no translator is asked, and no fake is broken.
 Tested on photos of C and fakes of them that nobody disturbed; beside it on disrupted and on purified ones.
 fake = 1, real = 0.
 
@@ -108,6 +110,7 @@ def train_one(
         "classes": list(networks.CLASSES),
         "condition": options.condition,
         "defense": options.defense_model_type,
+        "training_fakes": options.training_fakes,
         "trained_on": options.dataset,
         "epochs": options.epochs,
         "seed": seed,

@@ -15,7 +15,7 @@ here=$(dirname "$0"); . "$here/environment.sh"                # sets $PYTHON and
 : "${GAN_DATA:=}"              # what it was trained on, for the record; default: what its file says
 : "${WEIGHTS:=}"               # ImageNet weights of the one network in DETECTORS that takes them, or imagenet: torchvision's own, downloaded;
                                # default: those where torchvision has them on this machine, else none
-: "${DETECTORS:=mobilenet_v2}" # meso4 mobilenet_v2 resnet18 efficientnet_b0
+: "${DETECTORS:=mobilenet_v2}" # meso4 residual mobilenet_v2 resnet18 efficientnet_b0 vit_b_16 vit_b_32
 : "${CONDITIONS:=clean disrupted purified}"                   # and filtered, both
 : "${KEPT:=}"                  # the samples that a filter has kept: a file for the last rate; with %r in its name, which stands for the rate, for each
                                # of FILTER_RATES; default: De-Pois examines B at each of them, python -m purify.depois
@@ -31,7 +31,7 @@ official=$here/models/stargan/stargan_celeba_128/models/200000-G.ckpt
 if [ -z "$GAN" ] && [ -f "$official" ]; then GAN=$official; : "${GAN_DATA:=CelebA, nearly all of it, B and C too}"; fi
 if [ -n "$GAN_DATA" ]; then set -- --gan_training_data "$GAN_DATA" "$@"; fi
 train_detector() {             # train_detector DETECTOR FLAGS...
-    case $1 in meso4) _weights= ;; *) _weights=${WEIGHTS:+--weights $WEIGHTS} ;; esac
+    case $1 in meso4 | residual) _weights= ;; *) _weights=${WEIGHTS:+--weights $WEIGHTS} ;; esac
     _detector=$1; shift
     launch "$here/train_detector.py" --data_dir "$DATA" --result_dir "$RESULTS" --image_size 128 --celeba_crop_size 178 ${GAN:+--gan_weights "$GAN"} \
         --detector "$_detector" $_weights --test_noise_var "$EPS" $PROTOCOL --seeds $SEEDS --resume "$@"

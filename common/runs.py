@@ -27,6 +27,14 @@ ADDED = {
     "apgd_restarts": 2,
     "square_queries": 300,
     "attack_grid": 8,
+    # of detectors
+    "training_fakes": "translator",
+    "test_gan": [],
+    "train_gan": [],
+    "recompress": [],
+    "unpaired": False,
+    "gradient": "full",
+    "eot": 1,
 }
 PACKAGES = (
     "torch",

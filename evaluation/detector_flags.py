@@ -16,6 +16,7 @@ from models.flags import add_translator_flags
 from purify.defences import DEFENCES
 from purify.flags import add_purifier_flags, add_through_flag, options_of, resolve_defence, resolve_through
 from purify.trained import default_translator
+from report.kinds.detector_words import SELF_BLENDED
 
 CONDITIONS = ("clean", "disrupted", "purified", "filtered")
 # what decides a network and its training, and no sample
@@ -118,6 +119,12 @@ def add_training_flags(p: cli.ArgumentParser, network: bool = True) -> None:
             " purified: drop, then purify"
         ),
     )
+    g.add_argument(
+        "--training_fakes",
+        choices=["translator", SELF_BLENDED],
+        default="translator",
+        help="self-blended: no translator makes the training fakes, each is its photo blended into itself",
+    )
     if not network:
         p.set_defaults(**dict.fromkeys((*TRAINING, *OTHERS)))
         return
@@ -136,8 +143,8 @@ def add_training_flags(p: cli.ArgumentParser, network: bool = True) -> None:
         choices=networks.BASES,
         default=None,
         help=(
-            "frozen: the weights stay; finetuned: they are trained on (default: frozen, without weights"
-            " scratch)"
+            "frozen: the weights stay; finetuned: they are trained on; layernorm: the LayerNorms alone are"
+            " (default: layernorm where there are some, else frozen; without weights scratch)"
         ),
     )
     g.add_argument(
@@ -173,6 +180,22 @@ def add_training_flags(p: cli.ArgumentParser, network: bool = True) -> None:
     )
 
 
+def refuse_self_blended(p: cli.ArgumentParser, parsed: argparse.Namespace, defense: str) -> None:
+    """Refuse what has no meaning where no translator makes the training fakes."""
+    if parsed.training_fakes == SELF_BLENDED and parsed.kept_names is not None:
+        p.error(
+            "--training_fakes self-blended makes fakes that no filter has judged; drop --kept_names, or give"
+            " --training_fakes translator"
+        )
+    if parsed.training_fakes == SELF_BLENDED and parsed.train_gan:
+        p.error("--training_fakes self-blended asks no translator; drop --train_gan")
+    if parsed.training_fakes == SELF_BLENDED and DEFENCES[defense].translator != "standard":
+        p.error(
+            f"--training_fakes self-blended asks no translator, {defense} is one; give"
+            " another --defense_model_type"
+        )
+
+
 def _outside(p, parsed):
     """What stands for a network in the record of a detector that was trained elsewhere."""
     for name in TRAINING:
@@ -204,8 +227,10 @@ def _network(p, parsed):
         p.error(f"--seeds {' '.join(map(str, seeds))}: each seed once")
     if parsed.resume not in (None, "auto") and len(seeds) > 1:
         p.error("--resume RUN continues one training: name its seed with --seeds, or give --resume alone")
+    networks.check_base(parsed.detector, parsed.base or "scratch")
     weights = imagenet.find_imagenet_weights(parsed.detector, parsed.weights, download=not parsed.dry_run)
-    base = parsed.base or ("frozen" if weights else "scratch")
+    tuned = "layernorm" if networks.tunes_layernorms(parsed.detector) else "frozen"
+    base = parsed.base or (tuned if weights else "scratch")
     if (base == "scratch") != (weights is None):
         p.error(
             f"--base {base} of {parsed.detector} "
@@ -270,6 +295,7 @@ def resolve(
     gan_weights = parsed.gan_weights or default_translator(
         parsed.result_dir, dataset, parsed.gan_type, parsed.data_dir, parsed.image_size
     )
+    refuse_self_blended(p, parsed, defense)
     return options_of(
         kind,
         parsed,

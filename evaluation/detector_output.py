@@ -102,6 +102,7 @@ def make_record(
         "pretrained": options.weights and Path(options.weights).name,
         "pretrained_sha256": options.weights and files.sha256(options.weights),
         "condition": options.condition,
+        "training_fakes": options.training_fakes,
         "gan": gan_name(options),
         "gan_type": options.gan_type,
         "gan_style": options.gan_style and Path(options.gan_style).name,

@@ -15,6 +15,7 @@ from faces.flags import open_faces
 from metrics import detection
 from models.detector.network import CLASSES, takes_imagenet
 from models.detector.samples import FAKE, REAL, Samples, join, kept_filter, read_kept, recompressed, sample_id
+from models.detector.self_blended import self_blended
 from models.flags import gan_name
 from pipeline.training_set import TrainingSet, TrainingSetOptions
 from purify.base import Purifier
@@ -22,7 +23,7 @@ from purify.defences import defence_folder
 from purify.flags import PurifierOptions
 from purify.trained import load_defence
 from purify.trial import known_to_attacker
-from report.kinds.detector_words import FILTERED
+from report.kinds.detector_words import FILTERED, SELF_BLENDED
 
 OUTSIDE = "outside"  # in place of a base: a detector that was trained elsewhere
 
@@ -54,6 +55,7 @@ class DetectorOptions(
     batch_size: int | None
     limit: int | None
     resume: str | None
+    training_fakes: str
 
 
 def of_seed(options: DetectorOptions, seed: int, /, **more: object) -> object:
@@ -137,7 +139,7 @@ class Stage:
             shares[seeds.derive(options.seed, "translator", name) % len(shares)].append(name)
         whole = join(
             [
-                made_by.samples(options.poison_rate, options.condition == "purified", set(share))
+                self._samples(made_by, set(share))
                 for made_by, share in zip(self.scraped, shares, strict=True)
                 if share
             ]
@@ -145,6 +147,15 @@ class Stage:
         if options.recompress_training:
             whole = recompressed(whole, options.recompress_training)
         return [whole.subset([i for i, one in enumerate(whole.ids) if one in part]) for part in self.parts]
+
+    def _samples(self, made_by, only):
+        """Photos and fakes of some of B, these by the translator or of the photos alone."""
+        options = self.options
+        rate, purified = options.poison_rate, options.condition == "purified"
+        if options.training_fakes != SELF_BLENDED:
+            return made_by.samples(rate, purified, only)
+        photos = made_by.samples(rate, purified, only, fakes=False)
+        return join([photos, self_blended(photos, options.seed)])
 
     def tests(self) -> dict[str, Samples]:
         """{"clean", "disrupted", "purified"}: Samples of C; the last two where there is an attack, and a
@@ -188,10 +199,11 @@ def training_ending(options: DetectorOptions) -> str:
 
 def run_folder(options: DetectorOptions, stage: Stage, seed: int) -> Path:
     """.../<detector>/<condition>/<attack>-eps<eps>[-rate<r>]/seed<s>, the base told where it is not the usual
-    one."""
+    one, and fakes that no translator makes behind the condition."""
     usual = {
         "frozen": "",
         "finetuned": "-finetuned",
+        "layernorm": "-layernorm",
         OUTSIDE: "-outside",
         "scratch": "-scratch" if options.base == "scratch" and takes_imagenet(options.detector) else "",
     }
@@ -208,7 +220,7 @@ def run_folder(options: DetectorOptions, stage: Stage, seed: int) -> Path:
         / options.dataset
         / gan_name(options)
         / (options.detector + usual[options.base] + training_ending(options))
-        / name
+        / (name + (f"-{SELF_BLENDED}" if options.training_fakes == SELF_BLENDED else ""))
         / attack
         / f"seed{seed}"
     )

@@ -198,7 +198,7 @@ purified() {         # what each defence of the detectors' table does to the fak
     done
 }
 train_detector() {   # train_detector DETECTOR FLAGS...
-    case $1 in meso4) _weights= _epochs=8 ;; *) _weights=${IMAGENET:+--weights $IMAGENET} _epochs=20 ;; esac
+    case $1 in meso4 | residual) _weights= _epochs=8 ;; *) _weights=${IMAGENET:+--weights $IMAGENET} _epochs=20 ;; esac
     _detector=$1; shift
     launch "$here/train_detector.py" $data --gan_weights "$(gan)" --detector "$_detector" $_weights --epochs "${DETECTOR_EPOCHS:-$_epochs}" --seeds $SEEDS \
         --limit "$DETECTOR_LIMIT" --batch_size 32 --image_batch_size 8 --test_noise_var 0.05 $DETECTOR_PROTOCOL --resume "$@"

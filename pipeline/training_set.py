@@ -101,7 +101,11 @@ class TrainingSet:
         return names
 
     def samples(
-        self, rate: float = 0.0, purified: bool = False, only: Collection[str] | None = None
+        self,
+        rate: float = 0.0,
+        purified: bool = False,
+        only: Collection[str] | None = None,
+        fakes: bool = True,
     ) -> Samples:
         """Photos and fakes, in the order of (name, label).
 
@@ -109,6 +113,7 @@ class TrainingSet:
                            them
                  purified  every photo goes through the purifier before its fake is made
                  only      names of photos: no others are made; None = all
+                 fakes     False: the photos alone, no fake of them is made
         Returns: models.detector.samples.Samples
         """
         faces = self.faces if only is None else self.faces.subset([n for n in self.faces.names if n in only])
@@ -118,7 +123,7 @@ class TrainingSet:
             self.options.image_size**2,
             "--image_batch_size",
         )
-        return wanted.run(self.ctx, self._rehearse, partial(self._made, faces, rate, purified))
+        return wanted.run(self.ctx, self._rehearse, partial(self._made, faces, rate, purified, fakes))
 
     def _rehearse(self, count: int) -> None:
         """All that is done to photos, done to the first `count` of them: nothing of it is kept."""
@@ -141,7 +146,7 @@ class TrainingSet:
             calls = batches * self.purifier.passes
             compiling.fix(self.purifier.networks(), self.options.compile, self.ctx, size, calls)
 
-    def _made(self, faces: FaceFolder, rate: float, purified: bool, size: int) -> Samples:
+    def _made(self, faces: FaceFolder, rate: float, purified: bool, fakes: bool, size: int) -> Samples:
         """The samples of some photos, made `size` photos at a time."""
         options, parts, self.at_a_time = self.options, [], size
         self._compile(len(faces) / size / self.ctx.world, size)
@@ -171,7 +176,12 @@ class TrainingSet:
         scraped.fill(self.ctx, size)
         labels, sources = dict(zip(faces.names, faces.labels, strict=True)), faces.fingerprints()
         for part in scraped.parts:
-            fakes = FakePhotos(
+            n = len(part.names)
+            reals = [images.to_uint8(part.floats(part.names[k : k + size])) for k in range(0, n, size)]
+            parts.append(Samples(part.names, [None] * n, torch.full((n,), REAL), np.concatenate(reals)))
+            if not fakes:
+                continue
+            made = FakePhotos(
                 self.translator,
                 gan_name(options),
                 options.selected_attrs,
@@ -183,16 +193,7 @@ class TrainingSet:
                 sources,
                 options.precision,
             )
-            fakes.fill(part.names, self.ctx, size)
-            n = len(part.names)
-            reals = [images.to_uint8(part.floats(part.names[k : k + size])) for k in range(0, n, size)]
-            parts += [
-                Samples(part.names, [None] * n, torch.full((n,), REAL), np.concatenate(reals)),
-                Samples(
-                    part.names,
-                    [options.selected_attrs[self.domains[name]] for name in part.names],
-                    torch.full((n,), FAKE),
-                    fakes.load(part.names),
-                ),
-            ]
+            made.fill(part.names, self.ctx, size)
+            domains = [options.selected_attrs[self.domains[name]] for name in part.names]
+            parts.append(Samples(part.names, domains, torch.full((n,), FAKE), made.load(part.names)))
         return join(parts)

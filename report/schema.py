@@ -4,8 +4,8 @@ and the check."""
 import math
 from dataclasses import dataclass
 
-# What stands in a schema: a type (null is allowed everywhere), a dict of named parts, Each(schema), or a
-# tuple: one of several.
+# What stands in a schema: a type (null is allowed everywhere), a dict of named parts, Each(schema), a tuple:
+# one of several, or Later(schema).
 NUMBER, COUNT, TEXT, LIST, DICT, INTERVAL = (
     "number",
     "whole number",
@@ -21,6 +21,13 @@ class Each:
     """An object of any names, each of whose values fits `schema`."""
 
     schema: dict
+
+
+@dataclass(frozen=True)
+class Later:
+    """What older records of the kind lack, and what it must be where it is."""
+
+    schema: object
 
 
 def means(*keys: str) -> dict:
@@ -81,6 +88,8 @@ def _fits(value, kind):
 
 def problems_of(value: object, schema: object, where: str) -> list[str]:
     """What of a JSON value does not fit a schema, one line each, `where` in front."""
+    if isinstance(schema, Later):
+        schema = schema.schema
     if isinstance(schema, Each):
         schema = {key: schema.schema for key in value} if isinstance(value, dict) else {}
     if not isinstance(schema, dict):
@@ -94,7 +103,11 @@ def problems_of(value: object, schema: object, where: str) -> list[str]:
         return []
     if not isinstance(value, dict):
         return [f"{where}: expected an object or null, found {value!r:.60}"]
-    missing = [f"{where}.{key}: missing" for key in schema if key not in value]
+    missing = [
+        f"{where}.{key}: missing"
+        for key, part in schema.items()
+        if key not in value and not isinstance(part, Later)
+    ]
     return missing + [
         p
         for key, part in schema.items()

@@ -203,6 +203,13 @@ def test_equal_seeds_give_equal_detectors(stage, tmp_path):
         ("--condition clean --batch_size 1", "two images"),
         ("--condition clean --weights imagenet", "no ImageNet weights of meso4"),
         ("--condition clean --base frozen", "needs ImageNet weights"),
+        ("--condition clean --base layernorm", "meso4 has no LayerNorms; vit_b_16, vit_b_32 do"),
+        ("--condition clean --detector vit_b_32 --weights none --base layernorm", "needs ImageNet weights"),
+        ("--condition filtered --kept_names k.txt --training_fakes self-blended", "drop --kept_names"),
+        (
+            "--condition purified --defense_model_type adv-train --training_fakes self-blended",
+            "adv-train is one",
+        ),
         ("--condition disrupted --detectr meso4", "did you mean --detector"),
     ],
 )

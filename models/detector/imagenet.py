@@ -52,9 +52,11 @@ def find_imagenet_weights(name: str, asked: str | None = None, download: bool = 
     return path
 
 
-def _with_counters(state, wanted):
-    """A state_dict with the counters of batch normalisation, of no use here, that older files of torchvision
-    lack."""
+def _as_of_now(state, wanted):
+    """A state_dict as the networks name its parts now. Older files of torchvision lack the counters of batch
+    normalisation, of no use here; those of transformers call the layers of a block otherwise."""
+    for old, new in ((".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3.")):
+        state = {k.replace(old, new): v for k, v in state.items()}
     return {**{k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")}, **state}
 
 
@@ -62,8 +64,9 @@ def recognise(state: dict, path: Path | str) -> str:
     """The name in TORCHVISION whose ImageNet weights a state_dict holds, with or without their 1,000 classes.
     Raises UserError."""
     for name, (_, classes) in TORCHVISION.items():
-        wanted = Trunk(name).network.state_dict()
-        shapes = {k: v.shape for k, v in _with_counters(state, wanted).items() if not k.startswith(classes)}
+        with torch.device("meta"):  # shapes alone
+            wanted = Trunk(name).network.state_dict()
+        shapes = {k: v.shape for k, v in _as_of_now(state, wanted).items() if not k.startswith(classes)}
         if shapes == {k: v.shape for k, v in wanted.items()}:
             return name
     raise UserError(f"{path}: not torchvision's weights of {', '.join(TORCHVISION)}")
@@ -78,7 +81,7 @@ def load_imagenet(detector: Detector, path: Path | str) -> Detector:
     state, _ = checkpoint.read_weights(path)
     state = {k: v for k, v in state.items() if not k.startswith(TORCHVISION[detector.name][1])}
     wanted = detector.trunk.network.state_dict()
-    state = _with_counters(state, wanted)
+    state = detector.trunk.fitted(_as_of_now(state, wanted))
     wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
     if wrong:
         raise UserError(

@@ -1,5 +1,5 @@
-"""Detectors of deepfakes: torchvision's networks under the tutorial's head, and Meso4 for small machines.
-Class 1 is fake.
+"""Detectors of deepfakes: torchvision's networks, most of them under the tutorial's head, and Meso4 for small
+machines. Class 1 is fake.
 
 A detector is a class and a line of DETECTORS; what the class declares says how it is trained and shown.
 """
@@ -27,26 +27,32 @@ TORCHVISION = {
     "mobilenet_v2": (1280, "classifier."),
     "resnet18": (512, "fc."),
     "efficientnet_b0": (1280, "classifier."),
+    "vit_b_16": (768, "heads."),
+    "vit_b_32": (768, "heads."),
 }
 DETECTORS = {
     "meso4": "models.detector.network:Meso4",
     "mobilenet_v2": "models.detector.network:MobileNetV2",
     "resnet18": "models.detector.network:ResNet18",
     "efficientnet_b0": "models.detector.network:EfficientNetB0",
+    "residual": "models.detector.residual:Residual",
+    "vit_b_16": "models.detector.transformer:ViTB16",
+    "vit_b_32": "models.detector.transformer:ViTB32",
 }
-BASES = ("frozen", "finetuned", "scratch")
+BASES = ("frozen", "finetuned", "scratch", "layernorm")
 
 
 class Base(nn.Module):
     """The network below a detector's head: made with the side of what it sees, pixels; (N, 3, side, side) in
     [-1, 1] -> (N, num_features).
 
-    look      how tables and plots show the detector
-    imagenet  whether torchvision has ImageNet weights for its `network`
+    look        how tables and plots show the detector
+    imagenet    whether torchvision has ImageNet weights for its `network`
+    layernorms  whether it has LayerNorms, that can be trained alone
     """
 
     look: Look
-    imagenet = False
+    imagenet = layernorms = False
     num_features: int
 
     @staticmethod
@@ -70,11 +76,17 @@ class Meso4(Base):
     """
 
     look = Look("meso4", "#8451c9", 0)
+    channels = 3  # of what the first convolution sees
 
     def __init__(self, size: int) -> None:
         super().__init__()
         layers = []
-        for d_in, d_out, kernel, pool in ((3, 8, 3, 2), (8, 8, 5, 2), (8, 16, 5, 2), (16, 16, 5, 4)):
+        for d_in, d_out, kernel, pool in (
+            (self.channels, 8, 3, 2),
+            (8, 8, 5, 2),
+            (8, 16, 5, 2),
+            (16, 16, 5, 4),
+        ):
             layers += [
                 nn.Conv2d(d_in, d_out, kernel, padding=kernel // 2),
                 nn.ReLU(inplace=True),
@@ -102,14 +114,11 @@ class Trunk(Base):
 
     imagenet = True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **how: object) -> None:
         super().__init__()
-        network = getattr(import_module("torchvision.models"), name)(weights=None)
-        self.num_features = TORCHVISION[name][0]
-        if name == "resnet18":
-            network.fc = network.avgpool = nn.Identity()
-        else:
-            network.classifier = nn.Identity()
+        network = getattr(import_module("torchvision.models"), name)(weights=None, **how)
+        self.num_features, classes = TORCHVISION[name]
+        setattr(network, classes[:-1], nn.Identity())
         self.network, self.name = network, name
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
@@ -117,6 +126,14 @@ class Trunk(Base):
     @staticmethod
     def side_of(image_size: int) -> int:
         return max(image_size, LEAST_SIDE)
+
+    def fitted(self, state: dict) -> dict:
+        """torchvision's state_dict of such a network, as this one's size takes it."""
+        return state
+
+    def normalised(self, x: torch.Tensor) -> torch.Tensor:
+        """Photos in [-1, 1] as ImageNet's weights expect them."""
+        return ((x + 1) / 2 - self.mean) / self.std
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         """(N, num_features, h, w) of normalised images."""
@@ -126,7 +143,7 @@ class Trunk(Base):
         return n.layer4(n.layer3(n.layer2(n.layer1(n.maxpool(n.relu(n.bn1(n.conv1(x))))))))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.maps(((x + 1) / 2 - self.mean) / self.std).mean(dim=(2, 3))
+        return self.maps(self.normalised(x)).mean(dim=(2, 3))
 
 
 class MobileNetV2(Trunk):
@@ -173,6 +190,22 @@ def takes_imagenet(name: str) -> bool:
     return base_class(name).imagenet
 
 
+def tunes_layernorms(name: str) -> bool:
+    """Whether a detector's base has LayerNorms, that can be trained alone."""
+    return base_class(name).layernorms
+
+
+def check_base(name: str, base: str) -> None:
+    """Raises UserError for an unknown detector, an unknown way to train its base, and one that it cannot be
+    trained in."""
+    if base not in BASES:
+        raise UserError(f"{base}: not a way to train a base; one of {', '.join(BASES)}")
+    if base == "layernorm" and not tunes_layernorms(name):
+        raise UserError(
+            f"--base layernorm: {name} has no LayerNorms; {', '.join(filter(tunes_layernorms, DETECTORS))} do"
+        )
+
+
 def tutorial_head(num_features: int) -> nn.Module:
     """512 relu, batch norm, dropout .3, 128 relu, dropout .1, 2 classes: behind MobileNetV2 723,842 numbers,
     1,024 of them running statistics."""
@@ -204,22 +237,24 @@ class Detector(nn.Module):
 
     Args:   name   of DETECTORS;  image_size  side of the photos that it is trained on
             base   frozen = ImageNet weights that stay, in eval mode for good; finetuned = they are trained
-                   on; scratch = no weights
+                   on; layernorm = of them the LayerNorms alone are; scratch = no weights
     Photos of another size are resized to image_size; what its network sees is at least LEAST_SIDE wide
-    (Meso4: a multiple of 32), as its base says.
+    (Meso4: a multiple of 32; a transformer: of its patches), as its base says.
     """
 
     def __init__(self, name: str, image_size: int, base: str = "scratch") -> None:
         super().__init__()
         network = base_class(name)
-        if base not in BASES:
-            raise UserError(f"{base}: not a way to train a base; one of {', '.join(BASES)}")
+        check_base(name, base)
         self.name, self.image_size, self.base = name, image_size, base
         self.side = network.side_of(image_size)
         self.trunk = network(self.side)
         self.head = network.head(self.trunk.num_features)
-        if base == "frozen":
+        if base in ("frozen", "layernorm"):
             self.trunk.requires_grad_(False)
+        if base == "layernorm":
+            for norm in (m for m in self.trunk.modules() if isinstance(m, nn.LayerNorm)):
+                norm.requires_grad_(True)
         self.train(self.training)
 
     @property

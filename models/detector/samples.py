@@ -17,7 +17,7 @@ REAL, FAKE = range(len(CLASSES))
 @dataclass
 class Samples:
     """names[i] is the photo that image i is, or is a fake of; domains[i] the fake's target attribute, None
-    for a real photo.
+    for a real photo and for a fake that no translator made.
 
     pixels  uint8 (N, H, W, 3);  labels  int64 (N,), fake = 1
     """

@@ -20,7 +20,7 @@ from report.kinds.detector_tables import (
 from report.markers import LEGEND as WORDS
 from report.markers import OPTIONS, NoRecords, runs_left, with_legends
 from report.rows import attack_text
-from report.schema import COST, COUNT, DICT, NUMBER, PROVENANCE, TEXT, means, scores
+from report.schema import COST, COUNT, DICT, NUMBER, PROVENANCE, TEXT, Later, means, scores
 
 JUDGED = {**means("accuracy"), **scores("auc", "ap", "eer", "ece")}  # a detector on one test set
 # fake = 1, real = 0; one training seed, tested on clean photos of C and clean fakes, beside it on
@@ -50,6 +50,7 @@ SCHEMA = {
         "epochs": COUNT,
         "kept": TEXT,
         "gan_training_data": TEXT,
+        "training_fakes": Later(TEXT),
     },
     "metrics": {
         **JUDGED,

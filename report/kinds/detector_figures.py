@@ -47,7 +47,7 @@ def styles(table: DetectorTable) -> dict[str, Style]:
                 if row.condition == "filtered"
                 else replace(look, color=tuple(0.6 * c for c in look.color), line=(0, (4, 1.5)))
             )
-        style_of[row.defence] = look
+        style_of[row.defence] = replace(look, line=":") if row.blended else look
     return style_of
 
 
@@ -148,7 +148,8 @@ def by_rate(table: DetectorTable) -> Figure | None:
             linewidth=1.6,
             elinewidth=0.9,
             capsize=2,
-            label="disrupted (at 0: clean)" if name == "disrupted" and lines[name][0].rate == 0 else name,
+            label=name
+            + (" (at 0: clean)" if name.startswith("disrupted") and lines[name][0].rate == 0 else ""),
         )
     axes.set_ylim(*_limits([row.cell(ACCURACY) for rows in lines.values() for row in rows], 0.04, far=0.65))
     if axes.get_ylim()[0] < CHANCE:

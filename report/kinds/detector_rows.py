@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from report.comparison import Comparison, Runs
-from report.kinds.detector_statistics import difference, share_recovered
-from report.kinds.detector_words import BOTH, FILTERED, label_of, training_words
+from report.kinds.detector_statistics import difference, points, share_recovered
+from report.kinds.detector_words import BLENDED, BOTH, FILTERED, blended, label_of, training_words
 from report.looks import Looks, natural, shown_name
 from report.record import Record
 from report.rows import (
@@ -86,8 +86,13 @@ class DetectorRow(Row):
 
     @property
     def purifier(self) -> str:
-        """The defence without what a filter did before it."""
-        return self.defence.partition(BOTH)[0]
+        """The defence without what a filter did before it, whoever made the fakes."""
+        return self.defence.partition(BOTH)[0].replace(BLENDED, "")
+
+    @property
+    def blended(self) -> str:
+        """How the label tells who made the training fakes: "" = a translator."""
+        return blended(self.first)
 
     @property
     def label(self) -> str:
@@ -180,12 +185,9 @@ class DetectorTable(Table):
         clean row."""
         rows_of = defaultdict(dict)
         for row in self.unmarked:
-            rows_of["disrupted" if row.condition == "clean" else row.defence][row.rate] = row
+            name = "disrupted" + row.blended if row.condition == "clean" else row.defence
+            rows_of[name][row.rate] = row
         return dict(rows_of)
-
-
-def _points(cell):
-    return Cell(*(None if v is None else 100 * v for v in (cell.value, cell.low, cell.high)))
 
 
 def _named(defence):
@@ -232,13 +234,16 @@ def _join(row, defences, looks):
 
 
 def reference(row: DetectorRow, rows: list[DetectorRow], condition: str) -> DetectorRow | None:
-    """The clean row, or the disrupted row of the same poison rate, that a row is held against; None where
-    there is none."""
+    """The clean row, or the disrupted row of the same poison rate, that a row is held against, their fakes
+    made in the same way; None where there is none."""
     return next(
         (
             r
             for r in rows
-            if r.condition == condition and r.comparable(row) and (condition == "clean" or r.rate == row.rate)
+            if r.condition == condition
+            and r.comparable(row)
+            and r.blended == row.blended
+            and (condition == "clean" or r.rate == row.rate)
         ),
         None,
     )
@@ -248,8 +253,8 @@ def _hold_against(row, rows):
     clean, disrupted = reference(row, rows, "clean"), reference(row, rows, "disrupted")
     judged = row.condition in ("purified", "filtered") and disrupted is not None
     row.derived |= {
-        "lost": _points(difference(clean, row)) if clean and clean is not row else Cell(None),
-        "gain": _points(difference(row, disrupted)) if judged else Cell(None),
+        "lost": points(difference(clean, row)) if clean and clean is not row else Cell(None),
+        "gain": points(difference(row, disrupted)) if judged else Cell(None),
         "share": share_recovered(row, disrupted, clean) if judged and clean else Cell(None),
     }
 

@@ -73,3 +73,8 @@ def share_recovered(row: Row, disrupted: Row, clean: Row) -> Cell:
         return Cell(share)
     root = math.sqrt(max(b * b - a * c, 0))
     return Cell(share, (b - root) / a, (b + root) / a)
+
+
+def points(cell: Cell) -> Cell:
+    """A difference of accuracies in points, its interval too."""
+    return Cell(*(None if v is None else 100 * v for v in (cell.value, cell.low, cell.high)))

@@ -29,7 +29,9 @@ LEGEND = (
     " share *poison rate* of it *disrupted*, the same photos all purified by the defence named, *filtered*"
     " (by what) without the samples that a filter has dropped, or both, *+ filtered*: those dropped, the"
     " photos of the others purified; *... of undisturbed photos*: the control, purified though nobody"
-    " disrupted them. *l2*, *frechet* or *fid*, *nfe*, *s/photo*: fakes of such photos (a disrupted photo,"
+    " disrupted them; *[self-blended fakes]*: the training fakes are the photos blended into themselves, and"
+    " *lost* and *recovered* are against rows of such fakes. *l2*, *frechet* or *fid*, *nfe*,"
+    " *s/photo*: the translator's fakes of such photos (a disrupted photo,"
     " purified or not; in a control an undisturbed one) against fakes of the photos themselves, and what"
     " purifying costs, from test_defense.py's record of the same translator, attack and defence. *accuracy*"
     " (fake from probability 0.5 on), *AUC*, *EER* (equal error rate), *ECE* (expected calibration error): on"
@@ -127,7 +129,7 @@ def rates_grid(table: DetectorTable) -> Grid | None:
     rates = [0, *table.rates] if any(0 in rows for rows in by_rate.values()) else table.rates
 
     def label(name):
-        return "disrupted (at 0: clean)" if name == "disrupted" and 0 in by_rate[name] else name
+        return name + (" (at 0: clean)" if name.startswith("disrupted") and 0 in by_rate[name] else "")
 
     def accuracy(row):
         return deviation(row.cell(ACCURACY) if row else None, "ssim")

@@ -6,12 +6,19 @@ from report.rows import trained_on
 # ends the name of a record of purified photos from which a filter had dropped samples before
 FILTERED = "+filtered"
 BOTH = " + filtered"  # the same in the label of its row
+SELF_BLENDED = "self-blended"  # training fakes that no translator made
+BLENDED = f" [{SELF_BLENDED} fakes]"  # the same in the label of its row
+
+
+def blended(record: Record) -> str:
+    """The ending of its label where no translator made the training fakes."""
+    return BLENDED if record.config.get("training_fakes") == SELF_BLENDED else ""
 
 
 def label_of(record: Record) -> str:
     """A record's training photos in words; a filter by its name, where it has none by its file."""
     c = record.config
-    label = record.name.removesuffix(FILTERED) + trained_on(c)
+    label = record.name.removesuffix(FILTERED) + trained_on(c) + blended(record)
     if not c["kept"]:
         return label
     told = "@".join(filter(None, [c["kept"], (c.get("kept_sha256") or "")[:6]]))

@@ -95,6 +95,15 @@ def test_only_some_photos_are_those_of_the_whole_set(stage):
     assert same(some, whole.subset([i for i, name in enumerate(whole.names) if name in chosen]))
 
 
+def test_photos_alone_are_those_of_the_whole_set_and_no_fake_is_made(stage):
+    opened_stage = opened(stage[0], "--condition purified --defense_model_type jpeg")
+    mine = training_set(opened_stage, purifier=opened_stage.purifier)
+    photos = mine.samples(0.5, True, fakes=False)
+    assert photos.labels.tolist() == [REAL] * 20 and not (stage[1] / "fakes").exists()
+    whole = mine.samples(0.5, True)
+    assert same(photos, whole.subset([i for i, label in enumerate(whole.labels) if label == REAL]))
+
+
 def test_without_an_attack_or_a_purifier_there_are_clean_photos(stage):
     opened_stage = opened(stage[0], "--condition clean")
     mine = training_set(opened_stage, attack=None)

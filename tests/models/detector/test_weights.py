@@ -115,12 +115,21 @@ def test_weights_of_another_network_are_named(tmp_path, imagenet):
         ("resnet18", "num_batches_tracked"),
         ("resnet18", "fc."),
         ("efficientnet_b0", "nothing"),
+        ("vit_b_16", "heads."),
+        ("vit_b_32", "nothing"),
     ],
 )
 def test_files_are_recognised(name, left_out):
     with torch.device("meta"):
         state = getattr(torchvision.models, name)(weights=None).state_dict()
     assert recognise({k: v for k, v in state.items() if left_out not in k}, "f.pth") == name
+
+
+def test_older_files_of_transformers_call_two_layers_otherwise():
+    with torch.device("meta"):
+        state = torchvision.models.vit_b_32(weights=None).state_dict()
+    older = {k.replace("mlp.0", "mlp.linear_1").replace("mlp.3", "mlp.linear_2"): v for k, v in state.items()}
+    assert older.keys() != state.keys() and recognise(older, "f.pth") == "vit_b_32"
 
 
 def test_a_file_of_no_base_is_refused(imagenet):

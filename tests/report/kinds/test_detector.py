@@ -8,6 +8,8 @@ import pytest
 import reading
 from reading import comparison_of, line_of, rows_of, seeds_of
 from report.kinds import detector as detectors
+from report.kinds import detector_figures, detector_tables
+from report.schema import problems_of
 from synthetic import defense, detector
 
 NOISE = "pgd-eps0.11"
@@ -40,6 +42,52 @@ def test_rows_are_training_photos_by_poison_rate_in_a_fixed_order(tmp_path):
         ("filtered [kept.txt]", 1),
     ]
     assert not table.notes and table.rates == [0.5, 1] and table.common_rate == 1
+
+
+def test_rows_of_self_blended_fakes_are_held_against_rows_of_such_fakes(tmp_path):
+    """0.9 of the translator's clean row, 0.8 of the other; each disrupted row loses against its own."""
+    blended = {"training_fakes": "self-blended"}
+    names = {"clean": 0.0, "disrupted": 1.0, "jpeg-q75": 1.0}
+    table = table_of(
+        tmp_path,
+        *(detector(n, 0.9 - 0.2 * rate, rate=rate, training_fakes="translator") for n, rate in names.items()),
+        *(detector(n, 0.8 - 0.1 * rate, rate=rate, **blended) for n, rate in names.items()),
+        detector("disrupted", 0.85, rate=0.5),  # an older record does not say who made its fakes
+        detector("disrupted", 0.75, rate=0.5, **blended),
+    )
+    lost = {(row.label, row.rate): row.derived["lost"].value for row in table.rows}
+    end = " [self-blended fakes]"
+    assert not table.notes and lost == {
+        ("clean", 0): None,
+        (f"clean{end}", 0): None,
+        ("disrupted", 0.5): pytest.approx(5),
+        ("disrupted", 1): pytest.approx(20),
+        (f"disrupted{end}", 0.5): pytest.approx(5),
+        (f"disrupted{end}", 1): pytest.approx(10),
+        ("jpeg-q75", 1): pytest.approx(20),
+        (f"jpeg-q75{end}", 1): pytest.approx(10),
+    }
+    assert {row.purifier for row in table.rows if row.condition == "purified"} == {"jpeg-q75"}
+    by_rate = table.by_rate()
+    assert {name: sorted(rows) for name, rows in by_rate.items()} == {
+        "disrupted": [0, 0.5, 1],
+        f"disrupted{end}": [0, 0.5, 1],
+        "jpeg-q75": [1],
+        f"jpeg-q75{end}": [1],
+    }
+    first = [line[0] for line in detector_tables.rates_grid(table).cells]
+    assert first[:2] == ["disrupted (at 0: clean)", f"disrupted{end} (at 0: clean)"]
+    looks = detector_figures.styles(table)
+    assert looks[f"jpeg-q75{end}"].color == looks["jpeg-q75"].color
+    assert looks[f"jpeg-q75{end}"].line == ":" != looks["jpeg-q75"].line
+
+
+@pytest.mark.parametrize("value, problems", [("self-blended", 0), (None, 0), (3, 1)])
+def test_older_records_do_not_say_who_made_their_fakes(value, problems):
+    config = detector(training_fakes=value).config
+    schema = {"training_fakes": detectors.SCHEMA["config"]["training_fakes"]}
+    assert len(problems_of(config, schema, "config")) == problems
+    assert not problems_of({k: v for k, v in config.items() if k != "training_fakes"}, schema, "config")
 
 
 def test_tables_are_per_dataset_translator_detector_base_and_attack(tmp_path):
