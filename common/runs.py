@@ -21,6 +21,7 @@ MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "
 # options that older runs do not have, with what these did
 ADDED = {
     "gan_type": "stargan",
+    "upsampling": "transposed",
     "known_noise": False,
     # of attacks that they did not have
     "apgd_steps": 50,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from models.stargan.network import Generator, ResidualBlock
+from models.stargan.network import Generator, ResidualBlock, ResizeConv2d
 
 LAST = torch.channels_last
 
@@ -124,6 +124,8 @@ class Fast:
                 relu = isinstance(after, nn.ReLU)
                 h = _Normalise.apply(h, layer.weight, layer.bias, layer.eps, relu)
             elif layer in self.weights:
+                if isinstance(layer, ResizeConv2d):
+                    h = F.interpolate(h, scale_factor=2.0, mode="nearest")
                 convolve = F.conv_transpose2d if isinstance(layer, nn.ConvTranspose2d) else F.conv2d
                 h = convolve(h, self.weights[layer], None, layer.stride, layer.padding)
         return h

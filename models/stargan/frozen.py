@@ -20,7 +20,7 @@ class StarGAN(Translator):
     """G(x, c) of Choi et al. 2018; the condition is the target label set itself."""
 
     gan_type = "stargan"
-    said = ("conv_dim", "c_dim", "repeat_num")
+    said = ("conv_dim", "c_dim", "repeat_num", "upsampling")
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
@@ -45,11 +45,17 @@ class StarGAN(Translator):
         return cls(network, files.sha256(path), meta)
 
 
-def network_options(state: dict[str, torch.Tensor]) -> dict[str, int]:
-    """conv_dim, c_dim and repeat_num from the shapes of a generator's state_dict."""
+def network_options(state: dict[str, torch.Tensor]) -> dict[str, int | str]:
+    """conv_dim, c_dim, repeat_num and upsampling from the shapes of a generator's state_dict."""
     first = state["main.0.weight"]
     blocks = {int(m.group(1)) for k in state if (m := re.match(r"main\.(\d+)\.main\.0\.weight$", k))}
-    return {"conv_dim": first.shape[0], "c_dim": first.shape[1] - 3, "repeat_num": len(blocks)}
+    larger = state.get(f"main.{max(blocks, default=8) + 1}.weight")
+    return {
+        "conv_dim": first.shape[0],
+        "c_dim": first.shape[1] - 3,
+        "repeat_num": len(blocks),
+        "upsampling": "resize" if larger is not None and larger.shape[-1] == 3 else "transposed",
+    }
 
 
 def generator_from(state: dict[str, torch.Tensor], path: Path | str, c_dim: int | None = None) -> Generator:

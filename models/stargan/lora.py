@@ -62,6 +62,6 @@ def folded(network: Generator) -> Generator:
             if parametrize.is_parametrized(m):
                 state[f"{name}.weight"] = m.weight
     with torch.device("meta"):  # draws nothing
-        plain = Generator(network.conv_dim, network.c_dim, network.repeat_num)
+        plain = Generator(network.conv_dim, network.c_dim, network.repeat_num, network.upsampling)
     plain.load_state_dict(state, assign=True)
     return plain.requires_grad_(False)

@@ -21,7 +21,7 @@ from common.cli import UserError
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.stargan import step
 from models.stargan.frozen import generator_from
-from models.stargan.network import Discriminator, Generator
+from models.stargan.network import UPSAMPLING, Discriminator, Generator
 from models.stargan.step import Disrupt, add_schedule_flags, decay_steps
 
 
@@ -30,6 +30,7 @@ class Options(step.Options):
     """The values of parse_args."""
 
     g_repeat_num: int
+    upsampling: str
     d_repeat_num: int
     init_from: str | None
     adversarial: str
@@ -50,6 +51,15 @@ def parse_args(argv: list[str] | None = None) -> Options:
     )
     g.add_argument(
         "--g_repeat_num", type=cli.positive_int, default=6, help="residual blocks of the generator"
+    )
+    g.add_argument(
+        "--upsampling",
+        choices=UPSAMPLING,
+        default="transposed",
+        help=(
+            "of the generator: transposed convolutions, as published, or enlarged and convolved (resize),"
+            " which leaves no chequered pattern in the fakes"
+        ),
     )
     g.add_argument(
         "--d_repeat_num", type=cli.positive_int, default=6, help="strided layers of the discriminator"
@@ -113,7 +123,7 @@ def initial_networks(options: Options) -> tuple[Generator, Discriminator]:
     c_dim = len(options.selected_attrs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(options.seed, "stargan"))
-        generator = Generator(options.g_conv_dim, c_dim, options.g_repeat_num)
+        generator = Generator(options.g_conv_dim, c_dim, options.g_repeat_num, options.upsampling)
         discriminator = Discriminator(options.image_size, options.d_conv_dim, c_dim, options.d_repeat_num)
     if options.init_from:
         path = Path(options.init_from)

@@ -50,7 +50,7 @@ def test_our_translator_says_all_that_it_knows(tmp_path, capsys):
         and found["parameters"] == size(network)
     )
     assert (
-        found["options"] == {"conv_dim": 4, "c_dim": 5, "repeat_num": 1}
+        found["options"] == {"conv_dim": 4, "c_dim": 5, "repeat_num": 1, "upsampling": "transposed"}
         and found["image_size"] == 64
         and found["step"] == 4500
     )

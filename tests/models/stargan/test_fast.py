@@ -23,10 +23,12 @@ def gradient(translate, x, c, weight):
     return fake.detach(), torch.autograd.grad((fake.float() * weight).sum(), x)[0]
 
 
-@pytest.fixture
-def generator():
+@pytest.fixture(params=["transposed", "resize"])
+def generator(request):
     torch.manual_seed(3)
-    network = Generator(conv_dim=8, c_dim=5, repeat_num=2).double().requires_grad_(False)
+    network = (
+        Generator(conv_dim=8, c_dim=5, repeat_num=2, upsampling=request.param).double().requires_grad_(False)
+    )
     for p in network.parameters():
         p.add_(0.1 * torch.randn_like(p))  # weights and biases of the normalisation are of use
     return network.eval()

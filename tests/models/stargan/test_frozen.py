@@ -54,6 +54,21 @@ def test_ours_with_its_metadata(tmp_path, faces):
     assert float((load_translator(tmp_path / "half.safetensors")(x, c) - net(x, c)).abs().max()) < 0.02
 
 
+def test_a_file_tells_how_the_generator_enlarges(tmp_path, faces):
+    x, c = faces(2)
+    for repeat_num in (0, 2):
+        net = Generator(8, 5, repeat_num, "resize")
+        checkpoint.save_weights(tmp_path / "w.safetensors", net.state_dict(), {"kind": "stargan-generator"})
+        translator = load_translator(tmp_path / "w.safetensors")
+        assert translator.options == {
+            "conv_dim": 8,
+            "c_dim": 5,
+            "repeat_num": repeat_num,
+            "upsampling": "resize",
+        }
+        torch.testing.assert_close(translator(x, c), net(x, c), rtol=0, atol=1e-5)
+
+
 def test_the_last_state_of_a_training(tmp_path, faces):
     net, (x, c) = network(), faces(2)
     checkpoint.save_state(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.stargan.network import Discriminator, Generator
+from models.stargan.network import Discriminator, Generator, ResizeConv2d
 
 
 def count(network):
@@ -78,6 +78,20 @@ def test_shape_and_range(tiny_generator, faces):
         x, c = faces(2, size)
         y = tiny_generator(x, c)
         assert y.shape == x.shape and float(y.abs().max()) <= 1
+
+
+def test_enlarging_and_convolving_leaves_a_flat_image_flat():
+    """Away from the border; a transposed convolution of stride 2 makes a chequered pattern of it."""
+    flat = torch.ones(1, 3, 8, 8)
+    for layer, patterned in ((ResizeConv2d(3, 2), False), (torch.nn.ConvTranspose2d(3, 2, 4, 2, 1), True)):
+        inside = layer(flat)[..., 2:-2, 2:-2]
+        assert inside.shape == (1, 2, 12, 12)
+        assert bool((inside.amax((2, 3)) - inside.amin((2, 3)) > 1e-3).all()) == patterned
+
+
+def test_an_unknown_way_to_enlarge_is_an_error():
+    with pytest.raises(ValueError, match="upsampling 'bicubic': one of transposed, resize"):
+        Generator(4, 5, 1, "bicubic")
 
 
 def test_discriminator_maps_and_logits(faces):
