@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import checkpoint, cli, files
+from common import checkpoint, cli, files, state_dicts
 from common.cli import UserError
 from models.diffusion import mindiffusion, official
 from models.diffusion.denoiser import Denoiser, embed
@@ -267,7 +267,13 @@ def load(path: Path | str, device: torch.device | str = "cpu", precision: str = 
     precision "bf16" runs the network under autocast; the weights stay float32.
     Raises UserError, one line, for a file that is missing, damaged, hostile or holds another network.
     """
-    path = Path(path)
+    with state_dicts.reading(path, "weights of a diffusion network"):
+        loaded = _load(Path(path), precision)
+    # faster on CPUs too
+    return loaded.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
+def _load(path, precision):
     state, meta = _last(path) if path.name == "last.pt" else checkpoint.read_weights(path)
     common = {"precision": precision, "sha256": files.sha256(path)}
     if meta.get("kind", KINDS[0]) not in KINDS:
@@ -291,8 +297,7 @@ def load(path: Path | str, device: torch.device | str = "cpu", precision: str = 
             f"{path}: expected diffusion weights (ours, guided-diffusion's or minDiffusion's), found"
             f" {_what(state)}"
         )
-    # faster on CPUs too
-    return loaded.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    return loaded
 
 
 def _guided(path, state, meta, common):
@@ -301,11 +306,10 @@ def _guided(path, state, meta, common):
         override, diffusion, max_timestep = official.side_file(path)
         options = {**official.options_of(state, path, override.get("image_size")), **override, **diffusion}
         meta = {"kind": "diffusion", "options": options, "max_timestep": max_timestep}
+    state_dicts.check_options(meta["options"], state, path)
     with torch.device("meta"):  # no drawing of parameters that are replaced at once
         network = create_network(meta["options"])
-    wanted = network.state_dict()
-    wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
-    if wrong:
+    if wrong := state_dicts.differing(network.state_dict(), state):
         raise UserError(
             f"{path}: its tensors do not fit the network that its options describe ({len(wrong)} differ,"
             f" first {wrong[0]}); "
@@ -320,8 +324,7 @@ def _last(path):
     if it is another training's."""
     saved = checkpoint.load_state(path)
     parts, flags = saved["parts"], saved["options"]
-    state = parts.get("average") or parts.get("network") or {}
-    state = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
+    state = checkpoint.part_of(saved, path, "average", "network")
     if not official.is_guided(state):
         raise UserError(
             f"{path}: expected the training state of a diffusion network, found one with {', '.join(parts)}"
