@@ -191,10 +191,14 @@ def check_options(options: dict, state: dict, path: Path | str) -> None:
 @contextmanager
 def reading(path: Path | str, what: str) -> Iterator[None]:
     """What a loader of `what` stumbles over inside (a key that lacks, a shape, a type) becomes a UserError
-    that names the file."""
+    that names the file; so does one that speaks of a flag which the file's header stands for."""
     try:
         yield
-    except (UserError, RunError, OSError, MemoryError):
+    except UserError as e:
+        if str(Path(path)) in str(e):
+            raise
+        raise UserError(f"{path}: {e}") from e
+    except (RunError, OSError, MemoryError):
         raise
     except Exception as e:  # a damaged header can break whatever reads it
         if "out of memory" in str(e).lower():

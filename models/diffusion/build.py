@@ -268,9 +268,8 @@ def load(path: Path | str, device: torch.device | str = "cpu", precision: str = 
     Raises UserError, one line, for a file that is missing, damaged, hostile or holds another network.
     """
     with state_dicts.reading(path, "weights of a diffusion network"):
-        loaded = _load(Path(path), precision)
-    # faster on CPUs too
-    return loaded.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        loaded = _load(Path(path), precision).eval().requires_grad_(False)
+    return loaded.to(device, memory_format=torch.channels_last)  # faster on CPUs too
 
 
 def _load(path, precision):
@@ -279,10 +278,10 @@ def _load(path, precision):
     if meta.get("kind", KINDS[0]) not in KINDS:
         raise UserError(f"{path}: expected diffusion weights, found {NAMES.get(meta['kind'], meta['kind'])}")
     if official.is_guided(state):
-        loaded = _guided(path, state, meta, common)
-    elif mindiffusion.is_mindiffusion(state):
+        return _guided(path, state, meta, common)
+    if mindiffusion.is_mindiffusion(state):
         network = mindiffusion.network_from(state, path)
-        loaded = Denoiser(
+        return Denoiser(
             network,
             lambda respacing: mindiffusion.tables(kept_steps(1000, respacing)),
             family="mindiffusion",
@@ -292,12 +291,10 @@ def _load(path, precision):
             meta={"kind": "diffusion"},
             **common,
         )
-    else:
-        raise UserError(
-            f"{path}: expected diffusion weights (ours, guided-diffusion's or minDiffusion's), found"
-            f" {_what(state)}"
-        )
-    return loaded
+    raise UserError(
+        f"{path}: expected diffusion weights (ours, guided-diffusion's or minDiffusion's), found"
+        f" {_what(state)}"
+    )
 
 
 def _guided(path, state, meta, common):
