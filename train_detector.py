@@ -160,13 +160,20 @@ def conclude(
     )
 
 
+def to_be_loaded(options: Options) -> bool:
+    """Whether the weights are torchvision's own, which a dry run does not load from their address."""
+    if not options.weights or Path(options.weights).exists():
+        return False
+    return Path(options.weights) == imagenet.hub_file(options.detector)[0]
+
+
 def main(argv: list[str] | None = None) -> None:
     options = parse_args(argv)
     with distributed.session(options.device) as ctx:
         files.check_writable(options.result_dir)
         rows = read_scores(options.scores) if options.scores else None
         stage = Stage(options, ctx)
-        if rows is None and (options.weights and Path(options.weights).exists() or not options.dry_run):
+        if rows is None and (options.weights or not options.dry_run) and not to_be_loaded(options):
             new_detector(options, 0, ctx.device)  # weights of another network are told before any work
         options = stage.options
         kept = {"kept_sha256": stage.kept_sha256} if options.kept_names else {}

@@ -12,6 +12,7 @@ from attacks.through import ThroughDefence
 from common import distributed, images
 from common.cli import EIGHT_BIT_STEP
 from common.declared import Look, Parameter
+from common.errors import RunError
 from common.seeds import Streams
 
 
@@ -64,6 +65,7 @@ class Attack:
     goes_through = False  # True: it can be optimised against translator and defence together
     ball = True  # eps is an L-inf radius
     only_for_tests: str | None = None  # why nothing may be trained on photos that it disrupted
+    steps = 1  # gradients, of those that take some
     notes: list[dict] | None = None  # JSON, of each photo of the batch just attacked; None: it leaves none
     smallest_eps = EIGHT_BIT_STEP
 
@@ -74,6 +76,7 @@ class Attack:
                 " step)"
             )
         self.translator, self.eps, self.precision = translator, float(eps), precision
+        self.finite: list[torch.Tensor] = []  # whether each gradient of the batch just attacked was
         self.defence = translator if isinstance(translator, ThroughDefence) else None
         self.generator = self.defence.translator if self.defence else translator
 
@@ -99,6 +102,15 @@ class Attack:
 
     def check_finite(self) -> None:
         """Raises RunError if a gradient of the batch just attacked was not finite."""
+        if not self.finite:
+            return
+        # asked once a batch, as the device is waited for
+        told, self.finite = torch.stack(self.finite).tolist(), []
+        if not all(told):
+            step = told.index(False) % self.steps + 1
+            raise RunError(
+                f"{self.name}: the gradient of step {step} of {self.steps}{self.behind} is not finite"
+            )
 
     def disrupt(self, x: torch.Tensor, labels: torch.Tensor, rng: Streams) -> torch.Tensor:
         """The same of photos and labels that are known to fit, for training steps: the checks wait for the

@@ -18,6 +18,7 @@ from attacks.base import frozen
 from attacks.universal import save_perturbation
 from common import cli, compiling, distributed, files, progress, runs, seeds
 from common.cli import RunOptions, UserError
+from common.errors import RunError
 from faces.celeba import held_out
 from faces.flags import DataOptions, add_data_flags, open_faces
 from models.victims import load_victims, named_file
@@ -48,6 +49,7 @@ def craft(
                          gradient is zero)
              chunk       photos per forward pass; their gradients add up, so only memory depends on it
     Returns: (3, H, W), |p| <= eps
+    Raises:  RunError if a gradient is not finite
     Source:  Moosavi-Dezfooli et al. 2017 for the idea; sign steps on a batch as in CMUA-Watermark (Huang et
              al. 2022), without its fusion of one perturbation per translator: here their gradients are added,
              each scaled to a mean of 1
@@ -57,6 +59,7 @@ def craft(
         (translator, _clean(translator, photos, conditions, chunk), conditions)
         for translator, conditions in victims
     ]
+    finite = torch.ones((), dtype=torch.bool, device=p.device)
     with progress.bar(steps, "craft", "step", show=show) as bar:
         for _ in range(steps):
             total = torch.zeros_like(p)
@@ -75,8 +78,11 @@ def craft(
                             )
                         grad += torch.autograd.grad(loss, leaf)[0]
                 total += grad / grad.abs().mean().clamp_min(torch.finfo(grad.dtype).tiny)
+            finite = finite & total.isfinite().all()
             p = (p + alpha * total.sign()).clamp(-eps, eps)
             bar.update(1)
+    if not finite:
+        raise RunError("universal: a gradient is not finite; try --precision fp32, or other --victims")
     return p[0]
 
 

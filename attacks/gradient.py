@@ -10,7 +10,6 @@ from attacks import blur as blurs
 from attacks.base import Attack
 from common import cli, jpeg, seeds
 from common.declared import Look, Parameter
-from common.errors import RunError
 from common.seeds import Streams
 from models.conditions import RULES
 
@@ -121,7 +120,6 @@ class GradientAttack(Attack):
         if steps < 1 or not step_size > 0:
             raise ValueError(f"expected steps >= 1 and step_size > 0, found {steps} and {step_size}")
         blurs.views(blur, 0)  # raises for an unknown mode
-        self.finite: list[torch.Tensor] = []  # of each step of the batch just attacked
         self.steps, self.step_size, self.target, self.label, self.blur = steps, step_size, target, label, blur
         self.jpeg = jpeg and cli.quality_range(jpeg)
         self.qualities = tuple(map(int, self.jpeg.split("-"))) if self.jpeg else None
@@ -159,15 +157,6 @@ class GradientAttack(Attack):
                 grad = velocity = self.momentum * velocity + grad / norm
             d = self.project(x, d + self.step_size * grad.sign())
         return d
-
-    def check_finite(self) -> None:
-        # asked once a batch, as the device is waited for
-        told, self.finite = torch.stack(self.finite).tolist(), []
-        if not all(told):
-            step = told.index(False) % self.steps + 1
-            raise RunError(
-                f"{self.name}: the gradient of step {step} of {self.steps}{self.behind} is not finite"
-            )
 
     def views(self, step: int, rng: Streams) -> Sequence[Callable[[torch.Tensor], torch.Tensor]]:
         """What stands between photo and translator at a step; the loss is the mean over it."""

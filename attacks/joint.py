@@ -49,7 +49,7 @@ class JointPGD(Attack):
             goals = [
                 [victim(x, c) for c in asked] for victim, asked in zip(self.victims, conditions, strict=True)
             ]
-        d = self.project(x, rng.uniform(x, -self.eps, self.eps))
+        d, self.finite = self.project(x, rng.uniform(x, -self.eps, self.eps)), []
         for k in range(self.steps):
             total = torch.zeros_like(d)
             for victim, asked, clean in zip(self.victims, conditions, goals, strict=True):
@@ -65,5 +65,6 @@ class JointPGD(Attack):
                 total += grad / grad.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(
                     torch.finfo(grad.dtype).tiny
                 )
+            self.finite.append(total.isfinite().all())
             d = self.project(x, d + self.step_size * total.sign())
         return d

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from attacks.base import Attack
-from common import checkpoint, files
+from common import checkpoint, files, filetypes, state_dicts
 from common.cli import UserError
 from common.declared import Look, Parameter
 from common.seeds import Streams
 
 FITS = ("resize", "tile")
+LARGEST_SIDE = 1 << 14  # pixels
 
 
 def load_perturbation(path: Path | str) -> torch.Tensor:
@@ -28,11 +29,13 @@ def load_perturbation(path: Path | str) -> torch.Tensor:
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
+        if not path.exists():
+            raise UserError(f"{path}: no such perturbation file")
+        filetypes.check_regular(path)
         try:
-            loaded = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such perturbation file") from None
-        except (OSError, ValueError, EOFError) as e:
+            # mapped: a header that claims more than the file holds is told before any memory is taken
+            loaded = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+        except Exception as e:  # its header can be any text
             raise UserError(
                 f"{path}: damaged or not an array of numbers ({' '.join(str(e).split())[:80]})"
             ) from e
@@ -48,7 +51,12 @@ def load_perturbation(path: Path | str) -> torch.Tensor:
             f"{path}: expected one tensor of floats (3, h, w), found"
             f" {getattr(tensor, 'dtype', type(tensor).__name__)}"
         )
+    state_dicts.check_stored(tensor, f"{path}: the tensor")
     shape = tuple(tensor.shape)
+    if any(side > LARGEST_SIDE for side in shape):
+        raise UserError(
+            f"{path}: expected a perturbation of at most {LARGEST_SIDE} pixels a side, found {shape}"
+        )
     p = tensor.detach().float().squeeze(0) if tensor.ndim == 4 else tensor.detach().float()
     if p.ndim != 3 or p.shape[0] != 3 or 0 in shape:
         raise UserError(f"{path}: expected a perturbation (3, h, w) or (1, 3, h, w), found {shape}")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
 
-from common.cli import UserError
+from common.errors import RunError, UserError
 from common.files import write_atomic
 
 RUNS = 3  # zlib's strategy Z_RLE
@@ -90,13 +90,32 @@ def to_bytes(x: torch.Tensor) -> torch.Tensor:
 
 
 def to_uint8(x: torch.Tensor) -> np.ndarray:
-    """float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3) array, rounded to the nearest grey level."""
-    return to_array(to_bytes(x))
+    """float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3) array, rounded to the nearest grey level.
+
+    Raises: RunError for images that are not finite numbers, which would become black ones
+    """
+    return to_array(to_bytes(x), are_finite(x))
 
 
-def to_array(x: torch.Tensor) -> np.ndarray:
-    """uint8 tensor (..., 3, H, W) -> uint8 array (..., H, W, 3)."""
-    return np.ascontiguousarray(np.moveaxis(x.cpu().numpy(), -3, -1))
+def are_finite(x: torch.Tensor) -> torch.Tensor:
+    """Whether all numbers of x are finite, as a tensor on its device: nobody waits for the answer, see
+    to_array."""
+    return x.detach().isfinite().all()
+
+
+def to_array(x: torch.Tensor, finite: torch.Tensor) -> np.ndarray:
+    """uint8 tensor (..., 3, H, W) -> uint8 array (..., H, W, 3).
+
+    Args:   finite  are_finite of the images that x was made of
+    Raises: RunError if they were not
+    """
+    array = np.ascontiguousarray(np.moveaxis(x.cpu().numpy(), -3, -1))
+    if not finite:
+        raise RunError(
+            "an image is not made of finite numbers (NaN or infinity) and is not saved: the network that made"
+            " it overflows; try --precision fp32, or other weights"
+        )
+    return array
 
 
 def quantise(x: torch.Tensor) -> torch.Tensor:

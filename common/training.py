@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from common import checkpoint, cli, compiling, progress, seeds
+from common import checkpoint, cli, compiling, progress, seeds, state_dicts
 from common.cli import RunError, UserError
 from common.distributed import Context
 from common.runs import Run, options_of
@@ -149,8 +149,14 @@ def resume(run: Run, parts: dict[str, Any]) -> int:
         )
     if set(state["parts"]) != set(parts):
         raise UserError(f"{run.last}: holds {', '.join(state['parts'])}, expected {', '.join(parts)}")
-    for name, part in parts.items():
-        part.load_state_dict(state["parts"][name])
+    if not all_finite(state["parts"]):
+        raise UserError(
+            f"{run.last}: holds numbers that are not finite (NaN or infinity), the file is damaged or its"
+            f" training went astray; delete {run.folder} to train anew, or drop --resume"
+        )
+    with state_dicts.reading(run.last, "a training's state"):
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
     return state["step"]
 
 

@@ -1,14 +1,14 @@
 """Every translator behind one interface, frozen(x, c) -> fake: which there are, and how their weights
 load."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from common import checkpoint, registry
+from common import checkpoint, registry, state_dicts
 from common.cli import UserError, nearest
 
 TRANSLATORS = {
@@ -79,7 +79,9 @@ def load_translator(
         )
     if options.get("style") is not None and gan_type != "starganv2":
         raise UserError(f"--gan_style is for --gan_type starganv2, found {gan_type}")
-    translator = registry.load(TRANSLATORS[gan_type]).read(Path(path), c_dim, **options).to(device)
+    with state_dicts.reading(path, f"weights of {gan_type}"):
+        translator = registry.load(TRANSLATORS[gan_type]).read(Path(path), c_dim, **options)
+    translator = translator.to(device)
     if torch.device(device).type == "cuda":
         translator = translator.to(memory_format=torch.channels_last)
     return translator
@@ -90,17 +92,10 @@ def weights_of(path: Path | str, gan_type: str) -> tuple[dict[str, torch.Tensor]
     has one.  Raises UserError for another type."""
     if path.name == "last.pt":
         saved = checkpoint.load_state(path)
-        return averaged(saved["parts"], "average") or saved["parts"].get("generator", {}), meta_of(
-            saved["options"]
-        )
+        return checkpoint.part_of(saved, path, "average", "generator"), meta_of(saved["options"])
     state, meta = checkpoint.read_weights(path)
     check_type(path, meta, gan_type)
     return state, meta
-
-
-def averaged(parts: dict[str, Any], name: str) -> dict[str, torch.Tensor]:
-    """The state_dict of the network whose moving average is the part `name` of a last.pt, {} without one."""
-    return {k.removeprefix("module."): v for k, v in parts.get(name, {}).items() if k != "n_averaged"}
 
 
 def meta_of(options: dict) -> dict:
@@ -150,11 +145,15 @@ def check_attributes(path: Path | str, known: int, c_dim: int | None) -> None:
         raise UserError(f"{path}: this translator knows {known} attributes, --selected_attrs names {c_dim}")
 
 
-def filled(network: nn.Module, state: dict[str, torch.Tensor], path: Path | str, what: str) -> nn.Module:
-    """The network with the weights of `state`.  Raises UserError unless both have the same tensors."""
-    wanted = network.state_dict()
-    wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
+def filled(
+    make: Callable[..., nn.Module], options: dict, state: dict[str, torch.Tensor], path: Path | str, what: str
+) -> nn.Module:
+    """make(**options) with the weights of `state`.  Raises UserError, before it takes any memory, unless both
+    have the same tensors."""
+    with torch.device("meta"):
+        wrong = state_dicts.differing(make(**options).state_dict(), state)
     if wrong:
         raise UserError(f"{path}: not {what}: {len(wrong)} tensors differ, first {wrong[0]}")
+    network = make(**options)
     network.load_state_dict(state)
     return network

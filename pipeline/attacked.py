@@ -92,8 +92,8 @@ class AttackedPhotos:
             rows = [index[name] for name in batch[1]]
             return *batch, self.faces.floats(rows), self.faces.labels[rows]
 
-        def save(cached, names, x_adv, notes):
-            cached.save(names, images.to_array(x_adv), notes)
+        def save(cached, names, x_adv, finite, notes):
+            cached.save(names, images.to_array(x_adv, finite), notes)
 
         with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
             for k, names, x, own in ahead(batches, read):
@@ -102,7 +102,8 @@ class AttackedPhotos:
                     labels = labels[:, k : k + 1]
                 rng = seeds.attacking(self.seed, names)
                 x_adv = self.attack(to_device(x, ctx.device), to_device(labels, ctx.device), rng)
-                behind(save, self.caches[k], names, images.to_bytes(x_adv), self.attack.notes)
+                pixels, finite = images.to_bytes(x_adv), images.are_finite(x_adv)
+                behind(save, self.caches[k], names, pixels, finite, self.attack.notes)
                 bar.update(len(names))
         ctx.barrier()
         return len(mine)

@@ -102,8 +102,8 @@ class FakePhotos:
             wanted = [n for j, n in mine if j == k]
             batches += [(k, part) for part in parts(wanted, batch_size)]
 
-        def save(cached, batch, fakes):
-            cached.save(batch, images.to_array(fakes))
+        def save(cached, batch, fakes, finite):
+            cached.save(batch, images.to_array(fakes, finite))
 
         with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
             for k, batch, x in ahead(batches, lambda part: (*part, self.inputs(part[1]))):
@@ -111,7 +111,7 @@ class FakePhotos:
                 condition = targets(self.translator, c, self.attributes)[k]
                 with distributed.autocast(ctx.device, self.precision):
                     fakes = self.translator(x.to(ctx.device), condition).float()
-                behind(save, self.caches[k], batch, images.to_bytes(fakes))
+                behind(save, self.caches[k], batch, images.to_bytes(fakes), images.are_finite(fakes))
                 bar.update(len(batch))
         ctx.barrier()
 

@@ -69,8 +69,7 @@ def load(path: Path | str, name: str) -> nn.Module:
     damaged file or another network."""
     if path.name == "last.pt":
         saved = checkpoint.load_state(path)
-        state = saved["parts"].get("average") or saved["parts"].get("network") or {}
-        state = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
+        state = checkpoint.part_of(saved, path, "average", "network")
         named = saved["options"].get("defense_model_type")
     else:
         state, meta = checkpoint.read_weights(path)

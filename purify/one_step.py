@@ -5,7 +5,7 @@ from typing import Self
 
 import torch
 
-from common import checkpoint, files
+from common import checkpoint, files, state_dicts
 from common.declared import Look
 from common.errors import UserError
 from common.seeds import Streams
@@ -99,6 +99,5 @@ def load_robust(weights: Path | str) -> tuple[RobustNetwork, dict]:
     if meta.get("kind") != "one-step-robust":
         found = meta.get("kind") or f"tensors named {', '.join(list(state)[:3])}"
         raise UserError(f"{weights}: expected weights of one-step-robust, found {found}")
-    network = RobustNetwork(**meta["options"])
-    network.load_state_dict(state)
-    return network, meta
+    options = meta.get("options", {})
+    return state_dicts.rebuilt(RobustNetwork, options, state, weights, "weights of one-step-robust"), meta

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attacks.universal import load_perturbation
-from common import checkpoint, cli, files, registry
+from common import checkpoint, cli, files, filetypes, registry, state_dicts
 from common.cli import UserError
+from common.training import all_finite
 from metrics.fid import INCEPTION_SHA
 from models.detector.imagenet import recognise
 from models.diffusion import build, mindiffusion, official
@@ -81,16 +82,24 @@ def dtypes(path: Path) -> str:
 def describe(path: Path | str) -> dict:
     """JSON dict of what a file is, in the order in which it is printed.
 
-    Keys: file, bytes, sha256, format, kind, family, parameters, then what the file says of options (of the
-    network), flags (of a training), attributes, image_size, step, trained_on; used_as (the flag that takes
-    it) or not_usable (why nothing here does).
-    Raises: UserError, one line, for a file that is missing, damaged, an HTML page or a pickle with code in it
+    Keys: file, bytes, sha256, format, kind, family, parameters, weights (which ones are meant, where there
+    are raw and averaged ones), then what the file says of options (of the network), flags (of a training),
+    attributes, image_size, step, trained_on; used_as (the flag that takes it) or not_usable (why nothing
+    here does).
+    Raises: UserError, one line, for a file that is missing, damaged, an HTML page or a pickle with code,
+            and for weights that are no finite numbers
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"{path}: is a folder, give a file inside it" if path.is_dir() else f"{path}: no such file"
-        )
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, give a file inside it")
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    filetypes.check_regular(path)
+    with state_dicts.reading(path, "any file that is known here"):
+        return _describe(path)
+
+
+def _describe(path):
     of_file = {"file": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
     if path.suffix.lower() == ".npy":
         return of_file | {"format": "numpy array"} | _perturbation(path)
@@ -105,21 +114,24 @@ def describe(path: Path | str) -> dict:
     if not isinstance(content, dict):
         return of_file | {"format": "torch file"} | _perturbation(path)
     if content.get("format") == checkpoint.FORMAT and "parts" in content:
-        return of_file | {"format": "torch file, training state"} | _training(path, content)
-    if isinstance(content.get("generator"), dict) and "mapping_network" in content:
+        return of_file | {"format": "torch file, training state"} | _training(path)
+    inner, average = state_dicts.unwrapped(content)
+    of_file |= {"format": "torch file"} | ({"weights": _averaged(average)} if average else {})
+    if isinstance(inner.get("generator"), dict) and "mapping_network" in inner:
         return (
             of_file
-            | {"format": "torch file"}
             | {
                 "kind": "starganv2-generator",
                 "family": "StarGAN-v2, official names",
-                "holds": ", ".join(map(str, content)),
+                "holds": ", ".join(map(str, inner)),
             }
             | _usable("starganv2-generator", path, {})
         )
-    return (
-        of_file | {"format": "torch file"} | _weights(path, *checkpoint.read_weights(path), of_file["sha256"])
-    )
+    return of_file | _weights(path, *checkpoint.read_weights(path), of_file["sha256"])
+
+
+def _averaged(name):
+    return f"the averaged ones ({name}), not the raw ones beside them"
 
 
 def _perturbation(path):
@@ -134,8 +146,13 @@ def _perturbation(path):
     }
 
 
-def _training(path, content):
+def _training(path):
     """last.pt of one of our trainings."""
+    content = checkpoint.load_state(path)
+    if not all_finite(content["parts"]):
+        raise UserError(
+            f"{path}: holds numbers that are not finite (NaN or infinity); begin that training anew"
+        )
     parts, options = content["parts"], content["options"]
     name = options.get("defense_model_type")
     kind = _kind_of_training(parts, name)
@@ -145,6 +162,7 @@ def _training(path, content):
         "family": "ours",
         "holds": ", ".join(parts),
         "parameters": count(network),
+        "weights": next((_averaged(name) for name in parts if name.endswith("average")), None),
         "flags": {k: v for k, v in options.items() if v not in (None, False, "")},
         "attributes": options.get("selected_attrs"),
         "image_size": options.get("image_size"),

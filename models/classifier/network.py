@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common import checkpoint, files
+from common import checkpoint, files, state_dicts
 from common.cli import UserError
 
 SHIPPED = Path(__file__).with_name("demo.safetensors")
@@ -68,16 +68,12 @@ def load_classifier(
             f"{path}: expected an attribute classifier of this project, found"
             f" {meta.get('kind') or 'other weights'}"
         )
-    try:
-        network = AttributeClassifier(**meta["options"])
-        network.load_state_dict(state)
-        network.attributes = meta["attributes"]
-        if len(network.attributes) != network.options["c_dim"]:
-            raise ValueError(f"{len(network.attributes)} names for {network.options['c_dim']} logits")
-    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+    network = state_dicts.rebuilt(AttributeClassifier, meta.get("options", {}), state, path, "a classifier")
+    network.attributes, known = meta.get("attributes") or [], network.options["c_dim"]
+    if len(network.attributes) != known:
         raise UserError(
             f"{path}: its weights do not fit the network its header describes"
-            f" ({' '.join(str(e).split())[:80]}); train it again"
-        ) from e
+            f" ({len(network.attributes)} names for {known} logits); train it again"
+        )
     network.sha256 = files.sha256(path)
     return network.eval().requires_grad_(False).to(device)

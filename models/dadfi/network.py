@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common import checkpoint, files
+from common import checkpoint, files, state_dicts
 from common.cli import EIGHT_BIT_STEP, UserError
 from models.stargan.network import ResidualBlock, instance_norm
 
@@ -103,16 +103,12 @@ def load_perturber(path: Path | str, device: torch.device | str = "cpu") -> Pert
     if meta.get("kind") != "dadfi":
         kind = f"a {meta['kind']}" if meta.get("kind") else f"keys like {', '.join(list(state)[:3])}"
         raise UserError(f"{path}: expected weights of `python -m models.dadfi.train`, found {kind}")
-    try:
+    what = "a DADFI generator"
+    with state_dicts.reading(path, what):
         lim, size = float(meta["lim"]), int(meta["image_size"])
         if not EIGHT_BIT_STEP - 1e-8 <= lim <= 2 or size <= STRIDE:
             raise ValueError(f"lim {lim:g}, image_size {size}")
-        network = Perturber(int(meta["options"]["conv_dim"]), lim, meta["bound"])
-        network.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise UserError(
-            f"{path}: not a whole DADFI generator ({type(e).__name__}: {' '.join(str(e).split())[:100]});"
-            " train or copy it again"
-        ) from e
+        options = {"conv_dim": int(meta["options"]["conv_dim"]), "lim": lim, "bound": meta["bound"]}
+    network = state_dicts.rebuilt(Perturber, options, state, path, what)
     network.sha256, network.meta, network.image_size = files.sha256(path), meta, size
     return network.eval().requires_grad_(False).to(device)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from common import checkpoint, seeds
+from common import checkpoint, seeds, state_dicts
 from common.cli import UserError
 
 LATENT = 100  # length of z, as published
@@ -127,15 +127,13 @@ def load_mimic(
             f"{path}: holds {meta.get('kind') or 'weights without a description'}, expected {KIND} (python -m"
             " models.depois.train makes one)"
         )
-    if shape is not None and tuple(meta["options"]["shape"]) != tuple(shape):
+    critic = state_dicts.rebuilt(Critic, meta.get("options", {}), tensors, path, "a critic")
+    if shape is not None and tuple(critic.options["shape"]) != tuple(shape):
         raise UserError(
-            f"{path}: a critic of images (channels, height, width) {tuple(meta['options']['shape'])},"
+            f"{path}: a critic of images (channels, height, width) {tuple(critic.options['shape'])},"
             f" expected {tuple(shape)}"
         )
-    if classes is not None and list(meta["classes"]) != list(classes):
-        raise UserError(
-            f"{path}: a critic of the classes {', '.join(meta['classes'])}, expected {', '.join(classes)}"
-        )
-    critic = Critic(**meta["options"])
-    critic.load_state_dict(tensors)
+    known = list(meta.get("classes") or [])
+    if classes is not None and known != list(classes):
+        raise UserError(f"{path}: a critic of the classes {', '.join(known)}, expected {', '.join(classes)}")
     return critic.to(device).eval().requires_grad_(False), meta

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from common import checkpoint, files
+from common import checkpoint, files, state_dicts
 from common.cli import UserError
 from models.detector.network import DETECTORS, TORCHVISION, Detector, Trunk, takes_imagenet
 
@@ -82,8 +82,7 @@ def load_imagenet(detector: Detector, path: Path | str) -> Detector:
     state = {k: v for k, v in state.items() if not k.startswith(TORCHVISION[detector.name][1])}
     wanted = detector.trunk.network.state_dict()
     state = detector.trunk.fitted(_as_of_now(state, wanted))
-    wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
-    if wrong:
+    if wrong := state_dicts.differing(wanted, state):
         raise UserError(
             f"{path}: not torchvision's weights of {detector.name}: {len(wrong)} tensors differ, first"
             f" {wrong[0]}; give its own file, or --weights none"

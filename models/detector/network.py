@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common import checkpoint, files, registry
-from common.cli import UserError
+from common import checkpoint, files, registry, state_dicts
+from common.cli import RunError, UserError
 from common.declared import Look
 
 CLASSES = ("real", "fake")  # 0, 1: in every file and figure
@@ -289,14 +289,7 @@ def load_detector(path: Path | str, device: torch.device | str = "cpu") -> Detec
             f"{path}: expected a detector trained by train_detector.py, found"
             f" {meta.get('kind') or 'other weights'}"
         )
-    try:
-        detector = Detector(**meta["options"])
-        detector.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError, UserError) as e:
-        raise UserError(
-            f"{path}: its weights do not fit the network its header describes"
-            f" ({' '.join(str(e).split())[:80]}); train it again"
-        ) from e
+    detector = state_dicts.rebuilt(Detector, meta.get("options", {}), state, path, "a detector")
     detector.sha256, detector.meta = files.sha256(path), meta
     return detector.eval().requires_grad_(False).to(device)
 
@@ -308,10 +301,16 @@ def probabilities(
     """Probability of fake, (N,) float64 on the CPU, of an iterable of images (n, 3, H, W) in [-1, 1], or of
     what a detector's head takes.
 
-    Leaves the mode as it was.
+    Leaves the mode as it was.  Raises RunError for probabilities that are not finite numbers.
     """
     training = detector.training
     detector.eval()
     parts = [detector(x.to(device)).double().softmax(1)[:, 1].cpu() for x in batches]
     detector.train(training)
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+    found = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+    if not found.isfinite().all():
+        raise RunError(
+            f"the detector answers {int((~found.isfinite()).sum())} of {len(found)} images with no finite"
+            " number: train it again at a lower --lr, or give other weights"
+        )
+    return found

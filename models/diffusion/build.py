@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import checkpoint, cli, files
+from common import checkpoint, cli, files, state_dicts
 from common.cli import UserError
 from models.diffusion import mindiffusion, official
 from models.diffusion.denoiser import Denoiser, embed
@@ -267,16 +267,21 @@ def load(path: Path | str, device: torch.device | str = "cpu", precision: str = 
     precision "bf16" runs the network under autocast; the weights stay float32.
     Raises UserError, one line, for a file that is missing, damaged, hostile or holds another network.
     """
-    path = Path(path)
+    with state_dicts.reading(path, "weights of a diffusion network"):
+        loaded = _load(Path(path), precision).eval().requires_grad_(False)
+    return loaded.to(device, memory_format=torch.channels_last)  # faster on CPUs too
+
+
+def _load(path, precision):
     state, meta = _last(path) if path.name == "last.pt" else checkpoint.read_weights(path)
     common = {"precision": precision, "sha256": files.sha256(path)}
     if meta.get("kind", KINDS[0]) not in KINDS:
         raise UserError(f"{path}: expected diffusion weights, found {NAMES.get(meta['kind'], meta['kind'])}")
     if official.is_guided(state):
-        loaded = _guided(path, state, meta, common)
-    elif mindiffusion.is_mindiffusion(state):
+        return _guided(path, state, meta, common)
+    if mindiffusion.is_mindiffusion(state):
         network = mindiffusion.network_from(state, path)
-        loaded = Denoiser(
+        return Denoiser(
             network,
             lambda respacing: mindiffusion.tables(kept_steps(1000, respacing)),
             family="mindiffusion",
@@ -286,13 +291,10 @@ def load(path: Path | str, device: torch.device | str = "cpu", precision: str = 
             meta={"kind": "diffusion"},
             **common,
         )
-    else:
-        raise UserError(
-            f"{path}: expected diffusion weights (ours, guided-diffusion's or minDiffusion's), found"
-            f" {_what(state)}"
-        )
-    # faster on CPUs too
-    return loaded.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    raise UserError(
+        f"{path}: expected diffusion weights (ours, guided-diffusion's or minDiffusion's), found"
+        f" {_what(state)}"
+    )
 
 
 def _guided(path, state, meta, common):
@@ -301,11 +303,10 @@ def _guided(path, state, meta, common):
         override, diffusion, max_timestep = official.side_file(path)
         options = {**official.options_of(state, path, override.get("image_size")), **override, **diffusion}
         meta = {"kind": "diffusion", "options": options, "max_timestep": max_timestep}
+    state_dicts.check_options(meta["options"], state, path)
     with torch.device("meta"):  # no drawing of parameters that are replaced at once
         network = create_network(meta["options"])
-    wanted = network.state_dict()
-    wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
-    if wrong:
+    if wrong := state_dicts.differing(network.state_dict(), state):
         raise UserError(
             f"{path}: its tensors do not fit the network that its options describe ({len(wrong)} differ,"
             f" first {wrong[0]}); "
@@ -320,8 +321,7 @@ def _last(path):
     if it is another training's."""
     saved = checkpoint.load_state(path)
     parts, flags = saved["parts"], saved["options"]
-    state = parts.get("average") or parts.get("network") or {}
-    state = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
+    state = checkpoint.part_of(saved, path, "average", "network")
     if not official.is_guided(state):
         raise UserError(
             f"{path}: expected the training state of a diffusion network, found one with {', '.join(parts)}"

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from common.cli import UserError
+from common.state_dicts import differing
 
 PREFIX = "eps_model."  # of a checkpoint that holds the whole DDPM, schedule buffers included
 
@@ -141,8 +142,7 @@ def network_from(state: dict[str, torch.Tensor], path: Path | str) -> NaiveUnet:
     n_feat, d_in = state["init_conv.main.0.weight"].shape[:2]
     with torch.device("meta"):
         network = NaiveUnet(d_in, state["out.weight"].shape[0] if "out.weight" in state else 3, n_feat)
-    wanted = network.state_dict()
-    wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
+    wrong = differing(network.state_dict(), state)
     if wrong or d_in != 3:
         raise UserError(
             f"{path}: not the NaiveUnet of minDiffusion for RGB images (n_feat {n_feat}): {len(wrong)}"

@@ -74,7 +74,8 @@ def generator_from(state: dict[str, torch.Tensor], path: Path | str, c_dim: int 
     options = network_options(state)
     check_attributes(path, options["c_dim"], c_dim)
     return filled(
-        Generator(**options),
+        Generator,
+        options,
         state,
         path,
         f"a StarGAN generator of conv_dim {options['conv_dim']}, c_dim {options['c_dim']}, "

@@ -128,11 +128,11 @@ def initial_networks(options: Options) -> tuple[Generator, Discriminator]:
     if options.init_from:
         path = Path(options.init_from)
         if path.name == "last.pt":
-            parts = checkpoint.load_state(path)["parts"]
-            generator = generator_from(parts.get("generator", {}), path, c_dim)
+            saved = checkpoint.load_state(path)
+            generator = generator_from(checkpoint.part_of(saved, path, "generator"), path, c_dim)
             try:
-                discriminator.load_state_dict(parts["discriminator"])
-            except (RuntimeError, KeyError):
+                discriminator.load_state_dict(checkpoint.part_of(saved, path, "discriminator"))
+            except RuntimeError:
                 raise UserError(
                     f"{path}: its discriminator is another network; set --d_conv_dim, --d_repeat_num and"
                     " --image_size as it was trained"

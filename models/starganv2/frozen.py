@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import checkpoint, files, images, seeds
+from common import checkpoint, files, images, seeds, state_dicts
 from common.cli import UserError
 from models.starganv2.network import Generator, MappingNetwork, StyleEncoder
-from models.translators import Translator, averaged, check_attributes, check_type, filled, meta_of
+from models.translators import Translator, check_attributes, check_type, filled, meta_of
 
 PARTS = {"generator": Generator, "mapping_network": MappingNetwork, "style_encoder": StyleEncoder}
 # a constant of the published face masks, which need the weights of a landmark network; see network.Generator
@@ -81,22 +81,19 @@ def parts_of(path: Path | str) -> tuple[dict[str, dict], dict]:
     of state_dicts.  Raises UserError."""
     if path.name == "last.pt":
         saved = checkpoint.load_state(path)
-        return {
-            n: averaged(saved["parts"], f"{n}_average") or saved["parts"].get(n, {}) for n in PARTS
-        }, meta_of(saved["options"])
+        parts = {n: checkpoint.part_of(saved, path, f"{n}_average", n) for n in PARTS}
+        return parts, meta_of(saved["options"])
     if checkpoint.is_safetensors(path):
         flat, meta = checkpoint.read_weights(path)
         check_type(path, meta, StarGANv2.gan_type)
         return {
             n: {k.removeprefix(n + "."): v for k, v in flat.items() if k.startswith(n + ".")} for n in PARTS
         }, meta
-    nested = checkpoint.read_torch(path)
+    nested, average = state_dicts.unwrapped(checkpoint.read_torch(path))
     nested = nested if isinstance(nested, dict) else {}
-    return {
-        n: {str(k).removeprefix("module."): v for k, v in nested[n].items()}
-        for n in PARTS
-        if isinstance(nested.get(n), dict)
-    }, {}
+    parts = {n: nested[n] for n in PARTS if state_dicts.is_state(nested.get(n))}
+    state_dicts.tell_average(path, average)
+    return {n: state_dicts.checked(state_dicts.stripped(part), path) for n, part in parts.items()}, {}
 
 
 def network_options(name: str, state: dict[str, torch.Tensor]) -> dict[str, int]:
@@ -139,20 +136,19 @@ def numbers(state: dict[str, torch.Tensor], start: str, end: str) -> list[str]:
 def network_from(name: str, state: dict[str, torch.Tensor], path: Path | str) -> nn.Module:
     """One network rebuilt from its state_dict.  Raises UserError for another network."""
     state = {k: v for k, v in state.items() if k not in IGNORED}
-    if not state or not all(torch.is_tensor(v) for v in state.values()):
+    if not state:
         raise UserError(
             f"{path}: expected StarGAN v2 weights (100000_nets_ema.ckpt or ours), found no {name} in it"
         )
     try:
         options = network_options(name, state)
-        network = PARTS[name](**options)
-    except (KeyError, IndexError, ValueError, RuntimeError):
+    except (KeyError, IndexError, ValueError):
         raise UserError(
             f"{path}: its {name} is another network than StarGAN v2's (keys like"
             f" {', '.join(list(state)[:3])})"
         ) from None
     told = ", ".join(f"{k} {v}" for k, v in options.items())
-    return filled(network, {k: v.float() for k, v in state.items()}, path, f"a StarGAN v2 {name} of {told}")
+    return filled(PARTS[name], options, state, path, f"a StarGAN v2 {name} of {told}")
 
 
 def table_of(nets: dict[str, nn.Module], path: Path | str, meta: dict, c_dim: int | None) -> list[list[int]]:

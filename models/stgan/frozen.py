@@ -42,16 +42,14 @@ def generator_from(state: dict[str, torch.Tensor], path: Path | str, c_dim: int 
         )
     try:
         options = network_options(state)
-        network = Generator(**options)
-    except (KeyError, IndexError, ValueError, RuntimeError):
+    except (KeyError, IndexError, ValueError):
         raise UserError(
             f"{path}: damaged, or another network than STGAN's generator (keys like"
             f" {', '.join(list(state)[:3])})"
         ) from None
     check_attributes(path, options["c_dim"], c_dim)
-    return filled(
-        network, state, path, f"an STGAN generator of {', '.join(f'{k} {v}' for k, v in options.items())}"
-    )
+    told = ", ".join(f"{k} {v}" for k, v in options.items())
+    return filled(Generator, options, state, path, f"an STGAN generator of {told}")
 
 
 def network_options(state: dict[str, torch.Tensor]) -> dict[str, int]:

@@ -58,8 +58,11 @@ class Examiner:
         return task
 
     def check(self) -> None:
-        """Raises UserError for what cannot be examined, before anything is trained."""
+        """Raises UserError for what cannot be examined, and a given critic that does not fit it, before
+        anything is trained."""
         _ = self.task
+        if self.options.depois_weights:
+            self.critic()
 
     @cached_property
     def trusted_sha256(self) -> str:

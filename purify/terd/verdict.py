@@ -7,7 +7,7 @@ file: one that came with a downloaded checkpoint says nothing (delete it, or sca
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -52,6 +52,9 @@ class Verdict:
         return f"{self.verdict}: {self.reason}"
 
 
+FIELDS = [field for field in fields(Verdict) if field.name != "r"]
+
+
 def places(path: Path | str, result_dir: Path | str, sha256: str) -> tuple[Path, Path]:
     """Where the verdict of a checkpoint may be kept, best first."""
     return (
@@ -69,24 +72,23 @@ def kept(path: Path | str, result_dir: Path | str, sha256: str, schedule: str) -
         state, meta = checkpoint.read_weights(place)
         if meta.get("kind") != KIND or meta.get("verdict") not in EXIT:
             raise UserError(f"{place}: not a verdict of purify.terd; delete it, and scan again")
-        if (meta["sha256"], meta["schedule"]) == (sha256, schedule):
-            return Verdict(
-                **{
-                    k: meta[k]
-                    for k in (
-                        "verdict",
-                        "reason",
-                        "sha256",
-                        "schedule",
-                        "mean_kl",
-                        "var_kl",
-                        "gamma",
-                        "record",
-                    )
-                },
-                r=state.get("r"),
-            )
+        try:
+            found = Verdict(**{field.name: meta[field.name] for field in FIELDS}, r=state.get("r"))
+        except KeyError as e:
+            raise UserError(f"{place}: a verdict that does not say its {e}; delete it, and scan again") from e
+        _check(found, place)
+        if (found.sha256, found.schedule) == (sha256, schedule):
+            return found
     return None
+
+
+def _check(found, place):
+    numbers = (found.mean_kl, found.var_kl, found.gamma)
+    good = all(isinstance(text, str) for text in (found.reason, found.sha256, found.schedule))
+    good = good and all(isinstance(n, int | float | None) and math.isfinite(n or 0) for n in numbers)
+    good = good and (found.gamma or 1) > 0 and isinstance(found.record, str | None)
+    if not good or (found.r is not None and (found.r.ndim != 3 or found.r.shape[0] != 3)):
+        raise UserError(f"{place}: a damaged verdict; delete it, and scan again")
 
 
 def keep(verdict: Verdict, path: Path | str, result_dir: Path | str) -> Path:

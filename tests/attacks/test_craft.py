@@ -9,7 +9,7 @@ from attacks import craft as command
 from attacks.craft import craft
 from attacks.universal import load_perturbation
 from common import seeds
-from common.cli import UserError
+from common.cli import RunError, UserError
 
 
 def test_a_crafted_one_stays_in_its_ball_and_beats_random_signs_on_photos_it_has_not_seen(
@@ -113,3 +113,9 @@ def test_the_command_crafts_on_a_without_its_held_out_part_and_asks_each_victim_
     )
     with pytest.raises(UserError, match="p.pt: exists"):
         command.main(words)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_crafting(faces):
+    x, c = faces(2)
+    with pytest.raises(RunError, match="universal: a gradient is not finite"):
+        craft([(lambda x, c: x * float("inf"), c[:, None])], x, 0.05, 0.01, 2, seeds.Streams([0]))

@@ -5,6 +5,7 @@ import weights
 from attacks import build
 from attacks.joint import JointPGD
 from common import seeds
+from common.errors import RunError
 from models.victims import load_victims
 
 
@@ -61,3 +62,10 @@ def test_its_definition_names_the_victims(victims):
     )
     with pytest.raises(ValueError, match="steps >= 1"):
         JointPGD(victims, 0.05, steps=0)
+
+
+def test_a_gradient_that_is_not_finite_stops_it(victims, faces):
+    x, _ = faces(2)
+    victims[1].translator.forward = lambda x, c: x * float("inf")
+    with pytest.raises(RunError, match="pgd: the gradient of step 1 of 2 is not finite"):
+        JointPGD(victims, 0.05, 2)(x, torch.ones(2, 1, 5), seeds.Streams([0, 1]))

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,19 @@ def test_definition_follows_the_values_not_the_file():
 def test_it_needs_a_file():
     with pytest.raises(UserError, match="--perturbation"):
         build("universal", None, 0.05)
+
+
+def test_files_that_are_not_what_they_claim_are_refused(tmp_path):
+    np.savez(tmp_path / "p.npz", p=np.ones((3, 4, 4)))
+    (tmp_path / "p.npz").rename(tmp_path / "zip.npy")
+    np.save(tmp_path / "short.npy", np.ones((3, 4, 4)))
+    header = (tmp_path / "short.npy").read_bytes().replace(b"(3, 4, 4)", b"(3, 400000, 400000)")
+    (tmp_path / "short.npy").write_bytes(header)
+    torch.save(torch.ones(3, 4, 4).to_sparse(), tmp_path / "sparse.pt")
+    torch.save(torch.ones(1).expand(3, 1 << 20, 1 << 20), tmp_path / "huge.pt")
+    torch.save(torch.ones(3, 1, 1 << 15), tmp_path / "wide.pt")
+    os.mkfifo(tmp_path / "pipe.npy")
+    for name in ("zip.npy", "short.npy", "sparse.pt", "huge.pt", "wide.pt", "pipe.npy"):
+        with pytest.raises(UserError, match=f"{name}: ") as e:
+            load_perturbation(tmp_path / name)
+        assert "\n" not in str(e.value)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from common import images
-from common.cli import UserError
+from common.cli import RunError, UserError
 
 
 def ramp(width, height):
@@ -182,3 +182,12 @@ def test_a_note_goes_with_a_png_and_changes_no_pixel(tmp_path):
     assert (tmp_path / "plain.png").read_bytes() == buffer.getvalue()
     with pytest.raises(UserError, match="nowhere.png: no such image"):
         images.read_note(tmp_path / "nowhere.png")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_that_are_not_finite_never_become_pixels(value):
+    x = torch.zeros(2, 3, 4, 4)
+    assert images.to_uint8(x).shape == (2, 4, 4, 3)
+    x[1, 2, 3, 0] = value
+    with pytest.raises(RunError, match="not made of finite numbers"):
+        images.to_uint8(x)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common import images
-from common.cli import UserError
+from common.cli import RunError, UserError
 from common.distributed import Context
 from models.conditions import create_labels
 from models.translators import Translator
@@ -208,3 +208,11 @@ def test_a_fake_is_asked_for_as_its_translator_is_asked(stage, tiny_generator):
         torch.from_numpy(made.load(stage.names[:1])).int()
         - torch.from_numpy(images.to_uint8(wanted.clamp(-1, 1))).int()
     ).abs().max() <= 1
+
+
+def test_fakes_that_are_not_finite_are_not_kept(stage, monkeypatch):
+    fakes = stage()
+    monkeypatch.setattr(Translator, "forward", lambda self, x, c: x * float("nan"))
+    with pytest.raises(RunError, match="not made of finite numbers"):
+        fakes.fill(stage.names, CPU, 4)
+    assert not [path for cached in fakes.caches for path in cached.folder.glob("*.png")]

@@ -302,3 +302,35 @@ def test_the_last_state_of_an_stgan_training_and_the_official_layout_of_stargan_
         "starganv2-generator",
         "--gan_weights with --gan_type starganv2",
     ) and "not_usable" not in found
+
+
+@pytest.mark.parametrize("wrap", ["state", "wrapped", "safetensors", "last"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, wrap):
+    state, path = Generator(4, 5, 1).state_dict(), tmp_path / ("last.pt" if wrap == "last" else "w")
+    state["main.0.weight"].view(-1)[3] = float("nan")
+    if wrap == "safetensors":
+        checkpoint.save_weights(path, state, {"kind": "stargan-generator"})
+    elif wrap == "last":
+        checkpoint.save_state(path, 3, {}, generator=state)
+    else:
+        torch.save({"model": state} if wrap == "wrapped" else state, path)
+    with pytest.raises(UserError, match="not finite") as e:
+        describe(path)
+    assert str(path) in str(e.value) and "\n" not in str(e.value)
+
+
+def test_averaged_weights_are_said(tmp_path):
+    network = Generator(4, 5, 1)
+    raw = {k: torch.zeros_like(v) for k, v in network.state_dict().items()}
+    torch.save({"model": raw, "ema": network.state_dict()}, tmp_path / "w.pt")
+    found = describe(tmp_path / "w.pt")
+    assert found["kind"] == "stargan-generator" and found["weights"].startswith("the averaged ones (ema)")
+    average = {"module." + k: v for k, v in network.state_dict().items()}
+    checkpoint.save_state(tmp_path / "last.pt", 3, {}, generator=raw, average=average)
+    assert describe(tmp_path / "last.pt")["weights"].startswith("the averaged ones (average)")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="a pipe"):
+        describe(tmp_path / "pipe")

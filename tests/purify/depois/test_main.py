@@ -93,6 +93,10 @@ def test_a_critic_trained_elsewhere_is_taken_where_it_learned_from_the_same_imag
     )
     with pytest.raises(UserError, match="learned from other trusted images than those of seed 1"):
         examine(f"{FEW} --limit 100 --depois_weights {tmp_path}/critic.safetensors --seeds 1")
+    (tmp_path / "bad").write_bytes(b"")
+    with pytest.raises(UserError, match="bad: truncated or not a weight file"):
+        examine(f"{FEW} --limit 100 --depois_weights {tmp_path}/bad --seeds 1")
+    assert not list(results.rglob("seed1"))
     with pytest.raises(UserError, match="the critic of one seed; found 2"):
         examine(f"{FEW} --limit 100 --depois_weights {tmp_path}/critic.safetensors --seeds 0 1")
 

@@ -83,3 +83,20 @@ def test_error_rate_of_a_known_trigger_is_phi_of_half_its_norm():
     x = torch.randn(20000, 3, 4, 4, generator=seeds.generator("noise"))
     wrong = float((log_ratio(x, r, 1.0) > 0).float().mean())
     assert wrong == pytest.approx(0.1587, abs=0.01)  # Phi(-1)
+
+
+@pytest.mark.parametrize("lacking", ["reason", "sha256", "schedule", "mean_kl", "gamma", "record"])
+def test_a_verdict_without_one_of_its_keys_is_refused(tmp_path, lacking):
+    meta = {k: v for k, v in vars(verdict()).items() if k not in ("r", lacking)} | {"kind": "terd-verdict"}
+    checkpoint.save_weights(tmp_path / "w.pt.terd.safetensors", {"r": torch.zeros(3, 2, 2)}, meta)
+    with pytest.raises(UserError, match=f"does not say its '{lacking}'; delete it, and scan again"):
+        kept(tmp_path / "w.pt", tmp_path, "a" * 64, "reduced")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"gamma": "1"}, {"gamma": -1.0}, {"mean_kl": [1]}, {"reason": 3}, {"r": torch.zeros(3)}]
+)
+def test_a_verdict_with_other_values_is_refused(tmp_path, wrong):
+    keep(verdict(**wrong), tmp_path / "w.pt", tmp_path)
+    with pytest.raises(UserError, match="a damaged verdict; delete it"):
+        kept(tmp_path / "w.pt", tmp_path, "a" * 64, "reduced")
