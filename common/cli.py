@@ -24,6 +24,7 @@ T = TypeVar("T")
 AUTO = "auto"  # in place of a number of photos at a time, see common.batch
 AUTO_SUITS = "as many as fit in the GPU, on a CPU 8 of 64 x 64 pixels"
 LAUNCHED = "LAUNCHER_TELLS"  # variable: tools.launch started this process and says that another one ended
+at_default: set[str] = set()  # flags that the command line parsed last left at their defaults
 EIGHT_BIT_STEP = 1 / 127.5  # one grey level of an 8-bit image, in [-1, 1] units
 
 
@@ -98,6 +99,8 @@ class ArgumentParser(argparse.ArgumentParser):
         parsed, unknown = super().parse_known_args(self._yaml_flags(argv) + argv, namespace)
         if unknown:
             self.error(f"unknown argument {unknown[0]}; --help lists all")
+        at_default.clear()
+        at_default.update(a.dest for a in self._actions if getattr(parsed, a.dest, None) == a.default)
         return parsed
 
     def _check_flags(self, argv):

@@ -2,6 +2,7 @@
 finished."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from pathlib import Path
 
 import yaml
 
-from common import compiling, files
+from common import cli, compiling, files
 from common.cli import RunOptions, UserError
 from common.distributed import Context
 
 # equal results whatever their value
 MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "compile", "cache_dir")
-# options that older runs do not have, with what these did
+# options that older runs do not have, with what these did; of others they had today's default
 ADDED = {
     "gan_type": "stargan",
     "upsampling": "transposed",
@@ -143,14 +144,47 @@ def options_of(options: object) -> dict:
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
 
 
+DAMAGED = "options.yaml is missing or damaged"
+
+
 def _differences(options, folder, may_change=()):
+    """["name: saved -> given"] of the options that keep `folder` from being continued, [DAMAGED] where it
+    does not say its own."""
     try:
-        saved = yaml.safe_load((folder / "options.yaml").read_text())["options"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError):
-        return ["options.yaml is missing or damaged"]
+        header = yaml.safe_load((folder / "options.yaml").read_text(encoding="utf-8"))
+        saved, begun_in = dict(header["options"]), header.get("cwd", ".")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError):
+        return [DAMAGED]
+    added = {k: ADDED.get(k, v if k in cli.at_default else None) for k, v in options.items()}
     keys = [k for k in {**saved, **options} if k not in (*MAY_CHANGE, *may_change)]
-    saved = {**{k: v for k, v in ADDED.items() if k in options}, **saved}
-    return [f"{k}: {saved.get(k)} -> {options.get(k)}" for k in keys if saved.get(k) != options.get(k)]
+    saved = {**added, **saved}
+    return [
+        f"{k}: {saved.get(k)} -> {options.get(k)}"
+        for k in keys
+        if not _alike(saved.get(k), options.get(k), begun_in)
+    ]
+
+
+def _alike(saved, given, begun_in):
+    """Whether two values of an option are the same, or spell the same path: ds/, ./ds and /work/ds."""
+    if isinstance(saved, list) and isinstance(given, list):
+        return len(saved) == len(given) and all(
+            _alike(a, b, begun_in) for a, b in zip(saved, given, strict=True)
+        )
+    if isinstance(saved, str) and isinstance(given, str) and saved and given and saved != given:
+        return os.path.realpath(os.path.join(begun_in, saved)) == os.path.realpath(given)
+    return saved == given
+
+
+def _nearest(options, folders, may_change):
+    """One line on the run that differs least, "" where there is none that says its options."""
+    found = [(_differences(options, p, may_change), p) for p in reversed(folders)]
+    found = [(changed, p) for changed, p in found if changed != [DAMAGED]]
+    if not found:
+        return ""
+    changed, folder = min(found, key=lambda pair: len(pair[0]))
+    more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return f"{folder} has other options ({'; '.join(changed[:3])}{more})"
 
 
 def numbered(parent: Path | str) -> list[Path]:
@@ -185,9 +219,13 @@ def open_run(
         return Run(place, finished_by, resumed)
     folder = None
     if resume == "auto":
-        equal = [p for p in numbered(parent) if not _differences(values, p, may_change)]
+        there = numbered(parent)
+        equal = [p for p in there if not _differences(values, p, may_change)]
         unfinished = [p for p in equal if not (p / finished_by).exists()]
         folder = (unfinished or equal or [None])[-1]
+        near = _nearest(values, [p for p in there if not (p / finished_by).exists()], may_change)
+        if folder is None and near:
+            ctx.print(f"NOTE: --resume begins a new run: the nearest unfinished one, {near}")
     elif resume:
         folder = Path(resume)
         if not folder.is_dir():
@@ -209,7 +247,8 @@ def open_run(
                 break
             except FileExistsError:
                 number += 1
-        header = {"options": values, **origin(), "world_size": ctx.world, "started": stamp()}
+        header = {"options": values, **origin(), "cwd": os.getcwd()}
+        header |= {"world_size": ctx.world, "started": stamp()}
         files.write_atomic(folder / "options.yaml", yaml.safe_dump(header, sort_keys=False))
     ctx.broadcast((str(folder), resumed))
     ctx.print(f"run folder: {folder}{' (continued)' if resumed else ''}")

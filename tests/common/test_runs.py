@@ -1,4 +1,5 @@
 import json
+import os
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common import runs
+from common import cli, runs
 from common.cli import UserError
 from common.distributed import Context
 
@@ -93,6 +94,61 @@ def test_a_command_says_which_of_its_own_options_may_change(tmp_path):
     assert begin(again=True, lr=0.5, resume="auto").folder == first.folder
     assert begin(again=True, lr=0.7, resume="auto").folder != first.folder
     assert start(tmp_path, again=True, lr=0.5, resume="auto").folder != first.folder
+
+
+def other_spellings(folder):
+    return [f"{folder}/", f"{folder.parent}/./{folder.name}", os.path.relpath(folder), f"{folder}/../ds"]
+
+
+def test_a_path_may_be_spelt_otherwise(tmp_path, monkeypatch):
+    """With a slash behind, relative, from another folder, through a link; alone or in a list."""
+    (tmp_path / "ds").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "ds")
+    monkeypatch.chdir(tmp_path)
+    first = start(tmp_path, data_dir="ds", names=["ds", "b"]).folder
+    for spelt in [*other_spellings(tmp_path / "ds"), str(tmp_path / "link")]:
+        assert start(tmp_path, resume="auto", data_dir=spelt, names=[spelt, "b"]).folder == first
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert start(tmp_path, resume="auto", data_dir="../ds", names=["../ds", "b"]).folder == first
+    assert start(tmp_path, resume="auto", data_dir="../ds", names=["../ds"]).folder != first
+    assert start(tmp_path, resume="auto", data_dir="../da", names=["../ds", "b"]).folder != first
+
+
+def test_the_nearest_unfinished_run_is_named_with_what_differs(tmp_path, capsys):
+    start(tmp_path, lr=0.5, seed=3)
+    near, damaged = start(tmp_path, seed=3), start(tmp_path)
+    (damaged.folder / "options.yaml").write_text("")
+    finish(start(tmp_path, lr=0.25))
+    capsys.readouterr()
+    assert start(tmp_path, resume="auto", seed=4).folder.name == "004"
+    note, folder = capsys.readouterr().out.splitlines()
+    assert note == (
+        "NOTE: --resume begins a new run: the nearest unfinished one,"
+        f" {near.folder} has other options (seed: 3 -> 4)"
+    )
+    assert folder.endswith("004")
+
+
+def test_an_option_of_later_had_its_default(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "at_default", {"rank", "gan_type"})
+    monkeypatch.setattr(runs, "ADDED", {"gan_type": "stargan"})
+    first = start(tmp_path).folder
+    assert start(tmp_path, resume="auto", rank=8, gan_type="stargan").folder == first
+    # the default is another one today than what was done then
+    assert start(tmp_path, resume="auto", gan_type="stgan").folder != first
+    monkeypatch.setattr(cli, "at_default", set())
+    assert start(tmp_path, resume="auto", rank=9).folder != first
+
+
+@pytest.mark.parametrize(
+    "name, value", [("lr", 2e-4), ("names", ["b", "a"]), ("seed", 1), ("data_dir", Path("y"))]
+)
+def test_every_option_that_changes_results_makes_another_run(tmp_path, name, value):
+    first = start(tmp_path)
+    assert start(tmp_path, resume="auto", **{name: value}).folder != first.folder
+    with pytest.raises(UserError, match=f"{name}: "):
+        start(tmp_path, resume=str(first.folder), **{name: value})
 
 
 def test_resume_of_a_named_run(tmp_path):
