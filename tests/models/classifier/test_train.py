@@ -197,7 +197,11 @@ def test_judge_prints_the_agreement_and_writes_nothing(command, tmp_path, capsys
 
 @pytest.mark.parametrize(
     "flags, words",
-    [(["--limit", "1"], "1 photo is too few"), (["--selected_attrs", "Hat"], "Hat"), (["--lr", "0"], "--lr")],
+    [
+        (["--limit", "1"], "1 photo to learn from is too few"),
+        (["--selected_attrs", "Hat"], "Hat"),
+        (["--lr", "0"], "--lr"),
+    ],
 )
 def test_mistakes_are_told_before_anything_is_written(command, tmp_path, flags, words):
     with pytest.raises(UserError, match=words):
