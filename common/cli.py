@@ -7,6 +7,7 @@ saved; of a scan 3 backdoored, 4 not applicable.
 import argparse
 import atexit
 import dataclasses
+import errno
 import gc
 import math
 import os
@@ -334,7 +335,8 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
         if "out of memory" in str(e).lower():
             e = RunError(f"out of memory ({' '.join(str(e).split())[:120]}): try half the --batch_size")
         elif isinstance(e, OSError):
-            e = RunError(f"{e.filename or 'file system'}: {e.strerror or e}")
+            more = "; free some, then repeat the command" if e.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            e = RunError(f"{e.filename or 'file system'}: {e.strerror or e}{more}")
         else:
             e = RunError(f"{type(e).__name__}: {' '.join(str(e).split())} (--debug shows where)")
         code = _fail(e, 1, argv)

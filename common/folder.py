@@ -93,7 +93,7 @@ class Output:
 
         Raises UserError for a folder made with others, or images without a description.
         """
-        there = [p for p in sources if self.path(p).exists()]
+        there = [p for p in sources if files.is_whole(self.path(p))]
         if self.described:
             changed = self.changed(parameters)
             if changed:

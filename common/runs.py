@@ -60,42 +60,46 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / self.finished_by).exists()
+        return files.is_whole(self.folder / self.finished_by)
 
     @property
     def last(self) -> Path:
         return self.folder / "last.pt"
 
+    @property
+    def previous(self) -> Path:
+        """The state before the last one, should that be damaged."""
+        return self.folder / "previous.pt"
+
     def log(self, **values: object) -> None:
         """Append one line to log.jsonl."""
-        with open(self.folder / "log.jsonl", "a") as f:
-            f.write(
-                json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}) + "\n"
-            )
+        rounded = {k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}
+        files.append(self.folder / "log.jsonl", json.dumps(rounded) + "\n")
+
+    def logged(self) -> list[dict]:
+        """The lines of log.jsonl, [] without one; a line that a killed process left unfinished, or that is
+        damaged, is left out."""
+        path, lines = self.folder / "log.jsonl", []
+        for line in path.read_bytes().splitlines() if path.is_file() else ():
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            lines += [values] if isinstance(values, dict) else []
+        return lines
 
     def truncate_log(self, step: int) -> None:
         """Forget the lines after `step`: a resumed run writes them again."""
         path = self.folder / "log.jsonl"
         if path.exists():
-            files.write_atomic(
-                path, "".join(line + "\n" for line in path.read_text().splitlines() if _step_of(line) <= step)
-            )
+            kept = [line for line in self.logged() if line.get("step", 0) <= step]
+            files.write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def logged_seconds(self) -> float:
         """Seconds that the run has taken by its log, its interrupted parts together; 0.0 without a log."""
-        path = self.folder / "log.jsonl"
-        lines = map(json.loads, path.read_text().splitlines() if path.is_file() else [])
-        seconds = [line["seconds"] for line in lines if "seconds" in line]
+        seconds = [line["seconds"] for line in self.logged() if "seconds" in line]
         # a resumed part counts from 0 again
         return sum((a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=False) if b < a), 0.0)
-
-
-def _step_of(line):
-    """The step of a log line; a line that a killed process left unfinished belongs to no step."""
-    try:
-        return json.loads(line).get("step", 0)
-    except json.JSONDecodeError:
-        return float("inf")
 
 
 @cache
@@ -221,9 +225,9 @@ def open_run(
     if resume == "auto":
         there = numbered(parent)
         equal = [p for p in there if not _differences(values, p, may_change)]
-        unfinished = [p for p in equal if not (p / finished_by).exists()]
+        unfinished = [p for p in equal if not files.is_whole(p / finished_by)]
         folder = (unfinished or equal or [None])[-1]
-        near = _nearest(values, [p for p in there if not (p / finished_by).exists()], may_change)
+        near = _nearest(values, [p for p in there if not files.is_whole(p / finished_by)], may_change)
         if folder is None and near:
             ctx.print(f"NOTE: --resume begins a new run: the nearest unfinished one, {near}")
     elif resume:
@@ -249,7 +253,7 @@ def open_run(
                 number += 1
         header = {"options": values, **origin(), "cwd": os.getcwd()}
         header |= {"world_size": ctx.world, "started": stamp()}
-        files.write_atomic(folder / "options.yaml", yaml.safe_dump(header, sort_keys=False))
+        files.write_atomic(folder / "options.yaml", yaml.safe_dump(header, sort_keys=False), durable=True)
     ctx.broadcast((str(folder), resumed))
     ctx.print(f"run folder: {folder}{' (continued)' if resumed else ''}")
     return Run(folder, finished_by, resumed)

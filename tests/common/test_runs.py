@@ -194,6 +194,25 @@ def test_log_is_cut_back_to_the_saved_step(tmp_path):
     assert lines == [{"step": 1, "loss": 0.33333333}, {"step": 2, "loss": 0.66666667}]
 
 
+@pytest.mark.parametrize("content", ["", "{", "\0\0\0\0"])
+def test_a_run_whose_last_file_is_not_whole_is_unfinished(tmp_path, content):
+    first = start(tmp_path)
+    finish(first)
+    assert first.finished
+    (first.folder / "record.json").write_text(content)
+    again = start(tmp_path, resume="auto")
+    assert again.folder == first.folder and not again.finished
+
+
+def test_damaged_lines_of_a_log_are_left_out(tmp_path):
+    run = start(tmp_path)
+    assert run.logged() == []
+    (run.folder / "log.jsonl").write_bytes(b'{"step": 1}\n\xff\n{"step": \xff2}\n[3]\n\n{"step": 4}\n{"st')
+    assert run.logged() == [{"step": 1}, {"step": 4}]
+    run.truncate_log(2)
+    assert (run.folder / "log.jsonl").read_text() == '{"step": 1}\n'
+
+
 def test_seconds_of_all_parts_are_summed(tmp_path):
     run = start(tmp_path)
     assert run.logged_seconds() == 0.0
