@@ -69,6 +69,7 @@ class ImageCache:
     def missing(self, names: Sequence[str]) -> list[str]:
         """The names that have no image yet, in their order."""
         there = set()
+        files.sweep(self.folder)
         if self.folder.is_dir():
             with os.scandir(self.folder) as entries:  # a power cut leaves empty files
                 there = {stem(e.name) for e in entries if e.name.endswith(".png") and e.stat().st_size}

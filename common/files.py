@@ -3,20 +3,30 @@
 import hashlib
 import json
 import os
+import re
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from common.cli import UserError
 
+LITTER = re.compile(r"\.(.+)\.(\d+)\.tmp")  # of temporary_name
+DAY = 86400  # seconds
 HOST = os.uname().nodename[:32]
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def temporary_name(path: Path) -> Path:
-    """What is to become `path` is called so by this process until it is whole. Machines that share a disk may
-    have processes of equal numbers."""
-    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
+    """What is to become `path` is called so by this process until it is whole."""
+    return path.with_name(f".{path.name}{ending()}")
+
+
+def ending() -> str:
+    """Of this process's temporary names, by which `sweep` knows whose they were.  Machines that share a disk
+    may have processes of equal numbers."""
+    return f".{HOST}.{os.getpid()}.tmp"
 
 
 def write_atomic(path: Path | str, data: str | bytes | memoryview, durable: bool = False) -> None:
@@ -41,6 +51,34 @@ def write_atomic(path: Path | str, data: str | bytes | memoryview, durable: bool
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def sweep(folder: Path | str) -> None:
+    """Remove what killed processes left under temporary names in a folder: this machine's that have ended,
+    and what is older than a day, whoever made it."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(e, m) for e in entries if (m := LITTER.fullmatch(e.name))]
+    except OSError:
+        return
+    for entry, (before, pid) in ((e, m.groups()) for e, m in found):
+        with suppress(OSError):
+            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
+            if old or before.endswith(f".{HOST}") and not _lives(int(pid)):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
+
+
+def _lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's
+        pass
+    return True
 
 
 def append(path: Path | str, text: str) -> None:

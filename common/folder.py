@@ -126,6 +126,7 @@ class Output:
         """Write the description: `parameters` decide the images, `facts` say where they came from and what
         they took."""
         files.make_folder(self.folder)
+        files.sweep(self.folder)
         files.write_atomic(
             self.description, yaml.safe_dump({"parameters": parameters, **facts}, sort_keys=False, width=200)
         )

@@ -4,16 +4,19 @@ finished."""
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import yaml
 
-from common import cli, compiling, files
+from common import cli, compiling, files, lock
 from common.cli import RunOptions, UserError
 from common.distributed import Context
 
@@ -201,6 +204,16 @@ def numbered(parent: Path | str) -> list[Path]:
     )
 
 
+def _tidy(parent):
+    """Remove what killed processes left: folders that never got their options, and unfinished ones."""
+    files.sweep(parent)
+    for folder in numbered(parent):
+        if not (folder / "options.yaml").exists():
+            files.sweep(folder)
+            with suppress(OSError):  # holds something else
+                folder.rmdir()
+
+
 def open_run(
     parent: Path | str,
     options: object,
@@ -222,6 +235,7 @@ def open_run(
         place, resumed = ctx.broadcast(None)
         return Run(place, finished_by, resumed)
     folder = None
+    _tidy(Path(parent))
     if resume == "auto":
         there = numbered(parent)
         equal = [p for p in there if not _differences(values, p, may_change)]
@@ -240,23 +254,43 @@ def open_run(
                 f"--resume {resume}: that run has other options ({'; '.join(changed)}); drop --resume, or"
                 " restore these flags"
             )
-    resumed = folder is not None
-    if not resumed:
-        parent = files.make_folder(parent)
+    if folder is not None:
+        run = Run(folder, finished_by, resumed=True)
+        if not run.finished:
+            lock.hold(run, folder)
+            for place, *_ in os.walk(folder):
+                files.sweep(place)
+    else:
+        run = _new_run(files.make_folder(parent), values, finished_by, ctx)
+    ctx.broadcast((str(run.folder), run.resumed))
+    ctx.print(f"run folder: {run.folder}{' (continued)' if run.resumed else ''}")
+    return run
+
+
+def _new_run(parent, values, finished_by, ctx):
+    """The next numbered folder, which has its options from the first moment."""
+    header = {"options": values, **origin(), "cwd": os.getcwd()}
+    header |= {"world_size": ctx.world, "started": stamp()}
+    made = files.temporary_name(parent / f"run{threading.get_ident()}")
+    made.mkdir()
+    try:
+        files.write_atomic(made / "options.yaml", yaml.safe_dump(header, sort_keys=False), durable=True)
         number = int(numbered(parent)[-1].name) + 1 if numbered(parent) else 0
         while True:
-            folder = parent / f"{number:03d}"
+            run = Run(parent / f"{number:03d}", finished_by)
             try:
-                folder.mkdir()
+                lock.hold(run, run.folder)
+                os.rename(made, run.folder)
                 break
-            except FileExistsError:
-                number += 1
-        header = {"options": values, **origin(), "cwd": os.getcwd()}
-        header |= {"world_size": ctx.world, "started": stamp()}
-        files.write_atomic(folder / "options.yaml", yaml.safe_dump(header, sort_keys=False), durable=True)
-    ctx.broadcast((str(folder), resumed))
-    ctx.print(f"run folder: {folder}{' (continued)' if resumed else ''}")
-    return Run(folder, finished_by, resumed)
+            except (UserError, OSError) as e:
+                if isinstance(e, OSError) and not run.folder.exists():
+                    raise
+                number += 1  # another process was faster
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    files.sync_folder(parent)
+    return run
 
 
 def show(options: object, ctx: Context) -> None:

@@ -179,7 +179,7 @@ def fail_with(error):
         (
             fail_with(OSError(28, "No space left on device", "out.png")),
             1,
-            "error: out.png: No space left on device\n",
+            "error: out.png: No space left on device; free some, then repeat the command\n",
         ),
         (fail_with(ZeroDivisionError("a\nb")), 1, "error: ZeroDivisionError: a b (--debug shows where)\n"),
         (fail_with(KeyboardInterrupt()), 130, "interrupted"),

@@ -125,3 +125,17 @@ def test_check_writable(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UserError, match="cannot be written"):
         files.check_writable(tmp_path)
+
+
+def test_litter_is_what_nobody_can_still_rename(tmp_path):
+    """Of this machine's ended processes, and what is older than a day; other files are nobody's business."""
+    old, new = f".a.png.elsewhere.{2**22 + 1}.tmp", f".b.png.elsewhere.{2**22 + 1}.tmp"
+    dead, mine = f".c.png.{files.HOST}.{2**22 + 1}.tmp", files.temporary_name(tmp_path / "d").name
+    other = (".tmp", "x.tmp", f"c.{files.HOST}.{2**22 + 1}.tmp", f".c.{files.HOST}.x.tmp", ".hidden")
+    for name in (old, new, dead, mine, *other):
+        (tmp_path / name).write_text("")
+    os.utime(tmp_path / old, (0, 0))
+    os.utime(tmp_path / other[0], (0, 0))
+    files.sweep(tmp_path)
+    assert set(os.listdir(tmp_path)) == {new, mine, *other}
+    files.sweep(tmp_path / "none")

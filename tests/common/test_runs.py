@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common import cli, runs
+from common import cli, files, runs
 from common.cli import UserError
 from common.distributed import Context
 
@@ -39,8 +41,9 @@ def finish(run):
 def test_folders_are_numbered_and_never_used_twice(tmp_path):
     made = [start(tmp_path).folder.name for _ in range(3)]
     assert made == ["000", "001", "002"]
-    (tmp_path / "runs" / "010").mkdir()
-    (tmp_path / "runs" / "note").mkdir()
+    for name in ("010", "note"):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "mine.txt").write_text("")
     assert start(tmp_path).folder.name == "011"
     assert [p.name for p in runs.numbered(tmp_path / "runs")] == ["000", "001", "002", "010", "011"]
 
@@ -49,6 +52,87 @@ def test_starts_at_the_same_moment_get_different_folders(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: start(tmp_path).folder, range(8)))
     assert len(set(folders)) == 8 and all((f / "options.yaml").exists() for f in folders)
+
+
+def ended():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_killed_processes_left_is_swept(tmp_path):
+    first = start(tmp_path)
+    parent, dead = first.folder.parent, ended()
+    (first.folder / "samples").mkdir()
+    left = [
+        first.folder / f".last.pt.{files.HOST}.{dead}.tmp",
+        first.folder / "samples" / f".1.png.{files.HOST}.{dead}.tmp",
+        parent / "001" / f".options.yaml.{files.HOST}.{dead}.tmp",  # killed before its options were there
+        parent / f".run1.{files.HOST}.{dead}.tmp" / "options.yaml",
+    ]
+    working = [
+        first.folder / f".last.pt.{files.HOST}.{os.getpid()}.tmp",
+        first.folder / f".last.pt.elsewhere.{dead}.tmp",
+    ]
+    for path in left + working:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    (parent / "002").mkdir()
+    again = start(tmp_path, resume="auto")
+    assert again.folder == first.folder
+    assert not any(path.exists() for path in left) and all(path.exists() for path in working)
+    assert [p.name for p in runs.numbered(parent)] == ["000"]
+    assert start(tmp_path).folder.name == "001"
+    assert [p.name for p in (parent / "001").iterdir()] == ["options.yaml"]
+
+
+def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    with pytest.raises(OSError):
+        start(tmp_path)
+    assert not list((tmp_path / "runs").iterdir())
+
+
+HOLDER = """
+import sys, time
+from argparse import Namespace
+from pathlib import Path
+from common import runs
+from common.distributed import Context
+run = runs.open_run(sys.argv[1], Namespace(resume="auto"), Context(0, 1, "cpu"))
+time.sleep(100)
+"""
+
+
+def test_a_run_is_one_processes_at_a_time(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True)
+    folder = tmp_path / "000"
+    try:
+        assert process.stdout.readline() == f"run folder: {folder}\n"
+        for resume in ("auto", str(folder)):
+            with pytest.raises(UserError, match=f"process {process.pid} on {files.HOST} works on this run"):
+                runs.open_run(tmp_path, Namespace(resume=resume), CTX)
+        assert runs.open_run(tmp_path, Namespace(resume=None), CTX).folder.name == "001"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    # who was killed holds nothing
+    assert (tmp_path / ".000.lock").exists()
+    run = runs.open_run(tmp_path, Namespace(resume=str(folder)), CTX)
+    assert run.folder == folder and (tmp_path / ".000.lock").read_text() == f"{os.getpid()} {files.HOST}\n"
+    del run
+    assert not (tmp_path / ".000.lock").exists()
+
+
+def test_a_finished_run_is_everybodys(tmp_path):
+    finish(start(tmp_path))
+    run = start(tmp_path, resume="auto")
+    assert run.finished and not list((tmp_path / "runs").glob(".*"))
 
 
 def test_options_are_written_first(tmp_path):
