@@ -7,7 +7,6 @@ saved; of a scan 3 backdoored, 4 not applicable.
 import argparse
 import atexit
 import dataclasses
-import errno
 import gc
 import math
 import os
@@ -19,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from common import registry
-from common.errors import PeerLost, RunError, UserError, nearest
+from common.errors import PeerLost, RunError, UserError, in_words, nearest
 
 T = TypeVar("T")
 AUTO = "auto"  # in place of a number of photos at a time, see common.batch
@@ -216,9 +215,10 @@ def radius(text: str) -> float:
     image."""
     value = positive_float(text)
     if value + 1e-8 < EIGHT_BIT_STEP or value > 2:
+        hint = f"; {text} of 255 grey levels is {value / 127.5:.4f}" if 2 < value <= 255 else ""
         raise argparse.ArgumentTypeError(
             f"expected a radius from {EIGHT_BIT_STEP:.5f} (one 8-bit step) to 2, in [-1,1] image units, found"
-            f" {text!r}"
+            f" {text!r}{hint}"
         )
     return value
 
@@ -332,14 +332,7 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as e:  # an error nobody foresaw: still one line, with the way to the details
-        if "out of memory" in str(e).lower():
-            e = RunError(f"out of memory ({' '.join(str(e).split())[:120]}): try half the --batch_size")
-        elif isinstance(e, OSError):
-            more = "; free some, then repeat the command" if e.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            e = RunError(f"{e.filename or 'file system'}: {e.strerror or e}{more}")
-        else:
-            e = RunError(f"{type(e).__name__}: {' '.join(str(e).split())} (--debug shows where)")
-        code = _fail(e, 1, argv)
+        code = _fail(in_words(e), 1, argv)
     sys.exit(code)
 
 
