@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
+import common
 from common import registry
 from common.errors import PeerLost, RunError, UserError, in_words, nearest
 
@@ -311,6 +312,7 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
                   of its main: a trainer its attack. Importing the room imports none of it
     """
     argv = sys.argv[1:] if argv is None else argv
+    common.begun()
     # At the end the collector would search all that torch has made for circles, a third of a second,
     # though the memory goes anyway.
     atexit.register(gc.freeze)
