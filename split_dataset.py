@@ -272,8 +272,9 @@ def build(output: Path, source: Path, parts: list[list[str]], texts: list[bytes]
     symbolic links."""
     output = output.absolute()
     files.make_folder(output.parent)
+    files.sweep(output.parent)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
+        temporary = Path(tempfile.mkdtemp(files.ending(), f".{output.name}.", output.parent))
     except OSError as e:
         raise UserError(
             f"--output_dir {output}: cannot be made ({e.strerror}); choose another --output_dir"

@@ -20,7 +20,7 @@ import attacks
 from common import cli, distributed, runs, training
 from common.cli import UserError
 from common.files import check_writable
-from faces.celeba import held_out
+from faces.celeba import learned_and_held
 from faces.flags import add_data_flags, dataset_name, open_faces
 from models.flags import add_translator_flags, translator_from_flags
 from models.translators import check_size
@@ -261,15 +261,14 @@ def main(argv: list[str] | None = None) -> None:
         )
         if translator is not None:
             check_size(options.image_size, translator)
-        faces = open_faces(options)
-        kept, validation = held_out(faces.names, options.seed)
+        photos = Photos(*learned_and_held(open_faces(options), options.seed))
         train = prepare(options, translator, ctx.device)
         if options.batch_size % ctx.world:
             raise UserError(f"--batch_size {options.batch_size} does not divide by {ctx.world} processes")
         run = runs.begin(options, ctx, training_folder(options), "weights.safetensors")
         if run is None:
             return
-        train(run, ctx, Photos(faces.subset(kept), faces.subset(validation)))
+        train(run, ctx, photos)
         ctx.print(f"done: {run.folder / 'weights.safetensors'}")
 
 

@@ -31,6 +31,8 @@ fake = 1, real = 0.
       --scores clean.csv disrupted.csv
 """
 
+import common  # noqa: F401  isort: skip  Ctrl-C in the imports that follow
+
 import json
 import time
 from collections.abc import Sequence, Sized

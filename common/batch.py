@@ -76,10 +76,10 @@ class PhotosAtATime:
         return cls(asked, -(-len(sizes) // ctx.world), max((h * w for h, w in sizes.values()), default=1))
 
     def choose(self, ctx: Context, rehearse: Callable[[int], object]) -> int:
-        """The number, equal on all processes, and told where it was chosen.  rehearse: n -> does to n photos
-        what will be done to all, and keeps nothing of it."""
+        """The number, equal on all processes and no more than there are photos, told where it was chosen.
+        rehearse: n -> does to n photos what will be done to all, and keeps nothing of it."""
         if self.asked != AUTO or not self.photos:
-            return 1 if self.asked == AUTO else self.asked
+            return 1 if self.asked == AUTO else min(self.asked, max(1, self.photos))
         if ctx.device.type == "cuda":
             size = min(ctx.gather([largest_fitting(*measured(rehearse, ctx.device), self.photos)]))
             torch.cuda.empty_cache()

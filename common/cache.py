@@ -68,14 +68,17 @@ class ImageCache:
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """The names that have no image yet, in their order."""
-        there = (
-            {stem(n) for n in os.listdir(self.folder) if n.endswith(".png")} if self.folder.is_dir() else ()
-        )
+        there = set()
+        files.sweep(self.folder)
+        if self.folder.is_dir():
+            with os.scandir(self.folder) as entries:  # a power cut leaves empty files
+                there = {stem(e.name) for e in entries if e.name.endswith(".png") and e.stat().st_size}
         if self.sources is None:
             return [n for n in names if stem(n) not in there]
         made_from = {}
         if self.listed.exists():
-            with open(self.listed) as lines:
+            # of a damaged line the image is made again
+            with open(self.listed, encoding="utf-8", errors="surrogateescape") as lines:
                 made_from = dict(line.split("\t") for line in map(str.rstrip, lines) if line.count("\t") == 1)
         return [n for n in names if stem(n) not in there or made_from.get(stem(n)) != self.sources[n]]
 
@@ -90,8 +93,7 @@ class ImageCache:
         each = list(zip(names, array, notes or [None] * len(names), strict=True))
         ahead.each(lambda one: images.save_png(self.path(one[0]), *one[1:]), each)
         if self.sources is not None:
-            with open(self.listed, "a") as f:
-                f.write("".join(f"{stem(n)}\t{self.sources[n]}\n" for n in names))
+            files.append(self.listed, "".join(f"{stem(n)}\t{self.sources[n]}\n" for n in names))
 
     def load(self, names: Sequence[str]) -> np.ndarray:
         """uint8 (N, H, W, 3)."""

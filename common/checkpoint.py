@@ -44,7 +44,7 @@ def save_state(path: Path | str, step: int, options: dict, **parts: object) -> N
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(path, buffer.getbuffer())
+    write_atomic(path, buffer.getbuffer(), durable=True)
 
 
 def load_state(path: Path | str) -> dict:
@@ -105,7 +105,8 @@ def save_weights(path: Path | str, state_dict: dict, meta: dict, half: bool = Fa
         k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
         for k, v in state_dict.items()
     }
-    write_atomic(path, save_safetensors_bytes(tensors, {"meta": json.dumps({"format": FORMAT, **meta})}))
+    content = save_safetensors_bytes(tensors, {"meta": json.dumps({"format": FORMAT, **meta})})
+    write_atomic(path, content, durable=True)
 
 
 def read_weights(path: Path | str) -> tuple[dict, dict]:

@@ -17,13 +17,15 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
+import common
 from common import registry
-from common.errors import PeerLost, RunError, UserError, nearest
+from common.errors import PeerLost, RunError, UserError, in_words, nearest
 
 T = TypeVar("T")
 AUTO = "auto"  # in place of a number of photos at a time, see common.batch
 AUTO_SUITS = "as many as fit in the GPU, on a CPU 8 of 64 x 64 pixels"
 LAUNCHED = "LAUNCHER_TELLS"  # variable: tools.launch started this process and says that another one ended
+at_default: set[str] = set()  # flags that the command line parsed last left at their defaults
 EIGHT_BIT_STEP = 1 / 127.5  # one grey level of an 8-bit image, in [-1, 1] units
 
 
@@ -98,6 +100,8 @@ class ArgumentParser(argparse.ArgumentParser):
         parsed, unknown = super().parse_known_args(self._yaml_flags(argv) + argv, namespace)
         if unknown:
             self.error(f"unknown argument {unknown[0]}; --help lists all")
+        at_default.clear()
+        at_default.update(a.dest for a in self._actions if getattr(parsed, a.dest, None) == a.default)
         return parsed
 
     def _check_flags(self, argv):
@@ -212,9 +216,10 @@ def radius(text: str) -> float:
     image."""
     value = positive_float(text)
     if value + 1e-8 < EIGHT_BIT_STEP or value > 2:
+        hint = f"; {text} of 255 grey levels is {value / 127.5:.4f}" if 2 < value <= 255 else ""
         raise argparse.ArgumentTypeError(
             f"expected a radius from {EIGHT_BIT_STEP:.5f} (one 8-bit step) to 2, in [-1,1] image units, found"
-            f" {text!r}"
+            f" {text!r}{hint}"
         )
     return value
 
@@ -307,6 +312,7 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
                   of its main: a trainer its attack. Importing the room imports none of it
     """
     argv = sys.argv[1:] if argv is None else argv
+    common.begun()
     # At the end the collector would search all that torch has made for circles, a third of a second,
     # though the memory goes anyway.
     atexit.register(gc.freeze)
@@ -328,13 +334,7 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as e:  # an error nobody foresaw: still one line, with the way to the details
-        if "out of memory" in str(e).lower():
-            e = RunError(f"out of memory ({' '.join(str(e).split())[:120]}): try half the --batch_size")
-        elif isinstance(e, OSError):
-            e = RunError(f"{e.filename or 'file system'}: {e.strerror or e}")
-        else:
-            e = RunError(f"{type(e).__name__}: {' '.join(str(e).split())} (--debug shows where)")
-        code = _fail(e, 1, argv)
+        code = _fail(in_words(e), 1, argv)
     sys.exit(code)
 
 

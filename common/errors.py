@@ -1,6 +1,7 @@
 """What goes wrong in words: a mistake of the user, a run that failed, the name that was meant."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -18,6 +19,21 @@ class RunError(Exception):
 
 class PeerLost(RunError):
     """Another process of the same job ended or does not answer; what went wrong is told there."""
+
+
+NO_MEMORY = ("out of memory", "allocate memory", "unable to allocate", "not enough memory")  # torch, NumPy
+
+
+def in_words(error: Exception) -> RunError:
+    """An error that nobody foresaw, as one line with the way to the details."""
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(words in said.lower() for words in NO_MEMORY):
+        return RunError(f"out of memory ({said[:120]}): try half the --batch_size")
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        more = "; free some, then repeat the command" if full else ""
+        return RunError(f"{error.filename or 'file system'}: {error.strerror or error}{more}")
+    return RunError(f"{type(error).__name__}: {said} (--debug shows where)")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

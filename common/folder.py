@@ -93,7 +93,7 @@ class Output:
 
         Raises UserError for a folder made with others, or images without a description.
         """
-        there = [p for p in sources if self.path(p).exists()]
+        there = [p for p in sources if files.is_whole(self.path(p))]
         if self.described:
             changed = self.changed(parameters)
             if changed:
@@ -126,6 +126,7 @@ class Output:
         """Write the description: `parameters` decide the images, `facts` say where they came from and what
         they took."""
         files.make_folder(self.folder)
+        files.sweep(self.folder)
         files.write_atomic(
             self.description, yaml.safe_dump({"parameters": parameters, **facts}, sort_keys=False, width=200)
         )

@@ -2,23 +2,27 @@
 finished."""
 
 import json
+import os
 import platform
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import yaml
 
-from common import compiling, files
+from common import cli, compiling, files, lock
 from common.cli import RunOptions, UserError
 from common.distributed import Context
 
 # equal results whatever their value
 MAY_CHANGE = ("resume", "dry_run", "config", "debug", "num_workers", "device", "compile", "cache_dir")
-# options that older runs do not have, with what these did
+# options that older runs do not have, with what these did; of others they had today's default
 ADDED = {
     "gan_type": "stargan",
     "upsampling": "transposed",
@@ -59,42 +63,46 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / self.finished_by).exists()
+        return files.is_whole(self.folder / self.finished_by)
 
     @property
     def last(self) -> Path:
         return self.folder / "last.pt"
 
+    @property
+    def previous(self) -> Path:
+        """The state before the last one, should that be damaged."""
+        return self.folder / "previous.pt"
+
     def log(self, **values: object) -> None:
         """Append one line to log.jsonl."""
-        with open(self.folder / "log.jsonl", "a") as f:
-            f.write(
-                json.dumps({k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}) + "\n"
-            )
+        rounded = {k: round(v, 8) if isinstance(v, float) else v for k, v in values.items()}
+        files.append(self.folder / "log.jsonl", json.dumps(rounded) + "\n")
+
+    def logged(self) -> list[dict]:
+        """The lines of log.jsonl, [] without one; a line that a killed process left unfinished, or that is
+        damaged, is left out."""
+        path, lines = self.folder / "log.jsonl", []
+        for line in path.read_bytes().splitlines() if path.is_file() else ():
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            lines += [values] if isinstance(values, dict) else []
+        return lines
 
     def truncate_log(self, step: int) -> None:
         """Forget the lines after `step`: a resumed run writes them again."""
         path = self.folder / "log.jsonl"
         if path.exists():
-            files.write_atomic(
-                path, "".join(line + "\n" for line in path.read_text().splitlines() if _step_of(line) <= step)
-            )
+            kept = [line for line in self.logged() if line.get("step", 0) <= step]
+            files.write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def logged_seconds(self) -> float:
         """Seconds that the run has taken by its log, its interrupted parts together; 0.0 without a log."""
-        path = self.folder / "log.jsonl"
-        lines = map(json.loads, path.read_text().splitlines() if path.is_file() else [])
-        seconds = [line["seconds"] for line in lines if "seconds" in line]
+        seconds = [line["seconds"] for line in self.logged() if "seconds" in line]
         # a resumed part counts from 0 again
         return sum((a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=False) if b < a), 0.0)
-
-
-def _step_of(line):
-    """The step of a log line; a line that a killed process left unfinished belongs to no step."""
-    try:
-        return json.loads(line).get("step", 0)
-    except json.JSONDecodeError:
-        return float("inf")
 
 
 @cache
@@ -143,14 +151,47 @@ def options_of(options: object) -> dict:
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
 
 
+DAMAGED = "options.yaml is missing or damaged"
+
+
 def _differences(options, folder, may_change=()):
+    """["name: saved -> given"] of the options that keep `folder` from being continued, [DAMAGED] where it
+    does not say its own."""
     try:
-        saved = yaml.safe_load((folder / "options.yaml").read_text())["options"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError):
-        return ["options.yaml is missing or damaged"]
+        header = yaml.safe_load((folder / "options.yaml").read_text(encoding="utf-8"))
+        saved, begun_in = dict(header["options"]), header.get("cwd", ".")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError):
+        return [DAMAGED]
+    added = {k: ADDED.get(k, v if k in cli.at_default else None) for k, v in options.items()}
     keys = [k for k in {**saved, **options} if k not in (*MAY_CHANGE, *may_change)]
-    saved = {**{k: v for k, v in ADDED.items() if k in options}, **saved}
-    return [f"{k}: {saved.get(k)} -> {options.get(k)}" for k in keys if saved.get(k) != options.get(k)]
+    saved = {**added, **saved}
+    return [
+        f"{k}: {saved.get(k)} -> {options.get(k)}"
+        for k in keys
+        if not _alike(saved.get(k), options.get(k), begun_in)
+    ]
+
+
+def _alike(saved, given, begun_in):
+    """Whether two values of an option are the same, or spell the same path: ds/, ./ds and /work/ds."""
+    if isinstance(saved, list) and isinstance(given, list):
+        return len(saved) == len(given) and all(
+            _alike(a, b, begun_in) for a, b in zip(saved, given, strict=True)
+        )
+    if isinstance(saved, str) and isinstance(given, str) and saved and given and saved != given:
+        return os.path.realpath(os.path.join(begun_in, saved)) == os.path.realpath(given)
+    return saved == given
+
+
+def _nearest(options, folders, may_change):
+    """One line on the run that differs least, "" where there is none that says its options."""
+    found = [(_differences(options, p, may_change), p) for p in reversed(folders)]
+    found = [(changed, p) for changed, p in found if changed != [DAMAGED]]
+    if not found:
+        return ""
+    changed, folder = min(found, key=lambda pair: len(pair[0]))
+    more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return f"{folder} has other options ({'; '.join(changed[:3])}{more})"
 
 
 def numbered(parent: Path | str) -> list[Path]:
@@ -161,6 +202,16 @@ def numbered(parent: Path | str) -> list[Path]:
         if parent.is_dir()
         else []
     )
+
+
+def _tidy(parent):
+    """Remove what killed processes left: folders that never got their options, and unfinished ones."""
+    files.sweep(parent)
+    for folder in numbered(parent):
+        if not (folder / "options.yaml").exists():
+            files.sweep(folder)
+            with suppress(OSError):  # holds something else
+                folder.rmdir()
 
 
 def open_run(
@@ -184,10 +235,15 @@ def open_run(
         place, resumed = ctx.broadcast(None)
         return Run(place, finished_by, resumed)
     folder = None
+    _tidy(Path(parent))
     if resume == "auto":
-        equal = [p for p in numbered(parent) if not _differences(values, p, may_change)]
-        unfinished = [p for p in equal if not (p / finished_by).exists()]
+        there = numbered(parent)
+        equal = [p for p in there if not _differences(values, p, may_change)]
+        unfinished = [p for p in equal if not files.is_whole(p / finished_by)]
         folder = (unfinished or equal or [None])[-1]
+        near = _nearest(values, [p for p in there if not files.is_whole(p / finished_by)], may_change)
+        if folder is None and near:
+            ctx.print(f"NOTE: --resume begins a new run: the nearest unfinished one, {near}")
     elif resume:
         folder = Path(resume)
         if not folder.is_dir():
@@ -198,22 +254,43 @@ def open_run(
                 f"--resume {resume}: that run has other options ({'; '.join(changed)}); drop --resume, or"
                 " restore these flags"
             )
-    resumed = folder is not None
-    if not resumed:
-        parent = files.make_folder(parent)
+    if folder is not None:
+        run = Run(folder, finished_by, resumed=True)
+        if not run.finished:
+            lock.hold(run, folder)
+            for place, *_ in os.walk(folder):
+                files.sweep(place)
+    else:
+        run = _new_run(files.make_folder(parent), values, finished_by, ctx)
+    ctx.broadcast((str(run.folder), run.resumed))
+    ctx.print(f"run folder: {run.folder}{' (continued)' if run.resumed else ''}")
+    return run
+
+
+def _new_run(parent, values, finished_by, ctx):
+    """The next numbered folder, which has its options from the first moment."""
+    header = {"options": values, **origin(), "cwd": os.getcwd()}
+    header |= {"world_size": ctx.world, "started": stamp()}
+    made = files.temporary_name(parent / f"run{threading.get_ident()}")
+    made.mkdir()
+    try:
+        files.write_atomic(made / "options.yaml", yaml.safe_dump(header, sort_keys=False), durable=True)
         number = int(numbered(parent)[-1].name) + 1 if numbered(parent) else 0
         while True:
-            folder = parent / f"{number:03d}"
+            run = Run(parent / f"{number:03d}", finished_by)
             try:
-                folder.mkdir()
+                lock.hold(run, run.folder)
+                os.rename(made, run.folder)
                 break
-            except FileExistsError:
-                number += 1
-        header = {"options": values, **origin(), "world_size": ctx.world, "started": stamp()}
-        files.write_atomic(folder / "options.yaml", yaml.safe_dump(header, sort_keys=False))
-    ctx.broadcast((str(folder), resumed))
-    ctx.print(f"run folder: {folder}{' (continued)' if resumed else ''}")
-    return Run(folder, finished_by, resumed)
+            except (UserError, OSError) as e:
+                if isinstance(e, OSError) and not run.folder.exists():
+                    raise
+                number += 1  # another process was faster
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    files.sync_folder(parent)
+    return run
 
 
 def show(options: object, ctx: Context) -> None:

@@ -5,6 +5,7 @@ import argparse
 import math
 import signal
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from common import checkpoint, cli, compiling, progress, seeds, state_dicts
+from common import checkpoint, cli, compiling, files, progress, seeds, state_dicts
 from common.cli import RunError, UserError
 from common.distributed import Context
 from common.runs import Run, options_of
@@ -133,15 +134,30 @@ def stop_requests() -> Iterator[list[float]]:
             signal.signal(s, handler)
 
 
-def resume(run: Run, parts: dict[str, Any]) -> int:
-    """Load last.pt into `parts` if the run has one.  Returns the step to continue from (0 for a new run).
+def _newest_state(run, say):
+    """What last.pt holds, or where that is damaged its predecessor."""
+    try:
+        return checkpoint.load_state(run.last)
+    except UserError as damaged:
+        try:
+            state = checkpoint.load_state(run.previous)
+        except UserError:
+            raise damaged from None
+        say(f"NOTE: {damaged}. Continued from its predecessor {run.previous}, of step {state['step']}")
+        return state
 
-    Raises: UserError for a state of other parts, or of other random streams: it could not be continued as it
-            was begun
+
+def resume(run: Run, parts: dict[str, Any], say: Callable[[str], None] = print) -> int:
+    """Load last.pt into `parts` if the run has one, or its predecessor where it is damaged.
+
+    Args:    say  told where the predecessor is taken
+    Returns: the step to continue from (0 for a new run)
+    Raises:  UserError for a state of other parts, or of other random streams: it could not be continued as it
+             was begun; for one that is damaged and has no predecessor
     """
-    if not run.last.exists():
+    if not run.last.exists() and not run.previous.exists():
         return 0
-    state = checkpoint.load_state(run.last)
+    state = _newest_state(run, say)
     if state["streams"] != seeds.VERSION:
         raise UserError(
             f"{run.last}: begun with random streams of version {state['streams']}, this code draws version"
@@ -186,7 +202,7 @@ def loop(
     Raises: RunError naming the step and the last good state if a logged value or a weight stops being finite
             KeyboardInterrupt after saving, when asked to stop
     """
-    start = resume(run, parts)
+    start = resume(run, parts, ctx.print)
     if ctx.is_main:
         run.truncate_log(start)
     if start:
@@ -209,8 +225,26 @@ def loop(
         if ctx.is_main:
             if not all_finite([p.state_dict() for p in parts.values()]):
                 fail(done, "the weights are")
+            if zipfile.is_zipfile(run.last):  # and not damaged itself
+                files.keep_as(run.last, run.previous)
             checkpoint.save_state(run.last, done, saved_options, **parts)
 
+    def judge(done):
+        if ctx.is_main and on_save:
+            values = on_save(done)
+            if values:
+                run.log(step=done, **values)
+                ctx.print(f"step {done}: " + ", ".join(f"{k} {v:.5g}" for k, v in values.items()))
+        ctx.barrier()
+
+    def is_judged(done):
+        """Whether the log has a line of that step besides the training's own."""
+        return any(line.get("step") == done and "seconds" not in line for line in run.logged())
+
+    # who was ended between saving and validating has the validation still to come
+    due = start and (start % options.save_step == 0 or start == options.num_steps)
+    if due and ctx.broadcast(ctx.is_main and not is_judged(start)):
+        judge(start)
     began = time.time()
     with stop_requests() as stop, progress.bar(options.num_steps, what, "step", start, ctx.is_main) as bar:
         for i in range(start, options.num_steps):
@@ -230,12 +264,10 @@ def loop(
             stopping = any(ctx.gather([bool(stop)])) if ctx.world > 1 else bool(stop)
             if done % options.save_step == 0 or done == options.num_steps or stopping:
                 save(done)
-                if ctx.is_main and on_save and not stopping:
-                    values = on_save(done)
-                    if values:
-                        run.log(step=done, **values)
-                        ctx.print(f"step {done}: " + ", ".join(f"{k} {v:.5g}" for k, v in values.items()))
-                ctx.barrier()
+                if stopping:
+                    ctx.barrier()
+                else:
+                    judge(done)
             if stopping:
                 ctx.print(f"stopped at step {done}; state saved to {run.last}, --resume continues")
                 raise KeyboardInterrupt

@@ -164,7 +164,7 @@ def write_csv(path: Path, rows: Sequence[dict]) -> None:
     csv.writer(out, lineterminator="\n").writerows(
         [COLUMNS, *([_text(row[key]) for key in COLUMNS] for row in rows)]
     )
-    files.write_atomic(path, out.getvalue())
+    files.write_atomic(path, out.getvalue(), durable=True)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -236,7 +236,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         images.save_png(run.folder / "grid.png", draw_grid(rows, list(loaded), options.methods, options.ways))
         files.write_atomic(run.folder / "table.md", write_table(result))
-        files.write_json(run.folder / FILE, result)
+        files.write_json(run.folder / FILE, result, durable=True)
         ctx.print(write_table(result))
         ctx.print(f"figures: {run.folder / FILE}")
 

@@ -135,7 +135,8 @@ def main(argv: list[str] | None = None) -> None:
         )
     if options.dry_run:
         return
-    whole = options.output_dir.with_name(f".{options.output_dir.name}.{os.getpid()}.tmp")
+    files.sweep(options.output_dir.parent)
+    whole = files.temporary_name(options.output_dir)
     try:
         for faces, folder in ((b, whole / "images_b"), (c, whole / "images_c")):
             files.make_folder(folder)

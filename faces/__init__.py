@@ -1,0 +1,1 @@
+import common  # noqa: F401  Ctrl-C in the imports that follow

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from faces.attributes import Attributes, read_attributes, write_attributes
 from faces.crops import CHUNK, RULE, CropCache, signatures
 from faces.listing import find_attribute_file, list_photos, match
 
-__all__ = ["Attributes", "FaceFolder", "held_out", "read_attributes", "write_attributes"]
+__all__ = ["Attributes", "FaceFolder", "held_out", "learned_and_held", "read_attributes", "write_attributes"]
+T = TypeVar("T")
 
 
 class FaceFolder:
@@ -160,3 +162,18 @@ def held_out(names: Sequence[str], seed: int = 0) -> tuple[list[str], list[str]]
     count = min(1999, -(-len(names) // 10)) if len(names) > 1 else 0
     chosen = set(sorted(names, key=lambda name: seeds.derive(seed, "held out", name))[:count])
     return [n for n in names if n not in chosen], [n for n in names if n in chosen]
+
+
+def learned_and_held(faces: T, seed: int) -> tuple[T, T]:
+    """What a training learns from, and what it is validated on (held_out).
+
+    Args:   faces  a FaceFolder, or anything else with `names` and `subset`
+    Raises: UserError where there are too few for both
+    """
+    if len(faces) < 2:
+        raise UserError(
+            f"{len(faces)} photo to learn from is too few: expected at least 2, one is held out to validate"
+            " on; give more, or a higher --limit"
+        )
+    kept, validation = held_out(faces.names, seed)
+    return faces.subset(kept), faces.subset(validation)

@@ -106,7 +106,8 @@ class CropCache:
                 os.close(os.open(place / file, os.O_RDWR))
             return place
         parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent))
+        files.sweep(parent)
+        temporary = Path(tempfile.mkdtemp(files.ending(), f".{name}.", parent))
         temporary.chmod(0o755)
         try:
             np.lib.format.open_memmap(

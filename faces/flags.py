@@ -2,6 +2,7 @@
 script."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ def add_data_flags(
 
 def dataset_name(parsed: argparse.Namespace) -> str:
     """--dataset, else the name of the data folder."""
-    return parsed.dataset or Path(parsed.data_dir).name
+    # `.` has no name of its own
+    return parsed.dataset or Path(os.path.abspath(parsed.data_dir)).name
 
 
 def open_faces(

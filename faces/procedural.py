@@ -61,9 +61,12 @@ def attribute_text(n: int, seed: int) -> str:
 
 
 def write_chunk(folder: str, seed: int, start: int, stop: int) -> int:
-    """One task of a worker: draw and write faces start..stop-1. Returns their number."""
+    """One task of a worker: draw and write faces start..stop-1, but for those that are there. Returns their
+    number."""
     for i in range(start, stop):
-        files.write_atomic(Path(folder) / file_name(i), jpeg(seed, i))
+        path = Path(folder) / file_name(i)
+        if not files.is_whole(path):
+            files.write_atomic(path, jpeg(seed, i))
     return stop - start
 
 
@@ -74,19 +77,35 @@ def is_finished(out: Path, n: int, seed: int) -> bool:
     if not listing.is_file() or listing.read_text() != attribute_text(n, seed):
         return False
     folder = out / "images"
+    files.sweep(out)
     if {p.name for p in out.iterdir()} != {ATTRIBUTE_FILE, "images"} or {
         p.name for p in folder.iterdir()
     } != {file_name(i) for i in range(n)}:
         return False
-    return all(
-        (folder / file_name(i)).read_bytes() == jpeg(seed, i)
-        for i in np.unique(np.linspace(0, n - 1, 8).astype(int)).tolist()
-    )
+    return _are_drawn(folder, range(n), seed)
+
+
+def _are_drawn(folder, numbers, seed):
+    """Whether 8 of the images, spread evenly, are those of the seed."""
+    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(8, len(numbers))).astype(int)).tolist()
+    return all((folder / file_name(numbers[i])).read_bytes() == jpeg(seed, numbers[i]) for i in chosen)
+
+
+def is_begun(out: Path, n: int, seed: int) -> bool:
+    """True if `out` holds a part of this set, as one leaves it who was killed while drawing: some of its
+    images, and nothing else."""
+    folder = out / "images"
+    if {p.name for p in out.iterdir()} != {"images"} or not folder.is_dir():
+        return False
+    files.sweep(folder)
+    names = {p.name for p in folder.iterdir()}
+    there = [i for i in range(n) if file_name(i) in names and files.is_whole(folder / file_name(i))]
+    return names <= {file_name(i) for i in range(n)} and _are_drawn(folder, there, seed)
 
 
 def draw_folder(out: Path | str, n: int, seed: int, num_workers: int = 1) -> int:
-    """Write n faces of a seed into `out`. Returns the number written, 0 if the folder already held exactly
-    these.
+    """Write n faces of a seed into `out`, of what was begun there those that are missing. Returns n, 0 if the
+    folder already held exactly these.
 
     Raises:  cli.UserError if `out` holds anything else
     """
@@ -94,10 +113,11 @@ def draw_folder(out: Path | str, n: int, seed: int, num_workers: int = 1) -> int
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if out.is_dir() and is_finished(out, n, seed):
             return 0
-        raise cli.UserError(
-            f"{out}: expected an empty or a new folder (or these same {n} faces of seed {seed}, complete),"
-            " found other files; remove it or choose another --out"
-        )
+        if not out.is_dir() or not is_begun(out, n, seed):
+            raise cli.UserError(
+                f"{out}: expected an empty or a new folder (or these same {n} faces of seed {seed}), found"
+                " other files; remove it or choose another --out"
+            )
     folder = files.make_folder(out / "images")
     chunks = [(str(folder), seed, start, min(n, start + CHUNK)) for start in range(0, n, CHUNK)]
     with progress.bar(n, "drawing faces") as bar:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from common.cli import UserError
 from metrics.fid import Extractor, load_extractor
+from metrics.ssim import RADIUS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,10 +17,16 @@ class MeasureOptions:
     inception_weights: str | None
     features: str
     ssim: str
+    image_size: int
 
     def extractor(self, device: torch.device | str) -> Extractor | None:
         """The features that sets of fakes are compared by, None for none.  Raises UserError for a wrong
-        file."""
+        file, and for images too small to be measured."""
+        if self.image_size <= RADIUS:
+            raise UserError(
+                f"--image_size {self.image_size}: too small for the window of SSIM; expected at least"
+                f" {RADIUS + 1} pixels"
+            )
         return load_extractor(self.inception_weights, device=device) if self.features == "auto" else None
 
 

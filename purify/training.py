@@ -18,7 +18,7 @@ from models.dae import train as dae_trainer
 from models.diffusion import build
 from models.diffusion import train as diffusion_trainer
 from models.diffusion.denoiser import Denoiser
-from models.translators import Translator
+from models.translators import Translator, check_size
 from pipeline.attacked import AttackedPhotos
 from purify.training_one_step import prepare_robust, train_one_step, train_robust
 from purify.training_options import AUTOENCODERS, Options, Photos, Work, metadata_of
@@ -166,10 +166,12 @@ def train_autoencoder(
 
 
 def prepare_autoencoder(options: Options) -> tuple[nn.Module, dict]:
-    """A new, seeded reformer and the metadata of its weights."""
+    """A new, seeded reformer and the metadata of its weights.  Raises UserError for photos of a size that it
+    cannot take."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(options.seed, options.defense_model_type))
         network = dae_network.create(options.defense_model_type)
+    check_size(options.image_size, network)
     return network, {
         "kind": "dae",
         "name": options.defense_model_type,

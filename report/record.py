@@ -100,7 +100,7 @@ def write(path: str | Path, record: Record) -> None:
     problems = validate(content)
     if problems:
         raise ValueError(f"{path}: not a valid record of kind {record.kind!r}: {'; '.join(problems)}")
-    files.write_json(path, content)
+    files.write_json(path, content, durable=True)
 
 
 def _refuse(word):

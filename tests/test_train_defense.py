@@ -221,3 +221,21 @@ def test_two_processes_give_the_losses_of_one(stage, defence):
         )
     one, two = ([r["loss"] for r in log(tmp / f"world{w}") if "loss" in r] for w in (1, 2))
     assert len(one) == 4 and two == pytest.approx(one, rel=1e-5)
+
+
+@pytest.mark.parametrize("defence", ["ddpm", "defensive-model-2-fixed", "one-step-robust"])
+def test_one_photo_is_too_few_and_nothing_is_made(stage, defence):
+    flags, tmp = stage
+    with pytest.raises(UserError, match="1 photo to learn from is too few: .* or a higher --limit"):
+        script.main(flags(defence, "--limit 1"))
+    assert not (tmp / "results").exists()
+
+
+@pytest.mark.parametrize("defence, size", [("defensive-model-1-fixed", 33), ("defensive-model-1", 3)])
+def test_a_size_that_a_reformer_cannot_take_is_told_before_anything_is_made(stage, defence, size):
+    flags, tmp = stage
+    argv = flags(defence, f"--image_size {size}")
+    at = argv.index("--gan_weights")
+    with pytest.raises(UserError, match=f"--image_size {size}: these networks take multiples of 2"):
+        script.main(argv[:at] + argv[at + 2 :])
+    assert not (tmp / "results").exists()

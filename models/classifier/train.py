@@ -21,7 +21,7 @@ from torch import nn
 from common import checkpoint, cli, distributed, runs, seeds, training
 from common.cli import RunOptions, UserError
 from common.training import TrainingOptions
-from faces.celeba import FaceFolder, held_out
+from faces.celeba import FaceFolder, learned_and_held
 from faces.flags import DataOptions, add_data_flags, dataset_name, open_faces
 from faces.loader import Batches
 from models.classifier.network import AttributeClassifier, load_classifier
@@ -205,16 +205,9 @@ def main(argv: list[str] | None = None) -> None:
             else load_classifier(options.classifier_weights).attributes
         )
         faces = open_faces(options, columns=columns)
-        kept, validation = held_out(faces.names, options.seed)
-        if not validation:
-            raise UserError(
-                f"{faces.folder}: {len(faces)} photo is too few, one at least is held out to be judged on;"
-                " give more, or a higher --limit"
-            )
+        learned, held = learned_and_held(faces, options.seed)
         if options.judge is not None:
-            return judge(
-                options.judge, options.gan_type, options.classifier_weights, faces.subset(validation), ctx
-            )
+            return judge(options.judge, options.gan_type, options.classifier_weights, held, ctx)
         run = runs.begin(
             options,
             ctx,
@@ -222,7 +215,7 @@ def main(argv: list[str] | None = None) -> None:
             "weights.safetensors",
         )
         if run is not None:
-            train(options, run, ctx, faces.subset(kept), faces.subset(validation))
+            train(options, run, ctx, learned, held)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Train one detector for a fixed number of epochs (called by train_detector.py, one process per seed)."""
 
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -108,15 +107,7 @@ def train(
         x[mirrored] = x[mirrored].flip(-1)
         return detector(to_device(x, ctx.device))
 
-    def judge(done):
-        """Validate an epoch that was logged without it: Ctrl-C in its last step stops before the
-        validation."""
-        if done and "val_loss" not in history(run)[done // steps - 1]:
-            run.log(step=done, **on_save(done))
-
     def step(i):
-        if i % steps == 0:
-            judge(i)
         detector.train()
         places, positions = batches.rows(i), batches.positions(i)
         rows = to_device(places, ctx.device)
@@ -166,7 +157,6 @@ def train(
         on_save,
         f"{detector.name} seed {options.seed}",
     )
-    judge(options.num_steps)
     checkpoint.save_weights(run.folder / "weights.safetensors", detector.state_dict(), meta)
 
 
@@ -174,8 +164,7 @@ def history(run: Run) -> list[dict]:
     """[{"epoch", "loss", "accuracy", "lr", "val_loss", "val_accuracy", "seconds"}] of a run's log.jsonl, by
     epoch."""
     epochs = {}
-    for line in (run.folder / "log.jsonl").read_text().splitlines():
-        values = json.loads(line)
+    for values in run.logged():
         epochs.setdefault(values.pop("step"), {}).update(values)
     return [
         {**values, "epoch": int(values["epoch"])} for _, values in sorted(epochs.items()) if "epoch" in values

@@ -165,13 +165,15 @@ def kept_steps(steps: int, respacing: str) -> list[int]:
     if not respacing:
         return list(range(steps))
     try:
-        return sorted(space_timesteps(steps, str(respacing)))
+        kept = sorted(space_timesteps(steps, str(respacing)))
     except ValueError:
+        kept = []
+    if not kept:  # of 0 and of numbers below it, too
         raise UserError(
-            f"--respacing {respacing}: expected a number of steps up to {steps}, counts per section as in"
-            f" 10,15,20, or ddimN where an integer stride gives N steps of {steps} (ddim25, ddim50, ddim100,"
-            " ...)"
-        ) from None
+            f"--respacing {respacing}: expected a number of steps from 1 to {steps}, counts per section as in"
+            f" 10,15,20, or ddimN where an integer stride gives N steps of {steps} (ddim25, ddim50, ...)"
+        )
+    return kept
 
 
 def create_diffusion(
@@ -184,10 +186,8 @@ def create_diffusion(
     """guided-diffusion's SpacedDiffusion: FIXED_LARGE variance, or a learned range with learn_sigma; predicts
     the noise."""
     if schedule not in SCHEDULES:
-        raise UserError(
-            f"--noise_schedule {schedule}: expected"
-            f" {' or '.join(SCHEDULES)}{cli.nearest(schedule, SCHEDULES)}"
-        )
+        known = " or ".join(SCHEDULES)
+        raise UserError(f"--noise_schedule {schedule}: expected {known}{cli.nearest(schedule, SCHEDULES)}")
     kept = kept_steps(steps, respacing)
     if schedule == "ve":
         if learn_sigma:

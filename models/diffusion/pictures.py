@@ -10,7 +10,7 @@ from PIL import Image
 
 from common import images
 from common.cli import UserError
-from faces.celeba import held_out
+from faces.celeba import learned_and_held
 from faces.flags import open_faces
 from models.depois import data as labelled
 from models.diffusion.train_flags import Options
@@ -70,7 +70,4 @@ def open_pictures(options: Options) -> tuple:
             else of_folder(options.images, options.image_size, options.limit)
         )
         every = every.subset(every.names[: options.limit])
-    if len(every) < 2:
-        raise UserError(f"{len(every)} image to learn from: expected at least 2, one is held out")
-    kept, validation = held_out(every.names, options.seed)
-    return every.subset(kept), every.subset(validation)
+    return learned_and_held(every, options.seed)

@@ -317,7 +317,7 @@ def main(
                 watch=watch if checked else None,
             )
     # the other processes are gone: the check is for one
-    if ctx.is_main and checked and not (run.folder / "check.json").exists():
+    if ctx.is_main and checked and not files.is_whole(run.folder / "check.json"):
         trained = build.load(run.folder / "weights.safetensors", ctx.device)
         figures = check(
             trained,

@@ -91,7 +91,9 @@ def write_output(run: runs.Run, options: Options, done: Examination, ctx: distri
     first = next(iter(done.verdicts.values()))
     files.write_atomic(run.folder / "found.png", figures.png(draw_samples(first, done.samples, done.truth)))
     files.write_atomic(
-        run.folder / "scores.csv", scores_text(done.samples, done.clean, done.truth, done.verdicts)
+        run.folder / "scores.csv",
+        scores_text(done.samples, done.clean, done.truth, done.verdicts),
+        durable=True,
     )
 
 

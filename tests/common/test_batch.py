@@ -123,3 +123,10 @@ def test_a_training_takes_no_auto():
             assert p.parse_args(["--batch_size", "auto"]).batch_size == "auto"
         with pytest.raises(UserError, match="a whole number above 0"):
             p.parse_args(["--batch_size", "0"])
+
+
+def test_no_more_photos_at_a_time_than_there_are():
+    """What is set aside for a batch is set aside for its size."""
+    ctx = Context(0, 1, torch.device("cpu"))
+    sizes = [PhotosAtATime(asked, 42, 64**2).choose(ctx, None) for asked in (5000, 42, 7)]
+    assert sizes == [42, 42, 7] and PhotosAtATime(5000, 0, 1).choose(ctx, None) == 1

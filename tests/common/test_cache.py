@@ -160,3 +160,16 @@ def test_notes_go_with_their_images(tmp_path):
     store.save(["a.jpg", "b.jpg"], pictures(2), [{"won": "apgd"}, {"won": "square"}])
     store.save(["c.jpg"], pictures(1))
     assert store.notes(["b.jpg", "c.jpg", "a.jpg"]) == [{"won": "square"}, None, {"won": "apgd"}]
+
+
+def test_an_empty_image_and_a_damaged_list_are_made_again(tmp_path):
+    names = ["a.jpg", "b.jpg"]
+    store = ImageCache(tmp_path, "pgd", DEFINITION, {"a.jpg": "1", "b.jpg": "2"})
+    store.save(names, pictures(2))
+    listed = store.listed.read_bytes()
+    store.listed.write_bytes(b"\xff" + listed[1:])
+    assert store.missing(names) == ["a.jpg"]
+    store.save(["a.jpg"], pictures(1))
+    assert store.missing(names) == []
+    store.path("b.jpg").write_bytes(b"")
+    assert store.missing(names) == ["b.jpg"]

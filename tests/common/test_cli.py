@@ -176,10 +176,12 @@ def fail_with(error):
         (fail_with(UserError("x.png: damaged,\n remove it")), 2, "error: x.png: damaged, remove it\n"),
         (fail_with(RunError("step 3: NaN")), 1, "error: step 3: NaN\n"),
         (fail_with(RuntimeError("CUDA out of memory. Tried")), 1, "--batch_size"),
+        (fail_with(RuntimeError("DefaultCPUAllocator: can't allocate memory")), 1, "half the --batch_size"),
+        (fail_with(MemoryError()), 1, "half the --batch_size"),
         (
             fail_with(OSError(28, "No space left on device", "out.png")),
             1,
-            "error: out.png: No space left on device\n",
+            "error: out.png: No space left on device; free some, then repeat the command\n",
         ),
         (fail_with(ZeroDivisionError("a\nb")), 1, "error: ZeroDivisionError: a b (--debug shows where)\n"),
         (fail_with(KeyboardInterrupt()), 130, "interrupted"),
@@ -227,3 +229,12 @@ def test_a_range_of_qualities_is_told_in_one_way():
     for bad in ("95-50", "0-50", "50-101", "1-2-3", "50-", "nan"):
         with pytest.raises(argparse.ArgumentTypeError, match="expected LOW-HIGH"):
             cli.quality_range(bad)
+
+
+@pytest.mark.parametrize(
+    "text, hint", [("8", "; 8 of 255 grey levels is 0.0627"), ("300", ""), ("0.001", "")]
+)
+def test_a_radius_in_grey_levels_is_answered_in_units_of_images(text, hint):
+    with pytest.raises(argparse.ArgumentTypeError) as e:
+        cli.radius(text)
+    assert str(e.value).endswith(f"in [-1,1] image units, found {text!r}{hint}")

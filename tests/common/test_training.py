@@ -100,6 +100,80 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, at):
     assert [line["step"] for line in log(run) if "loss" in line] == [2, 4, 6, 8, 9]
 
 
+def without_seconds(lines):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("save_step", [1, 4])
+def test_no_validation_is_lost_between_saving_and_validating(tmp_path, save_step):
+    """Interrupted in every step, or killed in every validation, a run logs what one left alone does."""
+    args = options(save_step=save_step)
+    run = new_run(tmp_path / "whole", args)
+    whole = Trainer(args).run(run)
+    again = options(save_step=save_step, resume="auto")
+    for _ in range(9):
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(args, dict.fromkeys(range(9), interrupt)).run(new_run(tmp_path / "stopped", again))
+    stopped = new_run(tmp_path / "stopped", again)
+    assert Trainer(args).run(stopped).saved == [9]
+    assert without_seconds(log(stopped)) == without_seconds(log(run))
+
+    class Killed(Trainer):
+        def on_save(self, done):
+            if done not in died:
+                died.append(done)
+                raise MemoryError
+            return super().on_save(done)
+
+    died, killed = [], new_run(tmp_path / "killed", again)
+    for _ in whole.saved:
+        with pytest.raises(MemoryError):
+            Killed(args).run(killed)
+    Killed(args).run(killed)
+    assert died == whole.saved and without_seconds(log(killed)) == without_seconds(log(run))
+    # what was validated is not validated again
+    assert Trainer(args).run(killed).saved == []
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\0" * 3000, "cut"])
+def test_a_damaged_state_is_replaced_by_its_predecessor(tmp_path, capsys, damage):
+    run = new_run(tmp_path, options())
+    whole = Trainer(options()).run(run)
+    steps = [checkpoint.load_state(path)["step"] for path in (run.previous, run.last)]
+    assert steps == [8, 9]
+    if damage is None:
+        run.last.unlink()
+    else:
+        run.last.write_bytes(run.last.read_bytes()[:2000] if damage == "cut" else damage)
+    again = Trainer(options()).run(run)
+    note = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTE: "))
+    assert note.startswith(f"NOTE: {run.last}: ") and note.endswith(
+        f"Continued from its predecessor {run.previous}, of step 8"
+    )
+    assert again.seen == [8] and same(whole.network.state_dict(), again.network.state_dict())
+    # the damaged one has not become the predecessor
+    steps = [checkpoint.load_state(path)["step"] for path in (run.previous, run.last)]
+    assert steps == [8, 9]
+
+
+def test_two_damaged_states_are_told(tmp_path):
+    run = new_run(tmp_path, options())
+    Trainer(options()).run(run)
+    for path in (run.last, run.previous):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=str(run.last)):
+        Trainer(options()).run(run)
+
+
+def test_a_damaged_log_does_not_keep_a_run_from_going_on(tmp_path):
+    run = new_run(tmp_path, options())
+    Trainer(options(num_steps=4)).run(run)
+    with open(run.folder / "log.jsonl", "ab") as f:
+        f.write(b'\xff\n[1]\n{"step": 5, "lo')
+    Trainer(options()).run(run)
+    assert [line["step"] for line in log(run) if "loss" in line] == [2, 4, 6, 8, 9]
+
+
 def test_a_crash_loses_only_what_came_after_the_last_saved_state(tmp_path):
     whole = Trainer(options()).run(new_run(tmp_path / "whole", options()))
 

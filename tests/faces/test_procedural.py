@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from common import cli
+from common import cli, files
+from common.cli import UserError
 from faces import procedural
 from faces.person import ATTRIBUTES, attributes, sample_face
 from faces.procedural import draw_face, draw_folder, stream
@@ -141,8 +142,24 @@ def test_a_finished_folder_is_left_alone(tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "d").rglob("*")}
 
 
+def test_what_was_begun_is_finished(tmp_path):
+    """A folder of these faces, of no others, with what a killed process and a power cut left."""
+    draw_folder(tmp_path / "whole", 4, seed=0)
+    out = tmp_path / "d"
+    draw_folder(out, 4, seed=0)
+    (out / "list_attr_celeba.txt").unlink()
+    (out / "images" / "000002.jpg").unlink()
+    (out / "images" / "000003.jpg").write_bytes(b"")
+    litter = f".000002.jpg.{files.HOST}.{2**22 + 1}.tmp"
+    (out / "images" / litter).write_bytes(b"half")
+    for other in ((4, 1), (1, 0)):
+        with pytest.raises(UserError, match="found other files"):
+            draw_folder(out, *other)
+    assert draw_folder(out, 4, seed=0) == 4 and contents(out) == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
-    "spoil", ["other seed", "other number", "missing image", "damaged image", "foreign file", "no attributes"]
+    "spoil", ["other seed", "other number", "missing image", "damaged image", "foreign file"]
 )
 def test_any_other_folder_is_refused(tmp_path, spoil):
     out, n, seed = tmp_path / "d", 3, 0
@@ -153,8 +170,6 @@ def test_any_other_folder_is_refused(tmp_path, spoil):
         (out / "images" / "000002.jpg").write_bytes(b"x")
     elif spoil == "foreign file":
         (out / "notes.txt").write_text("mine")
-    elif spoil == "no attributes":
-        (out / "list_attr_celeba.txt").unlink()
     before = contents(out)
     with pytest.raises(SystemExit) as stop:
         cli.run(

@@ -63,7 +63,13 @@ def translator(tmp_path, c_dim=5):
 def test_a_training_its_files_and_its_resume(command, tmp_path, monkeypatch, capsys):
     train.main(command())
     run = folder(tmp_path)
-    assert {p.name for p in run.iterdir()} == {"options.yaml", "log.jsonl", "last.pt", "weights.safetensors"}
+    assert {p.name for p in run.iterdir()} == {
+        "options.yaml",
+        "log.jsonl",
+        "last.pt",
+        "previous.pt",
+        "weights.safetensors",
+    }
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3]
     assert set(lines[-1]) == {"step"} | {f"accuracy_{n}" for n in NAMES} and all(
@@ -197,7 +203,11 @@ def test_judge_prints_the_agreement_and_writes_nothing(command, tmp_path, capsys
 
 @pytest.mark.parametrize(
     "flags, words",
-    [(["--limit", "1"], "1 photo is too few"), (["--selected_attrs", "Hat"], "Hat"), (["--lr", "0"], "--lr")],
+    [
+        (["--limit", "1"], "1 photo to learn from is too few"),
+        (["--selected_attrs", "Hat"], "Hat"),
+        (["--lr", "0"], "--lr"),
+    ],
 )
 def test_mistakes_are_told_before_anything_is_written(command, tmp_path, flags, words):
     with pytest.raises(UserError, match=words):

@@ -36,6 +36,7 @@ def test_a_training_leaves_its_files_and_is_not_done_twice(command, main, folder
         "options.yaml",
         "log.jsonl",
         "last.pt",
+        "previous.pt",
         "samples",
         "weights.safetensors",
     }

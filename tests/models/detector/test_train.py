@@ -112,6 +112,7 @@ def test_it_learns_which_images_are_fakes(tmp_path, sets):
         "options.yaml",
         "log.jsonl",
         "last.pt",
+        "previous.pt",
         "weights.safetensors",
     }
     net = load_detector(run.folder / "weights.safetensors")

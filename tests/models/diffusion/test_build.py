@@ -319,7 +319,7 @@ def test_networks_that_cannot_be_built(options, found):
         build.options_for(**{"image_size": 64, **options})
 
 
-@pytest.mark.parametrize("text", ["ddim37", "1001", "ten", "0,0,x"])
+@pytest.mark.parametrize("text", ["ddim37", "1001", "ten", "0,0,x", "0", "-5", "ddim0", "0,0"])
 def test_bad_respacing(text):
     with pytest.raises(UserError, match="--respacing"):
         build.kept_steps(1000, text)

@@ -132,7 +132,7 @@ def test_folders_without_images(folder, tmp_path):
         with pytest.raises(UserError, match=found) as error:
             opened(path)
         assert str(path) in str(error.value)
-    with pytest.raises(UserError, match="1 image to learn from: expected at least 2"):
+    with pytest.raises(UserError, match="1 photo to learn from is too few: expected at least 2"):
         opened(folder, "--limit", "1")
 
 

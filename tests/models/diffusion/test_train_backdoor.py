@@ -34,6 +34,7 @@ def test_a_training_writes_what_its_manual_says(trained):
         "options.yaml",
         "log.jsonl",
         "last.pt",
+        "previous.pt",
         "samples",
         "weights.safetensors",
         "check.json",

@@ -137,7 +137,7 @@ def test_folders_say_what_is_hidden(words, name):
         ("--poisonrate 0.1", "did you mean --poison_rate"),
         ("--images nowhere", "--images nowhere: no such folder"),
         ("--data_dir nowhere", "nowhere"),
-        ("--limit 1", "1 image to learn from"),
+        ("--limit 1", "1 photo to learn from is too few"),
     ],
 )
 def test_a_mistake_gets_one_line_and_writes_nothing(drawn, tmp_path, capsys, words, found):

@@ -43,7 +43,7 @@ def folder(tmp_path, number="000"):
 def test_a_training_leaves_an_ordinary_translator(command, tmp_path, capsys):
     main(command())
     run = folder(tmp_path)
-    files = {"options.yaml", "log.jsonl", "last.pt", "samples", "weights.safetensors"}
+    files = {"options.yaml", "log.jsonl", "last.pt", "previous.pt", "samples", "weights.safetensors"}
     assert {p.name for p in run.iterdir()} == files
     assert sorted(p.name for p in (run / "samples").iterdir()) == ["0000002.png", "0000004.png"]
     standard, found = (

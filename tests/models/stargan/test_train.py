@@ -62,6 +62,7 @@ def test_a_training_leaves_its_files_and_is_not_done_twice(command, tmp_path, ca
         "options.yaml",
         "log.jsonl",
         "last.pt",
+        "previous.pt",
         "samples",
         "weights.safetensors",
     }

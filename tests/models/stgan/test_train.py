@@ -63,6 +63,7 @@ def test_a_training_leaves_its_files_and_a_translator_of_its_type(command, tmp_p
         "options.yaml",
         "log.jsonl",
         "last.pt",
+        "previous.pt",
         "samples",
         "weights.safetensors",
     }
