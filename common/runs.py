@@ -159,7 +159,7 @@ def _differences(options, folder, may_change=()):
     does not say its own."""
     try:
         header = yaml.safe_load((folder / "options.yaml").read_text(encoding="utf-8"))
-        saved, begun_in = dict(header["options"]), header.get("cwd", ".")
+        saved, begun_in = dict(header["options"]), str(header.get("cwd", "."))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError):
         return [DAMAGED]
     added = {k: ADDED.get(k, v if k in cli.at_default else None) for k, v in options.items()}

@@ -1,6 +1,5 @@
 """Purified photos from the shared cache: no photo is purified twice by the same defence."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from common import cache, files, images, progress, seeds
 from common.ahead import Behind, ahead, parts
 from common.distributed import Context, to_device
+from pipeline.costs import Costs, total
 
 
 class Cleaner(Protocol):
@@ -37,8 +37,12 @@ class Cleaner(Protocol):
         """Forget the cost so far."""
         ...
 
-    def measured(self) -> dict:
-        """JSON dict of what it found out while working."""
+    def found(self) -> list[float]:
+        """Sums over the photos since reset_count of what it found out, [] for nothing."""
+        ...
+
+    def measured(self, found: list[float] | None = None) -> dict:
+        """JSON dict of what it found out while working, or of such sums."""
         ...
 
 
@@ -80,55 +84,57 @@ class PurifiedPhotos:
         """Purify what is missing, sharded over the processes, and note what it cost."""
         if self.purifier.name == "none":
             return
-        mine = ctx.shard(ctx.broadcast(self.cache.missing(names)))
-        spent = 0.0
-        self.purifier.reset_count()
+        mine = ctx.shard(ctx.broadcast(self._missing(names) if ctx.is_main else None))
+        costs = Costs(self.cache.folder / f"cost-{ctx.rank}.json")
         batches = parts(mine, batch_size)
         with progress.bar(len(mine), what, show=ctx.is_main) as bar, Behind() as behind:
             for batch, x in zip(batches, ahead(batches, self.inputs), strict=True):
                 x = to_device(x, ctx.device)
+                self.purifier.reset_count()
                 began = time.perf_counter()
                 purified = images.to_uint8(self.purifier(x, seeds.named(self.seed, batch, "purify")))
-                spent += time.perf_counter() - began
-                behind(self.cache.save, batch, purified)
+                spent = time.perf_counter() - began
+                cost = spent, self.purifier.nfe * len(batch), self.purifier.found()
+                behind(self._save, costs, batch, cost, purified)
                 bar.update(len(batch))
-        if mine:
-            self._add_cost(len(mine), spent, self.purifier.nfe * len(mine), ctx)
         ctx.barrier()
 
-    def _add_cost(self, count, seconds, evaluations, ctx):
-        path = self.cache.folder / f"cost-{ctx.rank}.json"
-        before = (
-            json.loads(path.read_text())
-            if path.exists()
-            else {"images": 0, "seconds": 0.0, "evaluations": 0.0}
-        )
-        files.write_json(
-            path,
-            {
-                "images": before["images"] + count,
-                "seconds": before["seconds"] + seconds,
-                "evaluations": before["evaluations"] + evaluations,
-                "measured": self.purifier.measured(),
-            },
-        )
+    def _missing(self, names):
+        """The names to be made: those that are missing, and those with which one of them was being written
+        when a process was killed."""
+        missing, there = set(self.cache.missing(names)), self.cache.path
+        for costs in self._costs():
+            again = costs.settle(lambda name: there(name).exists() and name not in missing)
+            missing.update(again)
+            if again:
+                files.write_json(costs.path, costs.made)
+        return [name for name in names if name in missing]
+
+    def _save(self, costs, batch, cost, purified):
+        files.make_folder(self.cache.folder)
+        costs.write(batch, *cost)
+        self.cache.save(batch, purified)
+
+    def _costs(self):
+        """Of each process."""
+        return [Costs(path) for path in sorted(self.cache.folder.glob("cost-*.json"))]
 
     def measured(self) -> dict:
         """What the purifier found out while it made these images: its noise levels, for those that find
         them."""
-        path = self.cache.folder / "cost-0.json"
-        return json.loads(path.read_text())["measured"] if path.exists() else {}
+        costs = self._costs()
+        if costs and all(c.old is not None for c in costs):  # as it was said when they were made
+            return costs[0].old
+        return self.purifier.measured(total([c.all for c in costs])["found"])
 
     def cost(self) -> tuple[float | None, float | None]:
         """(seconds per image of one process, network evaluations per image), as measured when the images were
         made; None if unknown."""
         if self.purifier.name == "none":
             return 0.0, 0.0
-        rows = [json.loads(p.read_text()) for p in sorted(self.cache.folder.glob("cost-*.json"))]
-        count = sum(r["images"] for r in rows)
-        if not count:
-            return None, None
-        return sum(r["seconds"] for r in rows) / count, sum(r["evaluations"] for r in rows) / count
+        spent = total([c.all for c in self._costs()])
+        count = spent["images"]
+        return (spent["seconds"] / count, spent["evaluations"] / count) if count else (None, None)
 
     @property
     def source(self) -> Callable[[Sequence[str]], torch.Tensor]:

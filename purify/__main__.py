@@ -33,6 +33,7 @@ from common import cli, compiling, folder, images, progress, runs, seeds
 from common.batch import PhotosAtATime
 from common.distributed import Context, resolve_device
 from common.errors import UserError
+from pipeline.costs import Costs
 from purify.base import Purifier
 from purify.flags import PurifierOptions, add_purifier_flags, options_of, purifier_from_flags, resolve_defence
 from purify.sizes import MODES, describe, fit
@@ -111,19 +112,20 @@ def purify_files(
     options: Options,
     device: torch.device | str,
     batch_size: int,
-) -> float:
-    """Purify and write the photos of `sizes`.  Returns seconds spent in the purifier."""
-    spent = 0.0
+    costs: Costs,
+) -> None:
+    """Purify and write the photos of `sizes`, and note what it cost."""
     with progress.bar(len(sizes), "purify") as bar:
         for batch in folder.batches(sizes, batch_size):
             x = load_batch(batch, device)
+            purifier.reset_count()
             began = time.perf_counter()
             purified = images.to_uint8(purified_of(purifier, x, batch, options))
-            spent += time.perf_counter() - began
+            spent = time.perf_counter() - began
+            costs.write([p.name for p in batch], spent, purifier.nfe * len(batch), purifier.found())
             for path, image in zip(batch, purified, strict=True):
                 images.save_png(output.path(path), image)
             bar.update(len(batch))
-    return spent
 
 
 @torch.no_grad()
@@ -149,7 +151,12 @@ def main(argv: list[str] | None = None) -> None:
     sizes, damaged = folder.inspect(sources, options.skip_damaged, options.num_workers)
     if not sizes:
         raise UserError(f"{sources[0].parent}: all {len(sources)} images are damaged; give other photos")
-    todo = {p: sizes[p] for p in output.missing(list(sizes), parameters)}
+    missing = set(output.missing(list(sizes), parameters))
+    # of those that were killed
+    costs = Costs(output.folder / ".cost.json")
+    there = {p.name for p in set(sizes) - missing}
+    again = set(costs.settle(there.__contains__))
+    todo = {p: size for p, size in sizes.items() if p in missing or p.name in again}
     if options.dry_run:
         return
     verdict, screen = scan_of(options, purifier, Context(0, 1, device))
@@ -178,25 +185,31 @@ def main(argv: list[str] | None = None) -> None:
         def work(size):
             calls = len(todo) / size * purifier.passes
             compiling.fix(purifier.networks(), options.compile, alone, size, calls)
-            purifier.reset_count()
-            return purify_files(purifier, output, todo, options, device, size), size
+            costs.made, costs.writing = before, None
+            purify_files(purifier, output, todo, options, device, size, costs)
+            return size
 
-        alone = Context(0, 1, device)
-        seconds, size = PhotosAtATime.of(options.batch_size, todo, alone).run(alone, rehearse, work)
+        alone, before = Context(0, 1, device), costs.made
+        size = PhotosAtATime.of(options.batch_size, todo, alone).run(alone, rehearse, work)
+        facts["photos_at_a_time"] = size
+    spent = costs.all
+    if spent["images"]:
+        count = spent["images"]
+        seconds, nfe = spent["seconds"] / count, spent["evaluations"] / count
         output.describe(
             parameters,
             {
                 **facts,
-                "purified_in_this_run": len(todo),
-                "seconds_per_image": round(seconds / len(todo), 6),
-                "nfe": round(purifier.nfe, 4),
-                "photos_at_a_time": size,
-                **purifier.measured(),
+                "purified_in_this_run": count,
+                "seconds_per_image": round(seconds, 6),
+                "nfe": round(nfe, 4),
+                **purifier.measured(spent["found"]),
             },
         )
+        costs.path.unlink(missing_ok=True)
         print(
-            f"{len(todo)} photos purified by {purifier.folder_name}: {seconds / len(todo):.4f} s and"
-            f" {purifier.nfe:g} network evaluations a photo"
+            f"{count} photos purified by {purifier.folder_name}: {seconds:.4f} s and {nfe:g} network"
+            " evaluations a photo"
         )
     print(
         f"{output.folder}: {len(sizes)} photos"

@@ -104,9 +104,14 @@ class Purifier(nn.Module):
         self._photos += photos * self.share
         self._evaluations += evaluations
 
-    def measured(self) -> dict:
-        """JSON dict of what the purifier found out while working, for records: the levels it found."""
-        return self.level.measured() if self.level else {}
+    def found(self) -> list[float]:
+        """Sums over the photos since reset_count from which `measured` follows, [] of what finds nothing."""
+        return self.level.found() if self.level else []
+
+    def measured(self, found: list[float] | None = None) -> dict:
+        """JSON dict of what the purifier found out while working, for records: the levels it found, since
+        reset_count or by the sums of `found`."""
+        return self.level.measured(found) if self.level else {}
 
     def networks(self) -> list[nn.Module]:
         """The networks that it asks, to be compiled."""

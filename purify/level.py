@@ -63,9 +63,15 @@ class Level:
             self._squares = self._squares + k.double().square().sum()
         return k, e
 
-    def measured(self) -> dict[str, float]:
-        """Mean and standard deviation of the levels found so far, [-1, 1] image units."""
-        if not self._n:
+    def found(self) -> list[float]:
+        """Number, sum and sum of squares of the levels found so far."""
+        return [self._n, float(self._sum), float(self._squares)]
+
+    def measured(self, found: list[float] | None = None) -> dict[str, float]:
+        """Mean and standard deviation of the levels found so far, or of such sums, [-1, 1] image units."""
+        found = self.found() if found is None else found
+        if not found or not found[0]:
             return {}
-        mean, square = float(self._sum) / self._n, float(self._squares) / self._n
+        n, total, squares = found
+        mean, square = total / n, squares / n
         return {"level_mean": mean, "level_std": max(0.0, square - mean * mean) ** 0.5}

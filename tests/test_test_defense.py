@@ -348,12 +348,3 @@ def test_mistakes_in_names_of_defences_write_nothing(stage, more, words):
     with pytest.raises(UserError) as e:
         run(flags, more)
     assert all(word in str(e.value) for word in words) and not results.exists()
-
-
-def test_photos_too_small_for_a_measure_are_told_before_anything_is_made(stage):
-    flags, results = stage
-    with pytest.raises(
-        UserError, match="--image_size 4: too small for the window of SSIM; expected at least 6"
-    ):
-        run(flags, "--defense_model_type jpeg-75 --image_size 4")
-    assert not results.exists()

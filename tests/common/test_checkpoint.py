@@ -42,6 +42,16 @@ def test_training_state_round_trip(tmp_path):
     assert os.listdir(tmp_path) == ["last.pt"]
 
 
+@pytest.mark.parametrize("change", [{"format": 2}, {"format": None}, {"format": "1"}, {"parts": None}])
+def test_a_state_of_another_format_is_not_read_as_one_of_this(tmp_path, change):
+    path = tmp_path / "last.pt"
+    checkpoint.save_state(path, 7, {}, plain={"n": 3})
+    state = {**torch.load(path, weights_only=True), **change}
+    torch.save({k: v for k, v in state.items() if v is not None}, path)
+    with pytest.raises(UserError, match=r"not a training state of this project \(format 1\)"):
+        checkpoint.load_state(path)
+
+
 def test_safetensors_round_trip_with_float16_widened(tmp_path):
     state = {**WEIGHTS, "count": torch.tensor([3])}
     for half in (False, True):

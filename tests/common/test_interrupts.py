@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import common
+from common import checkpoint
 
 ROOT = Path(common.__file__).parents[1]
 COMMANDS = [
@@ -95,3 +96,48 @@ def test_what_is_ignored_stays_ignored(endless_imports):
         process.wait(0.3)
     process.kill()
     process.communicate()
+
+
+SLOW_TRAINING = """
+import sys, time, torch
+from argparse import Namespace
+from common import cli, runs, training
+from common.distributed import Context
+
+def main(argv):
+    args = Namespace(num_steps=10**6, save_step=10**6, log_step=1, resume=None)
+    ctx = Context(0, 1, torch.device("cpu"))
+    run = runs.open_run(argv[0], args, ctx, "weights.safetensors")
+    net = torch.nn.Linear(3, 3)
+    def step(i):
+        with torch.no_grad():
+            net.weight.fill_(i + 1)
+        time.sleep(0.01)
+        return {"loss": torch.ones(())}
+    training.loop(run, args, ctx, {"net": net}, step)
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_process_saves_and_exits_with_130(tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TRAINING, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    process.stdout.readline()  # "run folder: ..."
+    folder = tmp_path / "000"
+    while not (folder / "log.jsonl").exists():
+        assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    state = checkpoint.load_state(folder / "last.pt")
+    assert process.returncode == 130, err
+    assert state["step"] >= 1 and bool((state["parts"]["net"]["weight"] == state["step"]).all())
+    assert (
+        f"stopped at step {state['step']}" in out and "Traceback" not in err and not list(folder.glob(".*"))
+    )

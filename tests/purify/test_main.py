@@ -6,7 +6,7 @@ import torch
 import yaml
 from PIL import Image
 
-from common import images
+from common import folder, images
 from common.cli import UserError
 from purify.__main__ import main
 from tiny import weights_file
@@ -45,6 +45,59 @@ def run(photos, *words, out="out"):
 
 def read(folder):
     return {p.name: images.load_png(p) for p in folder.glob("*.png")}
+
+
+def test_what_is_said_is_of_all_photos_whenever_a_process_is_killed(photos, tmp_path, monkeypatch):
+    """Levels and evaluations: killed before any of the images, or before the description."""
+    for i, x in enumerate(np.linspace(20, 220, 4).astype(int)):  # more of one size, in batches of two
+        Image.fromarray(np.full((8, 8, 3), x, np.uint8)).save(photos / f"more{i}.png")
+    weights = weights_file(tmp_path / "w.safetensors")
+    words = [
+        "--defense_model_type",
+        "one-step-plain",
+        "--defense_weights",
+        weights,
+        "--ddpm_start_num",
+        "auto",
+    ]
+    words += ["--fit", "resize", "--batch_size", 2]
+    keys = ("purified_in_this_run", "nfe", "level_mean", "level_std")
+
+    def said(folder):
+        found = yaml.safe_load((folder / "purify.yaml").read_text())
+        return [found[key] for key in keys]
+
+    expected, written = said(run(photos, *words)), images.write_atomic
+    assert expected[0] == 8
+
+    class Killed(BaseException):
+        pass
+
+    for at in range(1, 10):
+        count, out = [], f"killed{at}"
+
+        def counted(path, data, at=at, count=count):
+            count.append(path)
+            if len(count) == at:
+                raise Killed
+            written(path, data)
+
+        monkeypatch.setattr(images, "write_atomic", counted)
+        describe = folder.Output.describe
+
+        def described(self, parameters, facts, at=at, describe=describe):
+            if at == 9 and "nfe" in facts:
+                raise Killed
+            describe(self, parameters, facts)
+
+        monkeypatch.setattr(folder.Output, "describe", described)
+        with pytest.raises(Killed):
+            run(photos, *words, out=out)
+        monkeypatch.undo()
+        made = run(photos, *words, out=out)
+        assert said(made) == pytest.approx(expected, rel=1e-6) and not (made / ".cost.json").exists()
+    run(photos, *words)  # nothing is left to do, and nothing said anew
+    assert said(photos.parent / "out") == expected
 
 
 @pytest.mark.parametrize("mode", ["tile", "resize"])
