@@ -30,7 +30,7 @@ AVERAGED = (
     "averaged",
 )
 LARGEST = 1 << 16  # of a whole number that a file says of its network
-SIZES = {"image_size": 1 << 14, "diffusion_steps": 100_000}  # largest of those that no tensor shows
+SIZES = {"image_size": 1 << 12, "diffusion_steps": 100_000}  # largest of those that no tensor shows
 REPEATED = ("blocks", "repeat", "layers", "downs")  # options that count what has tensors of its own
 HEADER = {  # what the metadata of our weights may say, by its type
     "kind": str,
