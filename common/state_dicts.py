@@ -4,6 +4,7 @@ numbers looked through, and networks rebuilt from them."""
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -222,7 +223,8 @@ def rebuilt(
     with reading(path, what):
         check_options(options, state, path)
         try:
-            with torch.device("meta"):
+            # torch warns of sizes that are about to be refused
+            with warnings.catch_warnings(action="ignore"), torch.device("meta"):
                 wrong = differing(make(**options).state_dict(), state)
         except UserError as e:
             raise ValueError(str(e)) from e  # speaks of a flag that nobody gave

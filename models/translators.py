@@ -81,11 +81,6 @@ def load_translator(
         raise UserError(f"--gan_style is for --gan_type starganv2, found {gan_type}")
     with state_dicts.reading(path, f"weights of {gan_type}"):
         translator = registry.load(TRANSLATORS[gan_type]).read(Path(path), c_dim, **options)
-    if translator.attributes and len(translator.attributes) != translator.c_dim:
-        raise UserError(
-            f"{path}: its header names {len(translator.attributes)} attributes, its tensors know"
-            f" {translator.c_dim}; the file is damaged: copy it again"
-        )
     translator = translator.to(device)
     if torch.device(device).type == "cuda":
         translator = translator.to(memory_format=torch.channels_last)
