@@ -82,7 +82,8 @@ def check_type(path: Path | str, head: bytes) -> None:
             _refuse(path, what, remedy)
     if head[4:8] == b"TFL3":
         _refuse(path, SUFFIXES[".tflite"], OTHER)
-    for suffix, what in SUFFIXES.items():
+    torch_like = head[:2] == b"PK" or head[:1] == b"\x80"  # a zip, a pickle: whatever its name
+    for suffix, what in () if torch_like else SUFFIXES.items():
         if str(path).lower().endswith(suffix) or (suffix == ".index" and _end(path) == TABLE):
             _refuse(path, what, OTHER)
     if head[257:262] == b"ustar" or _is_old_tar(head):

@@ -4,6 +4,7 @@ numbers looked through, and networks rebuilt from them."""
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,7 +31,7 @@ AVERAGED = (
     "averaged",
 )
 LARGEST = 1 << 16  # of a whole number that a file says of its network
-SIZES = {"image_size": 1 << 14, "diffusion_steps": 100_000}  # largest of those that no tensor shows
+SIZES = {"image_size": 1 << 12, "diffusion_steps": 100_000}  # largest of those that no tensor shows
 REPEATED = ("blocks", "repeat", "layers", "downs")  # options that count what has tensors of its own
 HEADER = {  # what the metadata of our weights may say, by its type
     "kind": str,
@@ -222,7 +223,8 @@ def rebuilt(
     with reading(path, what):
         check_options(options, state, path)
         try:
-            with torch.device("meta"):
+            # torch warns of sizes that are about to be refused
+            with warnings.catch_warnings(action="ignore"), torch.device("meta"):
                 wrong = differing(make(**options).state_dict(), state)
         except UserError as e:
             raise ValueError(str(e)) from e  # speaks of a flag that nobody gave

@@ -296,4 +296,5 @@ def trained_noise(weights: Path | str | None) -> str:
     if name is not None:
         return name
     meta = checkpoint.read_weights(path)[1] if path.name != "last.pt" else {}
-    return f"{meta['attack']}-eps{meta['eps']:g}" if "attack" in meta else path.stem
+    told = meta.get("attack") and meta.get("eps") is not None
+    return f"{meta['attack']}-eps{meta['eps']:g}" if told else path.stem

@@ -13,6 +13,7 @@ from common.cli import UserError
 from models.classifier.network import load_classifier
 from models.dadfi.network import load_perturber
 from models.depois.network import KIND, Critic, load_mimic
+from models.detector.imagenet import load_imagenet
 from models.detector.network import Detector, load_detector
 from models.diffusion import build
 from models.translators import load_translator
@@ -129,3 +130,49 @@ def test_metadata_that_is_no_dict_is_refused_at_every_door(door):
         for read in (DOORS[door.name], checkpoint.read_meta, describe):
             with pytest.raises(UserError, match=r"w\.safetensors"):
                 read(door.path)
+
+
+STATES = {
+    "nothing": {},
+    "flat": lambda v: v.reshape(-1),
+    "none of it": lambda v: v[:0],
+    "deeper": lambda v: v[None],
+    "a number": lambda v: v.reshape(-1)[0],
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+@pytest.mark.parametrize("door", DOORS)
+def test_torch_files_of_other_shapes_are_refused(tmp_path, door, kind):
+    state, path = whole(door)[0], tmp_path / "w.pth"
+    change = STATES[kind]
+    state = {k: change(v) if v.is_floating_point() else v for k, v in state.items()} if change else {}
+    for content in (state, {"model": state}, {"generator": state, "mapping_network": state}):
+        torch.save(content, path)
+        for read in (DOORS[door], lambda path: load_imagenet(Detector("mobilenet_v2", 32), path)):
+            with pytest.raises(UserError, match=r"w\.pth: "):
+                read(path)
+        try:
+            assert describe(path).get("not_usable")
+        except UserError as e:
+            assert str(path) in str(e)
+
+
+@pytest.mark.parametrize("parts", ["nan", "list", "shape", "other", "numbers", "none"])
+@pytest.mark.parametrize("door", ["stargan", "stgan", "starganv2", "diffusion", "dae"])
+def test_training_states_of_other_content_are_refused(tmp_path, door, parts):
+    state = whole(door)[0]
+    given = {
+        "nan": changed(state, one(float("nan"))),
+        "list": [1, 2],
+        "shape": changed(state, lambda t: t[:1]),
+        "other": {"x": torch.zeros(2)},
+        "numbers": changed(state, lambda t: t.to(torch.int8)),
+        "none": {},
+    }[parts]
+    parts = {"starganv2": ("generator", "mapping_network", "style_encoder"), "dae": ("network",)}
+    names = parts.get(door, ("network",) if door == "diffusion" else ("generator",))
+    checkpoint.save_state(tmp_path / "last.pt", 3, {"image_size": 64}, **dict.fromkeys(names, given))
+    with pytest.raises(UserError, match=r"last\.pt: ") as e:
+        DOORS[door](tmp_path / "last.pt")
+    assert "\n" not in str(e.value)

@@ -30,6 +30,7 @@ import torch
 
 from common import checkpoint, cli, files
 from common.cli import UserError
+from common.state_dicts import reading
 from models.diffusion.denoiser import Denoiser
 
 FILE = Path(__file__).with_name("calibration.json")
@@ -202,9 +203,9 @@ def collect(folder: Path | str) -> dict:
             continue
         seen.add(key)
         kinds = known.setdefault(key[0], {}).setdefault(key[1], {"benign": [], "backdoored": []})
-        kinds["backdoored" if meta["truth"] else "benign"].append(
-            {k: meta[k] for k in ("name", "sha256", "mean_kl", "var_kl")}
-        )
+        with reading(path, "a trigger of purify.terd"):
+            row = {k: meta[k] for k in ("name", "sha256", "mean_kl", "var_kl")}
+        kinds["backdoored" if meta["truth"] else "benign"].append(row)
     return known
 
 

@@ -150,8 +150,12 @@ def test_wrong_files_are_refused_in_one_line(tmp_path, weights):
 
 def test_a_perturbation_that_is_not_finite_is_an_error(weights, faces):
     x = faces(1)[0]
+    with pytest.raises(UserError, match="w.safetensors: 192 of 192 values of main.19.weight are not finite"):
+        build("dadfi", None, 0.05, weights=weights(float("nan")))
+    attack = build("dadfi", None, 0.05, weights=weights())
+    attack.network.main[-1].weight.fill_(float("nan"))  # as one that overflows
     with pytest.raises(RunError, match="w.safetensors: its perturbation is not finite"):
-        build("dadfi", None, 0.05, weights=weights(float("nan")))(x, labels(x), None)
+        attack(x, labels(x), None)
 
 
 def test_definition_follows_the_weights_content(weights):

@@ -132,3 +132,10 @@ def test_a_training_state_that_lacks_a_part_is_refused(tmp_path, change):
     torch.save(whole | change, tmp_path / "last.pt")
     with pytest.raises(UserError, match=f"its {next(iter(change))} is a "):
         checkpoint.load_state(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("name", ["w.pth.tar", "w.index", "w.pb", "w"])
+def test_weights_are_weights_whatever_their_name(tmp_path, name):
+    for new in (True, False):
+        torch.save({"a": torch.ones(3)}, tmp_path / name, _use_new_zipfile_serialization=new)
+        assert torch.equal(checkpoint.read_weights(tmp_path / name)[0]["a"], torch.ones(3))

@@ -230,6 +230,21 @@ def test_a_state_of_other_parts_is_refused(tmp_path):
         Trainer(options()).run(run)
 
 
+def test_a_state_that_is_not_finite_is_refused(tmp_path):
+    run, network = new_run(tmp_path, options()), nn.Linear(1, 1)
+    bad = {k: v * float("nan") for k, v in network.state_dict().items()}
+    checkpoint.save_state(run.last, 3, {}, network=bad)
+    with pytest.raises(UserError, match=r"last.pt: holds numbers that are not finite"):
+        training.resume(run, {"network": network})
+
+
+def test_a_state_of_other_shapes_is_refused(tmp_path):
+    run = new_run(tmp_path, options())
+    checkpoint.save_state(run.last, 3, {}, network=nn.Linear(2, 1))
+    with pytest.raises(UserError, match=r"last.pt: its content .* do not fit a training's state"):
+        training.resume(run, {"network": nn.Linear(1, 1)})
+
+
 def test_a_state_of_other_random_streams_is_refused(tmp_path):
     """What was begun with the streams of old cannot be continued as it was begun; a state that says nothing
     is of version 1."""

@@ -3,7 +3,7 @@ import torch
 
 import weights
 from common import checkpoint
-from common.cli import RunError
+from common.cli import RunError, UserError
 from models.dadfi.step import Step
 from models.stargan.network import Generator
 from trainings import log
@@ -57,15 +57,24 @@ def test_frozen_networks_learn_nothing_and_the_others_do(command, main, monkeypa
     )
 
 
-def test_nan_in_a_victim_is_told_before_anything_is_learned(command, main, folder, tmp_path):
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (float("nan"), UserError, "49 of 1568 values of main.0.weight are not finite"),
+        (3e38, RunError, "the gradient of step 1 of 2 is not finite"),  # the largest floats overflow at once
+    ],
+)
+def test_nan_in_a_victim_is_told_before_anything_is_learned(
+    command, main, folder, tmp_path, value, error, words
+):
     with torch.no_grad():
         network = Generator(4, 5, 1)
-        network.main[0].weight[0, 0, 0, 0] = float("nan")
+        network.main[0].weight[0, 0] = value
     checkpoint.save_weights(
         tmp_path / "gan.safetensors",
         network.state_dict(),
         {"kind": "stargan-generator", "attributes": weights.ATTRIBUTES, "image_size": 32},
     )
-    with pytest.raises(RunError, match="the gradient of step 1 of 2 is not finite"):
+    with pytest.raises(error, match=words):
         main(command())
     assert not (folder() / "weights.safetensors").exists()

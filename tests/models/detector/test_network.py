@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from common.cli import UserError
+from common.cli import RunError, UserError
 from models.detector.network import DETECTORS, TORCHVISION, Detector, Trunk, probabilities
 
 CONVOLUTIONAL = ("mobilenet_v2", "resnet18", "efficientnet_b0")
@@ -217,3 +217,11 @@ def test_probabilities_are_of_fake_and_leave_the_mode(faces, training):
 
 def test_names_are_all_there():
     assert tuple(DETECTORS) == ("meso4", *CONVOLUTIONAL, "residual", "vit_b_16", "vit_b_32")
+
+
+def test_probabilities_that_are_not_finite_are_an_error(faces):
+    net, (x, _) = build(), faces(3)
+    with torch.no_grad():
+        net.head[-1].bias.fill_(float("nan"))
+    with pytest.raises(RunError, match="answers 3 of 3 images with no finite number"):
+        probabilities(net, [x])
