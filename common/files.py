@@ -15,7 +15,8 @@ def write_atomic(path: Path | str, data: str | bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{os.uname().nodename[:32]}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as f:
-            f.write(data.encode() if isinstance(data, str) else data)
+            # a name that is no UTF-8 is written as the bytes that it is
+            f.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -33,6 +33,7 @@ from common import cli, compiling, folder, images, progress, runs, seeds
 from common.batch import PhotosAtATime
 from common.distributed import Context, resolve_device
 from common.errors import UserError
+from common.listing import photos_of
 from purify.base import Purifier
 from purify.flags import PurifierOptions, add_purifier_flags, options_of, purifier_from_flags, resolve_defence
 from purify.sizes import MODES, describe, fit
@@ -46,6 +47,7 @@ class Options(cli.RunOptions, PurifierOptions):
     """What the command works with."""
 
     input: str
+    recursive: bool
     output: str
     fit: str
     skip_damaged: bool
@@ -58,9 +60,7 @@ class Options(cli.RunOptions, PurifierOptions):
 def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m purify", description=__doc__)
     g = p.add_argument_group("what to purify")
-    g.add_argument(
-        "--input", required=True, metavar="DIR|FILE", help=f"photos ({', '.join(images.EXTENSIONS)})"
-    )
+    folder.add_input_flags(g)
     g.add_argument(
         "--output", required=True, metavar="DIR", help="folder of the purified PNGs, not that of the photos"
     )
@@ -69,9 +69,6 @@ def parse_args(argv: list[str] | None = None) -> Options:
         choices=MODES,
         default="tile",
         help="photos of another size than the network's: overlapping tiles, or a resize there and back",
-    )
-    g.add_argument(
-        "--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them"
     )
     add_purifier_flags(p)
     add_scan_flags(p)
@@ -121,7 +118,7 @@ def purify_files(
             purified = images.to_uint8(purified_of(purifier, x, batch, options))
             spent += time.perf_counter() - began
             for path, image in zip(batch, purified, strict=True):
-                images.save_png(output.path(path), image)
+                output.save_image(path, image)
             bar.update(len(batch))
     return spent
 
@@ -139,8 +136,8 @@ def carriers(screen: Screen | None, sizes: dict[Path, tuple], device: torch.devi
 def main(argv: list[str] | None = None) -> None:
     options = parse_args(argv)
     device = resolve_device(options.device)
-    sources = images.list_images(options.input)[: options.limit]
-    output = folder.Output(options.output, sources, "purify.yaml")
+    sources = photos_of(options.input, options.recursive, options.limit)
+    output = folder.Output(options.output, sources, "purify.yaml", options.input)
     purifier = purifier_from_flags(options, device=device)
     parameters = parameters_of(purifier, options.fit, options.precision, options.seed)
     print(
@@ -161,12 +158,13 @@ def main(argv: list[str] | None = None) -> None:
         "input": str(options.input),
         "weights": options.defense_weights,
         "images": len(sizes),
-        "skipped": [p.name for p in damaged],
+        "skipped": [output.name(p) for p in damaged],
         "scan": str(verdict) if verdict else None,
-        "carry_the_trigger": [p.name for p in carrying],
+        "carry_the_trigger": [output.name(p) for p in carrying],
         "device": str(device),
         **runs.origin(),
     }
+    output.claim([*sizes, *carrying])
     if todo:
         output.describe(parameters, facts)  # before the first image, so that none lies there unexplained
 
@@ -202,8 +200,8 @@ def main(argv: list[str] | None = None) -> None:
         f"{output.folder}: {len(sizes)} photos"
         + (f", {len(sizes) - len(todo)} were there already" if len(todo) < len(sizes) else "")
     )
-    for path in damaged:
-        print(f"skipped, damaged: {path}")
+    for words in damaged.values():
+        print(f"skipped, {words}")
 
 
 if __name__ == "__main__":

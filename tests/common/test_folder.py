@@ -34,7 +34,7 @@ def fill(output, sources, parameters):
 def test_sizes_are_height_and_width_in_order(photos):
     sizes, damaged = inspect(photos, num_workers=2)
     assert [(p.name, size) for p, size in sizes.items()] == [(name, (h, w)) for name, (w, h) in SIZES.items()]
-    assert damaged == [] and inspect([]) == ({}, [])
+    assert damaged == {} and inspect([]) == ({}, {})
 
 
 def test_a_damaged_photo_is_named_or_listed(photos):
@@ -42,7 +42,7 @@ def test_a_damaged_photo_is_named_or_listed(photos):
     with pytest.raises(UserError, match="b.jpg: damaged"):
         inspect(photos)
     sizes, damaged = inspect(photos, skip_damaged=True)
-    assert damaged == [photos[1]] and list(sizes) == [photos[0], photos[2], photos[3]]
+    assert list(damaged) == [photos[1]] and list(sizes) == [photos[0], photos[2], photos[3]]
 
 
 def test_batches_hold_photos_of_one_size_and_each_photo_once(photos):

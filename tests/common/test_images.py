@@ -101,18 +101,6 @@ def test_png_round_trip(tmp_path):
     ] == ["a.png"]
 
 
-def test_listing(tmp_path):
-    for name in ("b.PNG", "a.jpg", "c.webp", "notes.txt", ".hidden"):
-        (tmp_path / name).write_bytes(b"x")
-    assert [p.name for p in images.list_images(tmp_path)] == ["a.jpg", "b.PNG", "c.webp"]
-    assert images.list_images(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no images"):
-        images.list_images(tmp_path / "empty")
-    with pytest.raises(UserError, match="no such folder"):
-        images.list_images(tmp_path / "none")
-
-
 @pytest.mark.parametrize("content", [b"", b"no image at all", "cut.jpg", "cut.png"])
 def test_a_damaged_image_is_named(tmp_path, content):
     path = tmp_path / "000007.jpg"

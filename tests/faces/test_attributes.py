@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from common import images
 from common.cli import UserError
-from faces import listing
 from faces.attributes import Attributes, read_attributes, write_attributes
 
 COLUMNS = ["Black_Hair", "Male", "Young"]
@@ -113,7 +111,3 @@ def test_a_missing_column_names_the_nearest(tmp_path):
 def test_a_missing_file_says_what_was_expected(tmp_path):
     with pytest.raises(UserError, match="No such file.*list_attr_celeba.txt or list_attr_celeba.csv"):
         read_attributes(tmp_path / "none.txt")
-
-
-def test_the_splitters_extensions_are_the_readers():
-    assert listing.EXTENSIONS == images.EXTENSIONS
