@@ -35,7 +35,8 @@ from attacks.universal import save_perturbation
 from common import cli, compiling, distributed, files, images, progress, runs, seeds
 from common.batch import PhotosAtATime
 from common.cli import RunOptions, UserError
-from common.folder import batches, largest
+from common.errors import shown
+from common.folder import add_input_flags, batches, largest
 from common.listing import canonical, photos_of
 from faces.celeba import read_attributes
 from models.conditions import attack_labels
@@ -75,7 +76,7 @@ class Options(RunOptions, UnnamedTranslatorOptions, AttackOptions):
 def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m attacks", description=__doc__)
     g = p.add_argument_group("what to disrupt")
-    folder.add_input_flags(g)
+    add_input_flags(g)
     g.add_argument(
         "--output", required=True, metavar="DIR", help="folder of the disrupted PNGs, not that of the photos"
     )
@@ -332,7 +333,7 @@ def disrupt(
         return
     reached = output.report([p for p in sources if p not in damaged], rows, options.image_size)
     for words in damaged.values():
-        print(f"skipped, {words}")
+        print(f"skipped, {shown(words)}")
     most = max(float(r[4]) for r in reached)
     print(
         f"{len(sizes)} photos disrupted ({seconds:.3f} s each), {len(reached) - len(sizes)} kept; linf"

@@ -12,7 +12,9 @@ def write_atomic(path: Path | str, data: str | bytes | memoryview) -> None:
     """Write bytes or text under a temporary name of this process, then rename: the old file or the new one,
     never half. Machines that share a disk may have processes of equal numbers."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename[:32]}.{os.getpid()}.tmp")
+    # a name has 255 bytes at most
+    name = path.name if len(os.fsencode(path.name)) < 190 else hashlib.sha256(os.fsencode(path)).hexdigest()
+    temporary = path.with_name(f".{name}.{os.uname().nodename[:32]}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as f:
             # a name that is no UTF-8 is written as the bytes that it is

@@ -84,21 +84,19 @@ def _pixels(file):
 def _decode(path):
     try:
         return _pixels(path)
-    except Image.DecompressionBombError:
-        raise
-    except UnidentifiedImageError:
-        if not _heif(path):
-            raise
-        return _pixels(path)
     except Exception as e:
-        # of a PNG or a JPEG it may be a comment, a colour profile or EXIF that is at fault
-        bare = metadata.without_metadata(Path(path).read_bytes()) if not getattr(e, "strerror", 0) else None
-        if bare is None:
+        if isinstance(e, UnidentifiedImageError) and _heif(path):
+            return _pixels(path)
+        if isinstance(e, Image.DecompressionBombError) or getattr(e, "strerror", None):
             raise
+        # of a PNG or a JPEG it may be a comment, a colour profile or EXIF that is at fault
+        bare = metadata.without_metadata(Path(path).read_bytes())
         try:
-            return _pixels(io.BytesIO(bare))
-        except Exception:
-            raise e from None
+            if bare is not None:
+                return _pixels(io.BytesIO(bare))
+        except Exception:  # the pixels are: what was said first names it better
+            pass
+        raise
 
 
 def _heif(path):

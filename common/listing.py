@@ -179,4 +179,4 @@ def tell(*lines: str) -> None:
     """Print what has something to say, in the first of several processes alone."""
     if os.environ.get("RANK", "0") == "0":
         for line in filter(None, lines):
-            print(line, flush=True)
+            print(shown(line), flush=True)

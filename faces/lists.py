@@ -62,17 +62,22 @@ def has_index(header: list[str]) -> bool:
 def cut(lines: list[bytes], separator: bytes, index: bool = False) -> tuple[list[bytes], list[bytes]]:
     """Rows -> (names, what follows each, its cells with blanks between).  index  whether a column that counts
     the rows stands in front."""
-    if separator == b" ":
+    whole = b"\n".join(lines)
+    if separator == b" " and (b"\t" in whole or b"\n " in whole or lines[:1] and lines[0][:1] == b" "):
         lines = [line.replace(b"\t", b" ").lstrip() for line in lines]
     if index:
         lines = [line.partition(separator)[2].lstrip() for line in lines]
-    pairs = [
-        _quoted(line, separator) if line[:1] == b'"' else line.partition(separator)[::2] for line in lines
-    ]
-    names, rests = [name.strip() for name, _ in pairs], [rest for _, rest in pairs]
+    if b'"' in whole:
+        pairs = [
+            _quoted(line, separator) if line[:1] == b'"' else line.partition(separator)[::2] for line in lines
+        ]
+        pairs = [(name, rest.replace(b'"', b"")) for name, rest in pairs]
+    else:
+        pairs = [line.partition(separator)[::2] for line in lines]
+    rests = [rest for _, rest in pairs]
     if separator != b" ":
         rests = [rest.replace(separator, b" ") for rest in rests]
-    return names, [rest.replace(b'"', b"") if b'"' in rest else rest for rest in rests]
+    return [name.strip() for name, _ in pairs], rests
 
 
 def _quoted(line, separator):

@@ -32,7 +32,7 @@ import torch
 from common import cli, compiling, folder, images, progress, runs, seeds
 from common.batch import PhotosAtATime
 from common.distributed import Context, resolve_device
-from common.errors import UserError
+from common.errors import UserError, shown
 from common.listing import photos_of
 from purify.base import Purifier
 from purify.flags import PurifierOptions, add_purifier_flags, options_of, purifier_from_flags, resolve_defence
@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     carrying = carriers(screen, todo, device)
     for path in carrying:
         todo.pop(path), sizes.pop(path)
-        print(f"left out, carries the trigger of the purifier's backdoor: {path}")
+        print(f"left out, carries the trigger of the purifier's backdoor: {shown(path)}")
     facts = {
         "input": str(options.input),
         "weights": options.defense_weights,
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
         + (f", {len(sizes) - len(todo)} were there already" if len(todo) < len(sizes) else "")
     )
     for words in damaged.values():
-        print(f"skipped, {words}")
+        print(f"skipped, {shown(words)}")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
         f" {output / 'scores.csv'}, most_fake.png, most_real.png"
     )
     for words in damaged.values():
-        print(f"skipped, {words}")
+        print(f"skipped, {shown(words)}")
 
 
 if __name__ == "__main__":
