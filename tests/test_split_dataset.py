@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import unicodedata
 
@@ -313,9 +314,7 @@ def test_every_part_opens_as_a_face_folder(face_folder, tmp_path):
         lambda text: "\ufeff" + text.replace("\n", "\r\n") + "\x1a",
         lambda text: "image_id,identity\n" + text.replace(" ", ","),
         lambda text: "file_name;person\n" + text.replace(" ", ";"),
-        lambda text: (
-            '"image_id","identity"\n' + text.replace(" ", '","').replace("\n", '"\n').replace("00", '"00', 1)
-        ),
+        lambda text: '"image_id","identity"\n' + re.sub(r"(\S+) (\S+)", r'"\1","\2"', text),
         lambda text: (
             ",image_id,identity\n"
             + "".join(f"{i},{row}\n" for i, row in enumerate(text.replace(" ", ",").split()))
