@@ -7,13 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import UserError, shown
 from report import kinds
-from report.kind import Kind
 from report.looks import Looks
 from report.record import Record, read_all
 from report.text import escaped
+
+if TYPE_CHECKING:
+    from report.kind import Kind
 
 # what a value of a wrong kind or size raises where it is shown
 UNSHOWABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
@@ -61,7 +64,7 @@ def compare(*folders: str | Path, looks: Callable[[], Looks]) -> Comparison:
     return comparison
 
 
-def tables_of(kind: Kind, runs: Runs, comparison: Comparison) -> list:
+def tables_of(kind: "Kind", runs: Runs, comparison: Comparison) -> list:
     """The tables of a kind; a record that fits its schema and yet cannot be shown is listed as not read."""
 
     def shown_by(target, some):
