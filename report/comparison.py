@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common.errors import UserError, shown
 from report import kinds
@@ -15,11 +14,6 @@ from report.looks import Looks
 from report.record import Record, read_all
 from report.text import escaped
 
-if TYPE_CHECKING:
-    from report.kind import Kind
-
-# what a value of a wrong kind or size raises where it is shown
-UNSHOWABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 Runs = Sequence[tuple[Path, Record]]
 
 
@@ -59,34 +53,9 @@ def compare(*folders: str | Path, looks: Callable[[], Looks]) -> Comparison:
         by_kind[record.kind].append((path, record))
     for kind in kinds.load_all():
         if kind.tables:
-            comparison.tables[kind.name] = tables_of(kind, by_kind.pop(kind.name, []), comparison)
+            comparison.tables[kind.name] = kind.shown(by_kind.pop(kind.name, []), comparison)
     comparison.others = [pair for runs in by_kind.values() for pair in runs]
     return comparison
-
-
-def tables_of(kind: "Kind", runs: Runs, comparison: Comparison) -> list:
-    """The tables of a kind; a record that fits its schema and yet cannot be shown is listed as not read."""
-
-    def shown_by(target, some):
-        tables = kind.tables(some, target)
-        for table in tables:
-            kind.markdown(table)
-        return tables
-
-    replaced = list(comparison.replaced)
-    try:
-        return shown_by(comparison, runs)
-    except UNSHOWABLE:
-        comparison.replaced = replaced
-    good = []
-    for path, record in runs:
-        try:
-            shown_by(Comparison(comparison.looks), [(path, record)])
-            good.append((path, record))
-        except UNSHOWABLE as e:
-            why = f"{type(e).__name__}: {' '.join(str(e).split())[:80]}"
-            comparison.problems.append(f"{path}: cannot be shown ({why}); run that test again")
-    return kind.tables(good, comparison)
 
 
 def markdown(comparison: Comparison) -> str:
