@@ -2,7 +2,7 @@
 
 reads   --folder_path            photos, and their attribute file (CelebA's list_attr_celeba, .txt or .csv)
 writes  <output_dir>/images_a/   the first photos in the order of names, with a list_attr_celeba.txt of
-                                 exactly their rows
+                                 exactly their rows (.csv where a name holds white space)
         <output_dir>/images_b/   the next    <output_dir>/images_c/   the last
         <output_dir>/split.json  ratios, counts, fingerprints of the name lists, where the photos came from
 
@@ -29,7 +29,10 @@ from tqdm import tqdm
 
 from common import cli, files, progress
 from common.cli import UserError
-from faces.attributes import FILE_NAMES, format_table, read_table
+from common.errors import shown
+from common.listing import is_litter, left_out, tell
+from faces.attributes import FILE_NAMES, format_csv, format_table, needs_csv, read_table
+from faces.identities import read_identities
 from faces.listing import find_attribute_file, list_photos, match
 
 PARTS = ("images_a", "images_b", "images_c")
@@ -45,6 +48,7 @@ class Options:
     mode: str
     identity_path: Path | None
     limit: int | None
+    subset: bool
     dry_run: bool
     config: str | None
     debug: bool
@@ -88,6 +92,11 @@ def parse_args(argv: list[str] | None = None) -> Options:
         "--limit", type=cli.positive_int, default=None, metavar="N", help="split the first N photos only"
     )
     p.add_argument(
+        "--subset",
+        action="store_true",
+        help="a part of the data set: take the photos that have a row, and the rows that have a photo",
+    )
+    p.add_argument(
         "--dry_run", action="store_true", help="check the input, print the counts and stop; writes nothing"
     )
     p.add_argument(
@@ -107,35 +116,6 @@ def boundaries(n: int, ratios: Sequence[float]) -> list[int]:
     few photos fill all three."""
     b = min(math.ceil(round(n * (ratios[0] + ratios[1]), 6)), n - 1)
     return [min(math.ceil(round(n * ratios[0], 6)), b - 1), b, n]
-
-
-def read_identities(path: Path, names: list[str]) -> dict[str, str]:
-    """name -> identity for every name, from rows `name identity`.  Raises UserError for a bad row or photos
-    without one."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(
-            f"--identity_path {path}: cannot be read ({getattr(e, 'strerror', None) or 'not text'}); expected"
-            " rows `name identity`"
-        ) from e
-    identities = {}
-    for number, line in enumerate(lines, 1):
-        cells = line.replace(",", " ").split()
-        if not cells or number == 1 and len(cells) != 2 or cells[0].lower() == "image_id":
-            continue  # blank, a count or a header
-        if len(cells) != 2 or identities.setdefault(cells[0], cells[1]) != cells[1]:
-            raise UserError(
-                f"{path}: line {number}: found {line.strip()!r}, expected `name identity`, each photo once;"
-                " correct that line"
-            )
-    bare = [n for n in names if n not in identities]
-    if bare:
-        raise UserError(
-            f"{path}: has no identity for {len(bare)} photos"
-            f" ({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}); complete it"
-        )
-    return identities
 
 
 def divide(
@@ -165,6 +145,11 @@ def divide(
     return parts
 
 
+def list_name(parts: Sequence[Sequence[str]]) -> str:
+    """Name of the attribute file of each part: the official text, or CSV where a name holds white space."""
+    return FILE_NAMES[any(map(needs_csv, parts))]
+
+
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -172,15 +157,21 @@ def digest(data: bytes) -> str:
 def plan(options: Options) -> tuple[list[list[str]], list[bytes], dict]:
     """Read and check everything.  Returns (parts, texts, record): names and attribute file of each part, and
     what split.json will hold."""
-    names = [name for name, _ in list_photos(options.folder_path)]
+    found = list_photos(options.folder_path)
+    names = [name for name, _ in found.photos]
     attr_path = find_attribute_file(options.folder_path, options.attr_path)
-    table = read_table(attr_path)
-    match(options.folder_path, names, attr_path, table.names)
-    names = names[: options.limit]
+    table = read_table(attr_path, whole=not options.subset)
+    rows = match(options.folder_path, names, attr_path, table.names, options.subset)
+    row_of = {name: table.rows[row] for name, row in zip(names, rows, strict=True) if row >= 0}
+    found.tell()
+    tell(left_out([("without a row", [n for n in names if n not in row_of])]))
+    if len(row_of) < len(table.names):
+        tell(f"{len(table.names) - len(row_of)} rows without a photo left out")
+    names = list(row_of)[: options.limit]
     identities = read_identities(options.identity_path, names) if options.identity_path else None
     parts = divide(names, options.ratios, identities)
-    row_of = dict(zip(table.names, table.rows, strict=True))
-    texts = [format_table(part, table.columns, [row_of[n] for n in part]) for part in parts]
+    form = format_table if list_name(parts) == FILE_NAMES[0] else format_csv
+    texts = [form(part, table.columns, [row_of[n] for n in part]) for part in parts]
     record = {
         "format": 1,
         "source": str(options.folder_path.resolve()),
@@ -195,7 +186,7 @@ def plan(options: Options) -> tuple[list[list[str]], list[bytes], dict]:
                 "num_images": len(part),
                 "first": part[0],
                 "last": part[-1],
-                "names_sha256": digest("\n".join(part).encode()),
+                "names_sha256": digest("\n".join(part).encode("utf-8", "surrogateescape")),
                 "attributes_sha256": digest(text),
             }
             for name, part, text in zip(PARTS, parts, texts, strict=True)
@@ -233,9 +224,10 @@ def already_there(output: Path, parts: list[list[str]], texts: list[bytes], reco
     if changed:
         raise UserError(f"--output_dir {output}: holds another split ({'; '.join(changed[:3])}); {remedy}")
     for name, part, text in zip(PARTS, parts, texts, strict=True):
-        found, expected = set(os.listdir(output / name)), {*part, FILE_NAMES[0]}
-        if found != expected or (output / name / FILE_NAMES[0]).read_bytes() != text:
-            odd = sorted(found ^ expected)[:3] or [FILE_NAMES[0]]
+        found, expected = set(os.listdir(output / name)), {*part, list_name(parts)}
+        found = {n for n in found if n in expected or not is_litter(n)}
+        if found != expected or (output / name / list_name(parts)).read_bytes() != text:
+            odd = sorted(found ^ expected)[:3] or [list_name(parts)]
             raise UserError(
                 f"--output_dir {output}: {name} was changed since it was split ({', '.join(odd)}); {remedy}"
             )
@@ -286,7 +278,7 @@ def build(output: Path, source: Path, parts: list[list[str]], texts: list[bytes]
             for name, part, text in zip(PARTS, parts, texts, strict=True):
                 (temporary / name).mkdir()
                 symbolic += place(source, temporary / name, part, record["mode"], bar)
-                (temporary / name / FILE_NAMES[0]).write_bytes(text)
+                (temporary / name / list_name(parts)).write_bytes(text)
         files.write_json(temporary / RECORD, record)
         new = not output.exists()
         output.mkdir(exist_ok=True)
@@ -309,7 +301,7 @@ def main(argv: list[str] | None = None) -> None:
     parts, texts, record = plan(options)
     print(f"{record['num_images']} photos of {record['source']}, attributes of {record['attr_path']}")
     for name, part in record["parts"].items():
-        print(f"  {name}: {part['num_images']} photos, {part['first']} ... {part['last']}")
+        print(f"  {name}: {part['num_images']} photos, {shown(part['first'])} ... {shown(part['last'])}")
     if already_there(options.output_dir, parts, texts, record):
         print(f"{options.output_dir}: holds this split already, nothing to do")
     elif options.dry_run:

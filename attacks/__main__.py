@@ -35,7 +35,9 @@ from attacks.universal import save_perturbation
 from common import cli, compiling, distributed, files, images, progress, runs, seeds
 from common.batch import PhotosAtATime
 from common.cli import RunOptions, UserError
-from common.folder import batches, largest
+from common.errors import shown
+from common.folder import add_input_flags, batches, largest
+from common.listing import canonical, photos_of
 from faces.celeba import read_attributes
 from models.conditions import attack_labels
 from models.flags import UnnamedTranslatorOptions, add_translator_flags, translator_from_flags
@@ -52,6 +54,7 @@ class Options(RunOptions, UnnamedTranslatorOptions, AttackOptions):
     batch_size: int | str
     precision: str
     input: str
+    recursive: bool
     output: str
     image_size: int
     skip_damaged: bool
@@ -73,9 +76,7 @@ class Options(RunOptions, UnnamedTranslatorOptions, AttackOptions):
 def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m attacks", description=__doc__)
     g = p.add_argument_group("what to disrupt")
-    g.add_argument(
-        "--input", required=True, metavar="DIR|FILE", help=f"photos ({', '.join(images.EXTENSIONS)})"
-    )
+    add_input_flags(g)
     g.add_argument(
         "--output", required=True, metavar="DIR", help="folder of the disrupted PNGs, not that of the photos"
     )
@@ -85,9 +86,6 @@ def parse_args(argv: list[str] | None = None) -> Options:
         default=0,
         metavar="N",
         help="resize the short side to N pixels and crop the centre square; 0 = keep each photo's size",
-    )
-    g.add_argument(
-        "--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them"
     )
     g = p.add_argument_group("translator")
     add_translator_flags(
@@ -194,8 +192,8 @@ def read_labels(
             " its order"
         )
     table = read_attributes(options.attr_path)
-    values, rows = table.select(attributes), {name: i for i, name in enumerate(table.names)}
-    without = [p.name for p in sources if p.name not in rows]
+    values, rows = (table.select(attributes), {canonical(name): i for i, name in enumerate(table.names)})
+    without = [p.name for p in sources if canonical(p.name) not in rows]
     if without:
         raise UserError(
             f"{options.attr_path}: no row for {without[0]} ({len(without)} of {len(sources)} photos"
@@ -204,15 +202,10 @@ def read_labels(
 
     def labels(paths):
         return attack_labels(
-            options.attack_label, values[[rows[p.name] for p in paths]], attributes, translator
+            options.attack_label, values[[rows[canonical(p.name)] for p in paths]], attributes, translator
         )
 
     return labels, {"attributes": list(attributes), "sha256": files.sha256(options.attr_path)}
-
-
-def load_batch(paths: Sequence[Path], image_size: int, device: torch.device) -> torch.Tensor:
-    """float32 (N, 3, H, W) in [-1, 1]."""
-    return torch.stack([images.to_float(folder.read_photo(p, image_size)) for p in paths]).to(device)
 
 
 def craft_from(
@@ -229,7 +222,7 @@ def craft_from(
         raise UserError(
             f"{other}: photos of several sizes cannot share one crafted perturbation; give --image_size N"
         )
-    photos = folder.pad_to(load_batch(chosen, options.image_size, device), translator.size_multiple)
+    photos = folder.pad_to(folder.load_batch(chosen, options.image_size, device), translator.size_multiple)
     p = craft(
         [(translator, labels(chosen).to(device))],
         photos,
@@ -246,8 +239,8 @@ def craft_from(
 def main(argv: list[str] | None = None) -> None:
     options = parse_args(argv)
     with distributed.session(options.device) as ctx:
-        sources = images.list_images(options.input)[: options.limit]
-        output = folder.Output(options.output, sources, "attack.yaml")
+        sources = photos_of(options.input, options.recursive, options.limit)
+        output = folder.Output(options.output, sources, "attack.yaml", options.input)
         crafting = options.crafting
         translator = translator_from_flags(options, ctx.device) if options.needs_translator else None
         labels, labels_from = read_labels(options, translator, sources)
@@ -286,8 +279,13 @@ def main(argv: list[str] | None = None) -> None:
 
         def work(size):
             # before the first image, so that none lies there unexplained
+            if ctx.is_main:
+                output.claim([p for p in sources if p not in damaged])
             if ctx.is_main and not output.described:
-                facts = {"gan_weights": options.gan_weights, "skipped_damaged": [p.name for p in damaged]}
+                facts = {
+                    "gan_weights": options.gan_weights,
+                    "skipped_damaged": [output.name(p) for p in damaged],
+                }
                 output.describe(parameters, {**runs.origin(), **facts, "photos_at_a_time": size})
             ctx.barrier()
             if options.needs_translator:
@@ -302,7 +300,7 @@ def attacked(
     options: Options, attack: Attack, paths: Sequence[Path], labels: Labels, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(photos, disrupted photos) of paths to photos of one size, both (N, 3, H, W)."""
-    x = load_batch(paths, options.image_size, device)
+    x = folder.load_batch(paths, options.image_size, device)
     h, w = x.shape[-2:]
     multiple = attack.generator.size_multiple if attack.uses_translator else 1
     rng = seeds.named(options.seed, [p.name for p in paths], "attack")
@@ -334,8 +332,8 @@ def disrupt(
     if not ctx.is_main:
         return
     reached = output.report([p for p in sources if p not in damaged], rows, options.image_size)
-    for path in damaged:
-        print(f"skipped, damaged: {path}")
+    for words in damaged.values():
+        print(f"skipped, {shown(words)}")
     most = max(float(r[4]) for r in reached)
     print(
         f"{len(sizes)} photos disrupted ({seconds:.3f} s each), {len(reached) - len(sizes)} kept; linf"

@@ -3,7 +3,7 @@ was reached."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,11 @@ def read_photo(path: Path | str, image_size: int = 0) -> np.ndarray:
     photo's size."""
     image = images.read_rgb(path)
     return np.asarray(images.center_crop_resize(image, 0, image_size) if image_size else image)
+
+
+def load_batch(paths: Sequence[Path], image_size: int, device: torch.device) -> torch.Tensor:
+    """float32 (N, 3, H, W) in [-1, 1]."""
+    return torch.stack([images.to_float(read_photo(p, image_size)) for p in paths]).to(device)
 
 
 def inspect(
@@ -51,17 +56,42 @@ def pad_to(x: torch.Tensor, multiple: int) -> torch.Tensor:
 class Output(folder.Output):
     """The output folder with attack.csv: what was reached, per file."""
 
+    @property
+    def table(self) -> Path:
+        return self.folder / "attack.csv"
+
+    def claim(self, sources: Iterable[Path]) -> list[Path]:
+        """As common.folder's; what was reached on a photo that was replaced is forgotten with its image."""
+        stale = super().claim(sources)
+        if stale:
+            rows = {name: row for name, row in self._rows().items() if (self.folder / name).exists()}
+            self._write(rows)
+        return stale
+
+    def _rows(self):
+        """{name of an image: its row of attack.csv}, of earlier runs."""
+        try:
+            text = self.table.read_bytes().decode("utf-8", "surrogateescape")
+        except OSError:
+            return {}
+        return {r[0]: r for r in csv.reader(io.StringIO(text, "")) if len(r) == len(HEADER) and r != HEADER}
+
+    def _write(self, rows):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([HEADER, *(rows[name] for name in sorted(rows))])
+        files.write_atomic(self.table, text.getvalue())
+
     def save(self, sources: Sequence[Path], x: np.ndarray, x_adv: np.ndarray) -> list[list]:
         """Write the batch x_adv of uint8 (N, H, W, 3) and return its rows for attack.csv."""
         for path, image in zip(sources, x_adv, strict=True):
-            images.save_png(self.path(path), image)
+            self.save_image(path, image)
         return [self.row(*each) for each in zip(sources, x, x_adv, strict=True)]
 
     def row(self, source: Path, before: np.ndarray, after: np.ndarray) -> list:
         d = torch.from_numpy(after.astype(np.float32) - before.astype(np.float32)) / 127.5
         return [
-            self.path(source).name,
-            source.name,
+            self.image_name(source),
+            self.name(source),
             after.shape[1],
             after.shape[0],
             f"{float(d.abs().max()):.6f}",
@@ -71,22 +101,12 @@ class Output(folder.Output):
     def report(self, sources: Sequence[Path], rows: Sequence[list], image_size: int) -> list[list]:
         """Write attack.csv for all sources: `rows` of this run, rows of earlier runs, measured again where a
         killed run left none."""
-        path = self.folder / "attack.csv"
-        known = {}
-        if path.exists():
-            known = {
-                r[0]: r
-                for r in csv.reader(io.StringIO(path.read_text()))
-                if len(r) == len(HEADER) and r != HEADER
-            }
-        known.update({r[0]: r for r in rows})
+        known = {**self._rows(), **{r[0]: r for r in rows}}
         for source in sources:
-            name = self.path(source).name
+            name = self.image_name(source)
             if name not in known:
                 known[name] = self.row(
                     source, read_photo(source, image_size), images.load_png(self.path(source))
                 )
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([HEADER, *(known[name] for name in sorted(known))])
-        files.write_atomic(path, text.getvalue())
-        return [known[self.path(source).name] for source in sources]
+        self._write(known)
+        return [known[self.image_name(source)] for source in sources]

@@ -19,7 +19,7 @@ import yaml
 
 import common
 from common import registry
-from common.errors import PeerLost, RunError, UserError, in_words, nearest
+from common.errors import PeerLost, RunError, UserError, in_words, nearest, shown
 
 T = TypeVar("T")
 AUTO = "auto"  # in place of a number of photos at a time, see common.batch
@@ -313,6 +313,9 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
     """
     argv = sys.argv[1:] if argv is None else argv
     common.begun()
+    for stream in (sys.stdout, sys.stderr):  # names that are no text
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     # At the end the collector would search all that torch has made for circles, a third of a second,
     # though the memory goes anyway.
     atexit.register(gc.freeze)
@@ -341,5 +344,5 @@ def run(main: Callable[..., int | None], argv: list[str] | None = None, **handed
 def _fail(error: Exception, code: int, argv: list[str]) -> int:
     if "--debug" in argv:
         traceback.print_exc()
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)
     return code

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 
@@ -40,3 +41,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the known word closest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+# what a terminal takes as a command, and bytes of a name that are no text
+UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
+
+
+def shown(text: object) -> str:
+    """Text from a file, a name for example, in one line and without what a terminal would obey: such
+    characters are written as escapes."""
+    return UNSHOWN.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), str(text))

@@ -20,7 +20,9 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 def temporary_name(path: Path) -> Path:
     """What is to become `path` is called so by this process until it is whole."""
-    return path.with_name(f".{path.name}{ending()}")
+    # a name has 255 bytes at most
+    name = path.name if len(os.fsencode(path.name)) < 190 else hashlib.sha256(os.fsencode(path)).hexdigest()
+    return path.with_name(f".{name}{ending()}")
 
 
 def ending() -> str:
@@ -40,7 +42,8 @@ def write_atomic(path: Path | str, data: str | bytes | memoryview, durable: bool
     temporary = temporary_name(path)
     try:
         with naming(path), open(temporary, "wb") as f:
-            f.write(data.encode() if isinstance(data, str) else data)
+            # a name that is no UTF-8 is written as the bytes that it is
+            f.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
             if durable:
                 f.flush()
                 os.fsync(f.fileno())

@@ -1,60 +1,139 @@
 """The one place where images change form: files, 8-bit arrays, float32 (N, 3, H, W) in [-1, 1]."""
 
+import importlib
 import io
 import json
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from common import metadata
 from common.errors import RunError, UserError
 from common.files import write_atomic
+from common.listing import gone, some
 
 RUNS = 3  # zlib's strategy Z_RLE
+LOOKED_AT = 16  # photos
 NOTE = "note"  # keyword of the PNG text chunk
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# metadata of photos from anywhere is odd, large or damaged; what keeps a photo from being read is an error
+warnings.filterwarnings("ignore", module=r"PIL\b")
 
 
-def list_images(folder: Path | str) -> list[Path]:
-    """Image files of a folder (or the one file given), sorted by name.  Raises UserError if missing or
-    empty."""
-    folder = Path(folder)
-    if folder.is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give a folder of {', '.join(EXTENSIONS)} images")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS)
-    if not files:
-        raise UserError(f"{folder}: holds no images ({', '.join(EXTENSIONS)})")
-    return files
+def remarks(photos: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Lines that say which photos were more than decoded, of (name, .info["remarks"] of read_rgb)."""
+    said = {}
+    for name, words in photos:
+        for word in words:
+            said.setdefault(word, []).append(name)
+    return [
+        f"{word}: {len(names)} photo{'' if len(names) == 1 else 's'} ({some(names)})"
+        for word, names in said.items()
+    ]
 
 
 @contextmanager
 def _naming(path):
-    """What Pillow raises inside becomes a UserError that names the file."""
+    """What Pillow raises inside becomes a UserError that names the file, what is wrong and what helps."""
+    without = "or go on without it with --skip_damaged"
     try:
         yield
     except FileNotFoundError:
-        raise UserError(f"{path}: no such image") from None
-    except Exception as e:  # PIL raises many kinds for a damaged file
+        raise UserError(gone(path)) from None
+    except (Image.DecompressionBombError, MemoryError) as e:
+        pixels = re.search(r"\d+", str(e))
         raise UserError(
-            f"{path}: damaged or not an image ({' '.join(str(e).split())[:120]}); "
-            "remove it, or go on without it with --skip_damaged"
+            f"{path}: too large{f' ({int(pixels[0]):,} pixels)' if pixels else ''}, expected at most"
+            f" {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller, {without}"
+        ) from e
+    except Exception as e:  # PIL raises many kinds for a damaged file
+        if isinstance(e, OSError) and e.strerror:
+            raise UserError(f"{path}: cannot be read ({e.strerror}); correct that, {without}") from e
+        format_, remedy = metadata.format_without_decoder(_start(path)) or (None, None)
+        if isinstance(e, UnidentifiedImageError) and format_:
+            raise UserError(
+                f"{path}: no decoder for {format_} ({remedy}); do that, save it as JPEG, {without}"
+            ) from e
+        raise UserError(
+            f"{path}: damaged or not an image ({' '.join(str(e).split())[:120]}); remove it, {without}"
         ) from e
 
 
-def read_rgb(path: Path | str) -> Image.Image:
-    """Decode one file to an RGB PIL image, EXIF orientation applied.  Raises UserError naming a damaged
-    file."""
-    with _naming(path), Image.open(path) as image:
+def _start(path):
+    with open(path, "rb") as f:
+        return f.read(32)
+
+
+def _pixels(file):
+    """The decoded image of a path or file object, upright: for an animation its first frame."""
+    with Image.open(file) as image:
+        try:
+            animated = image.format != "MPO" and getattr(image, "is_animated", False)
+        except Exception:  # a later frame is damaged, the first is what is used
+            animated = True
         image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey off at 255
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return image.convert("RGB")
+        image.info["animated"] = animated
+        return metadata.upright(image)
+
+
+def _decode(path):
+    try:
+        return _pixels(path)
+    except Exception as e:
+        if isinstance(e, UnidentifiedImageError) and _heif(path):
+            return _pixels(path)
+        if isinstance(e, Image.DecompressionBombError) or getattr(e, "strerror", None):
+            raise
+        # of a PNG or a JPEG it may be a comment, a colour profile or EXIF that is at fault
+        bare = metadata.without_metadata(Path(path).read_bytes())
+        try:
+            if bare is not None:
+                return _pixels(io.BytesIO(bare))
+        except Exception:  # the pixels are: what was said first names it better
+            pass
+        raise
+
+
+def _heif(path):
+    """Whether it is a HEIC file that can be decoded now."""
+    if (metadata.format_without_decoder(_start(path)) or " ")[0] != "HEIC":
+        return False
+    try:
+        pillow_heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def read_rgb(path: Path | str) -> Image.Image:
+    """Decode one file to an RGB PIL image: EXIF orientation applied, transparency composed onto white, of
+    several frames the first.
+
+    What it did beyond decoding stands in .info["remarks"], see remarks.  Raises UserError naming a file that
+    cannot be read.
+    """
+    with _naming(path):
+        image = _decode(path)
+        said = ["first frame of several"] if image.info.get("animated") else []
+        if image.mode.startswith("I"):  # Pillow would cut 16-bit grey off at 255
+            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+        if image.mode == "F":
+            raise ValueError("floating-point grey without a range; save it with 8 bits")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            if image.getextrema()[3][0] < 255:
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+                said.append("transparency composed onto white")
+        image = image.convert("RGB")
+        image.info = {"remarks": tuple(said)}
+        return image
 
 
 def center_crop_resize(image: Image.Image, crop: int, size: int) -> Image.Image:
@@ -72,6 +151,25 @@ def center_crop_resize(image: Image.Image, crop: int, size: int) -> Image.Image:
     left, top = int(round((w - crop) / 2.0)), int(round((h - crop) / 2.0))  # as torchvision's CenterCrop
     image = image.crop((left, top, left + crop, top + crop))
     return image if crop == size else image.resize((size, size), Image.BILINEAR)
+
+
+def check_crop(paths: Sequence[Path], crop: int) -> None:
+    """Refuse a crop for photos of another scale: one that covers less than half of the short side of most
+    photos, of which a few are looked at, by their headers.  Raises UserError with the flag that fits."""
+    shorts = {}
+    for path in paths[:: max(1, len(paths) // LOOKED_AT)] if crop else ():
+        try:
+            with Image.open(path) as image:
+                shorts[path] = min(image.size)
+        except Exception:  # what is wrong with it, who decodes it says
+            continue
+    larger = [path for path, short in shorts.items() if 2 * crop < short]
+    if 2 * len(larger) > len(shorts):
+        raise UserError(
+            f"{larger[0]}: the crop of {crop} pixels (--celeba_crop_size) covers"
+            f" {crop / shorts[larger[0]]:.0%} of its short side of {shorts[larger[0]]}, expected half at"
+            " least; --celeba_crop_size 0 takes the largest square"
+        )
 
 
 def to_float(array: np.ndarray) -> torch.Tensor:

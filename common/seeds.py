@@ -18,7 +18,7 @@ BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}  # words drawn at a time: a CPU's cach
 
 def derive(*keys: object) -> int:
     """A 63-bit seed from any printable keys; equal keys give the equal seed on every machine."""
-    digest = hashlib.sha256("\x1f".join(map(str, keys)).encode()).digest()
+    digest = hashlib.sha256("\x1f".join(map(str, keys)).encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

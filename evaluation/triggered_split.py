@@ -95,7 +95,7 @@ def encode(image: Image.Image, name: str) -> bytes:
         out,
         **(
             {"format": "JPEG", "quality": 95}
-            if name.lower().endswith((".jpg", ".jpeg"))
+            if name.lower().endswith((".jpg", ".jpeg", ".jpe", ".jfif"))
             else {"format": "PNG"}
         ),
     )
@@ -124,9 +124,11 @@ def main(argv: list[str] | None = None) -> None:
         f"{options.output_dir}: {options.trigger} on {len(hit)} of {len(b)} photos of B; {len(c)} photos of C"
         " as they are"
     )
-    text = "\n".join([header, *sorted(hit)]) + "\n"
+    text = ("\n".join([header, *sorted(hit)]) + "\n").encode("utf-8", "surrogateescape")
     if options.output_dir.exists():
-        if (options.output_dir / LIST).is_file() and (options.output_dir / LIST).read_text() == text:
+        if (options.output_dir / LIST).is_file() and (options.output_dir / LIST).read_bytes() == text.encode(
+            "utf-8", "surrogateescape"
+        ):
             print("it is there already")
             return
         raise UserError(

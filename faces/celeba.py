@@ -56,13 +56,13 @@ class FaceFolder:
             crop,
             size,
         )
-        entries = list_photos(folder)
+        found = list_photos(folder)
+        entries = found.photos
         names = [name for name, _ in entries]
         self.attr_path = find_attribute_file(folder, attr_path)
         table = read_attributes(self.attr_path)
         labels = table.select(self.selected_attrs)
-        match(folder, names, self.attr_path, table.names)
-        row_of = dict(zip(table.names, range(len(names)), strict=True))
+        row_of = dict(zip(names, match(folder, names, self.attr_path, table.names), strict=True))
         stems = dict(zip(map(stem, names), names, strict=True))
         if len(stems) < len(names):
             first = next(n for n in names if stems[stem(n)] != n)
@@ -70,6 +70,8 @@ class FaceFolder:
                 f"{folder}: {first} and {stems[stem(first)]} differ in the extension alone, and results are"
                 " named by the rest; rename one"
             )
+        found.tell()
+        images.check_crop([self.folder / name for name in names], crop)
         stats = self._stats(entries)
         empty = [name for name, stat in zip(names, stats, strict=True) if stat.st_size == 0]
         if empty and not skip_damaged:
@@ -97,10 +99,7 @@ class FaceFolder:
         try:
             return [e.stat() for _, e in entries]
         except OSError as e:
-            raise UserError(
-                f"{e.filename}: cannot be read ({e.strerror}); a link to a photo that was moved? Split again,"
-                " or put the photo back"
-            ) from e
+            raise UserError(f"{e.filename}: cannot be read ({e.strerror}); correct that") from e
 
     def __len__(self):
         return len(self.names)

@@ -22,6 +22,7 @@ import numpy as np
 
 from common import files, images, progress
 from common.cli import UserError
+from common.listing import tell
 
 RULE = 1  # version of images.center_crop_resize: raise it when the same photo would give another crop
 CHUNK = 256  # photos decoded between two writes
@@ -56,6 +57,7 @@ class CropCache:
     ):
         self.folder, self.names, self.signatures = Path(folder), names, signatures
         self.crop, self.size, self.cache_dir, self.num_workers = crop, size, cache_dir, num_workers
+        self._said = []  # (name, what was done beyond decoding) of the photos decoded last
 
     @cached_property
     def place(self) -> Path:
@@ -186,11 +188,14 @@ class CropCache:
                 )
                 self._store(todo, crops)
                 bar.update(len(chunk))
+        tell(*images.remarks(sorted(self._said)))
+        self._said.clear()
 
     def _decode(self, row):
-        return np.asarray(
-            images.center_crop_resize(images.read_rgb(self.folder / self.names[row]), self.crop, self.size)
-        )
+        image = images.read_rgb(self.folder / self.names[row])
+        if image.info["remarks"]:
+            self._said.append((self.names[row], image.info["remarks"]))
+        return np.asarray(images.center_crop_resize(image, self.crop, self.size))
 
     def _try(self, row):
         try:

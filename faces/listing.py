@@ -1,39 +1,23 @@
 """Which photos a folder holds, where their attribute file is, and whether the two name the same photos. Needs
 no torch: the splitter starts fast."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli import UserError
+from common.files import stem
+from common.listing import Listing, canonical, gone, listing, some
 from faces.attributes import FILE_NAMES
 
-# equal to common.images.EXTENSIONS (a test says so), which costs torch's import
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
-
-def list_photos(folder: Path | str) -> list[tuple[str, os.DirEntry]]:
-    """(name, os.DirEntry) of the images of a folder, sorted by name.  Raises UserError if it is missing or
-    holds none."""
-    try:
-        with os.scandir(folder) as entries:
-            entries = sorted(((e.name, e) for e in entries), key=lambda pair: pair[0])
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no such folder; expected a folder of photos") from None
-    except NotADirectoryError:
-        raise UserError(f"{folder}: is a file, expected a folder of photos") from None
-    except OSError as e:
-        raise UserError(f"{folder}: cannot be read ({e.strerror})") from e
-    photos = [(name, e) for name, e in entries if name.lower().endswith(EXTENSIONS)]
-    if not photos:
-        inside = [name for name, e in entries if e.is_dir() and not name.startswith(".")]
-        hint = (
-            f"it holds the folders {', '.join(inside[:3])}: give the one with the photos"
-            if inside
-            else "give a folder of photos"
-        )
-        raise UserError(f"{folder}: holds no images ({', '.join(EXTENSIONS)}); {hint}")
-    return photos
+def list_photos(folder: Path | str) -> Listing:
+    """The photos of a folder that has an attribute file in it or beside it.  Raises UserError if it is
+    missing or holds none, or a link of it leads nowhere."""
+    found = listing(folder, used=FILE_NAMES, deeper="which are not read")
+    for name, entry in found.photos:
+        if entry.is_symlink() and not entry.is_file():
+            raise UserError(gone(Path(folder) / name))
+    return found
 
 
 def find_attribute_file(folder: Path | str, attr_path: Path | str | None = None) -> Path:
@@ -51,24 +35,40 @@ def find_attribute_file(folder: Path | str, attr_path: Path | str | None = None)
     return there[0]
 
 
-def match(folder: Path | str, names: Sequence[str], path: Path | str, rows: Sequence[str]) -> None:
-    """Check that the photos of a folder and the rows of an attribute file are the same names.  Raises
-    UserError with counts and 3 names."""
-    photos, named = set(names), set(rows)
-    if photos == named:
-        return
-    bare, absent = sorted(photos - named), sorted(named - photos)
+def match(
+    folder: Path | str,
+    names: Sequence[str],
+    path: Path | str,
+    rows: Sequence[str],
+    subset: bool | None = None,
+) -> list[int]:
+    """The row of each photo of a folder in an attribute file, which must name the same photos; accents may be
+    spelled in two ways.
+
+    Args:    subset  True: -1 for a photo without a row, and rows without a photo do no harm; False: the error
+                     says that --subset would allow them
+    Raises:  UserError with counts and 3 names of those that lack the other
+    """
+    row_of = {canonical(name): i for i, name in enumerate(rows)}
+    found = [row_of.get(canonical(name), -1) for name in names]
+    bare = [name for name, row in zip(names, found, strict=True) if row < 0]
+    photos = set(map(canonical, names))
+    absent = sorted(rows[i] for name, i in row_of.items() if name not in photos)
+    if not (bare or absent) or subset and len(bare) < len(names):
+        return found
     faults = [
-        f"{len(some)} {what} ({', '.join(some[:3])}{', ...' if len(some) > 3 else ''})"
-        for some, what in ((bare, "files without a row"), (absent, "rows without a file"))
-        if some
+        f"{len(them)} {what} ({some(them)})"
+        for them, what in ((bare, "files without a row"), (absent, "rows without a file"))
+        if them
     ]
     remedy = "complete the folder or the attribute file"
-    if {Path(n).stem for n in names} == {Path(n).stem for n in rows}:
+    if {stem(n) for n in names} == {stem(n) for n in rows}:
         remedy = (
             f"only the extensions differ ({Path(bare[0]).suffix} and {Path(absent[0]).suffix}): correct those"
             " in the attribute file"
         )
+    elif subset is False and len(bare) < len(names):
+        remedy += ", or take what has both with --subset"
     raise UserError(
         f"{folder}: expected one row of {path} for each photo, found {' and '.join(faults)}; {remedy}"
     )

@@ -32,7 +32,8 @@ import torch
 from common import cli, compiling, folder, images, progress, runs, seeds
 from common.batch import PhotosAtATime
 from common.distributed import Context, resolve_device
-from common.errors import UserError
+from common.errors import UserError, shown
+from common.listing import photos_of
 from pipeline.costs import Costs
 from purify.base import Purifier
 from purify.flags import PurifierOptions, add_purifier_flags, options_of, purifier_from_flags, resolve_defence
@@ -47,6 +48,7 @@ class Options(cli.RunOptions, PurifierOptions):
     """What the command works with."""
 
     input: str
+    recursive: bool
     output: str
     fit: str
     skip_damaged: bool
@@ -59,9 +61,7 @@ class Options(cli.RunOptions, PurifierOptions):
 def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m purify", description=__doc__)
     g = p.add_argument_group("what to purify")
-    g.add_argument(
-        "--input", required=True, metavar="DIR|FILE", help=f"photos ({', '.join(images.EXTENSIONS)})"
-    )
+    folder.add_input_flags(g)
     g.add_argument(
         "--output", required=True, metavar="DIR", help="folder of the purified PNGs, not that of the photos"
     )
@@ -70,9 +70,6 @@ def parse_args(argv: list[str] | None = None) -> Options:
         choices=MODES,
         default="tile",
         help="photos of another size than the network's: overlapping tiles, or a resize there and back",
-    )
-    g.add_argument(
-        "--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them"
     )
     add_purifier_flags(p)
     add_scan_flags(p)
@@ -124,7 +121,7 @@ def purify_files(
             spent = time.perf_counter() - began
             costs.write([p.name for p in batch], spent, purifier.nfe * len(batch), purifier.found())
             for path, image in zip(batch, purified, strict=True):
-                images.save_png(output.path(path), image)
+                output.save_image(path, image)
             bar.update(len(batch))
 
 
@@ -141,8 +138,8 @@ def carriers(screen: Screen | None, sizes: dict[Path, tuple], device: torch.devi
 def main(argv: list[str] | None = None) -> None:
     options = parse_args(argv)
     device = resolve_device(options.device)
-    sources = images.list_images(options.input)[: options.limit]
-    output = folder.Output(options.output, sources, "purify.yaml")
+    sources = photos_of(options.input, options.recursive, options.limit)
+    output = folder.Output(options.output, sources, "purify.yaml", options.input)
     purifier = purifier_from_flags(options, device=device)
     parameters = parameters_of(purifier, options.fit, options.precision, options.seed)
     print(
@@ -163,17 +160,18 @@ def main(argv: list[str] | None = None) -> None:
     carrying = carriers(screen, todo, device)
     for path in carrying:
         todo.pop(path), sizes.pop(path)
-        print(f"left out, carries the trigger of the purifier's backdoor: {path}")
+        print(f"left out, carries the trigger of the purifier's backdoor: {shown(path)}")
     facts = {
         "input": str(options.input),
         "weights": options.defense_weights,
         "images": len(sizes),
-        "skipped": [p.name for p in damaged],
+        "skipped": [output.name(p) for p in damaged],
         "scan": str(verdict) if verdict else None,
-        "carry_the_trigger": [p.name for p in carrying],
+        "carry_the_trigger": [output.name(p) for p in carrying],
         "device": str(device),
         **runs.origin(),
     }
+    output.claim([*sizes, *carrying])
     if todo:
         output.describe(parameters, facts)  # before the first image, so that none lies there unexplained
 
@@ -215,8 +213,8 @@ def main(argv: list[str] | None = None) -> None:
         f"{output.folder}: {len(sizes)} photos"
         + (f", {len(sizes) - len(todo)} were there already" if len(todo) < len(sizes) else "")
     )
-    for path in damaged:
-        print(f"skipped, damaged: {path}")
+    for words in damaged.values():
+        print(f"skipped, {shown(words)}")
 
 
 if __name__ == "__main__":

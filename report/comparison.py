@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, shown
 from report import kinds
 from report.looks import Looks
 from report.record import Record, read_all
+from report.text import escaped
 
 Runs = Sequence[tuple[Path, Record]]
 
@@ -52,7 +53,7 @@ def compare(*folders: str | Path, looks: Callable[[], Looks]) -> Comparison:
         by_kind[record.kind].append((path, record))
     for kind in kinds.load_all():
         if kind.tables:
-            comparison.tables[kind.name] = kind.tables(by_kind.pop(kind.name, []), comparison)
+            comparison.tables[kind.name] = kind.shown(by_kind.pop(kind.name, []), comparison)
     comparison.others = [pair for runs in by_kind.values() for pair in runs]
     return comparison
 
@@ -70,7 +71,8 @@ def markdown(comparison: Comparison) -> str:
         parts += kind.legends
     for title, lines in remarks(comparison):
         parts += [f"## {title}", "\n".join(f"- {line}" for line in lines)]
-    return "\n\n".join(parts) + "\n"
+    # what runs are called comes from files: no markup of theirs goes through
+    return escaped("\n\n".join(parts)) + "\n"
 
 
 def remarks(comparison: Comparison) -> list[tuple[str, list[str]]]:
@@ -89,4 +91,4 @@ def remarks(comparison: Comparison) -> list[tuple[str, list[str]]]:
         "Older runs, replaced by a repetition": replaced,
         "Not read": comparison.problems,
     }
-    return [(title, lines) for title, lines in sections.items() if lines]
+    return [(title, [shown(line) for line in lines]) for title, lines in sections.items() if lines]

@@ -17,6 +17,7 @@ from common.errors import UserError
 from report import kinds
 from report.comparison import Comparison
 from report.markers import NoRecords, options_of
+from report.text import escaped
 
 END = "<!-- /table -->"
 
@@ -60,7 +61,8 @@ def text_of(path: str | Path, comparison: Comparison, kept: list[str] | None = N
             raise UserError(f"{path}: the marker {match[0]} has no {END} after it")
         marker = markers[match[1]]
         try:
-            body = f"\n{marker.part(comparison, match[2], options_of(match[3], marker.options))}\n"
+            part = marker.part(comparison, match[2], options_of(match[3], marker.options))
+            body = f"\n{escaped(part)}\n"
         except UserError as e:
             if kept is None or not isinstance(e, NoRecords):
                 raise UserError(f"{path}: the marker {match[0]} {e}") from e

@@ -11,6 +11,9 @@ from report.comparison import Comparison, Runs
 from report.rows import Table
 from report.text import Grid, csv_text
 
+# what a value of a wrong kind or size raises where it is shown
+UNSHOWABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
 
 @dataclass(frozen=True)
 class Csv:
@@ -86,6 +89,30 @@ class Kind:
     names: Callable[[Sequence[Table]], list[str]] = lambda tables: [t.name for t in tables]
     pictures: Callable[[Table], list[Pictures]] = lambda table: []
     markers: Mapping[str, Marker] = field(default_factory=dict)
+
+    def shown(self, runs: Runs, comparison: Comparison) -> list[Table]:
+        """The tables of these records; one that fits its schema and yet cannot be shown is listed as not
+        read."""
+        replaced = list(comparison.replaced)
+        try:
+            return self._written(runs, comparison)
+        except UNSHOWABLE:
+            comparison.replaced = replaced
+        good = []
+        for path, record in runs:
+            try:
+                self._written([(path, record)], Comparison(comparison.looks))
+                good.append((path, record))
+            except UNSHOWABLE as e:
+                why = f"{type(e).__name__}: {' '.join(str(e).split())[:80]}"
+                comparison.problems.append(f"{path}: cannot be shown ({why}); run that test again")
+        return self.tables(good, comparison)
+
+    def _written(self, runs, comparison):
+        tables = self.tables(runs, comparison)
+        for table in tables:
+            self.markdown(table)
+        return tables
 
     def draw(self, table: Table) -> dict[str, bytes]:
         """{plot name: PNG bytes} of all that can be drawn for a table."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from common import files, registry
-from common.errors import UserError
+from common.errors import UserError, shown
 from report.kinds import KINDS
 from report.schema import COUNT, FEATURES, TEXT, problems_of
 
@@ -103,6 +103,15 @@ def write(path: str | Path, record: Record) -> None:
     files.write_json(path, content, durable=True)
 
 
+def _shown(value):
+    """The value with every text in one line, without what a terminal would obey."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, list):
+        return [_shown(v) for v in value]
+    return {shown(k): _shown(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
 def _refuse(word):
     raise ValueError(f"holds {word}, which is not JSON")
 
@@ -118,6 +127,7 @@ def read(path: str | Path) -> Record:
         raise UserError(
             f"{path}: damaged, not JSON ({' '.join(str(e).split())[:80]}); run that test again"
         ) from e
+    content = _shown(content)
     problems = validate(content)
     if problems:
         kind = content.get("kind") if isinstance(content, dict) and content.get("format") == FORMAT else None

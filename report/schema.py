@@ -1,7 +1,6 @@
 """What a record of a kind must hold: the types that stand in a schema, the parts that several kinds share,
 and the check."""
 
-import math
 from dataclasses import dataclass
 
 # What stands in a schema: a type (null is allowed everywhere), a dict of named parts, Each(schema), a tuple:
@@ -14,6 +13,9 @@ NUMBER, COUNT, TEXT, LIST, DICT, INTERVAL = (
     "object",
     "interval [low, high]",
 )
+
+
+LARGEST = 1e300  # what is squared or scaled for a table may still be a float
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def _fits(value, kind):
         return any(_fits(value, k) for k in kind)
     if value is None:
         return True
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = number and abs(value) <= LARGEST  # neither NaN nor a whole number beyond all floats
     if kind == INTERVAL:
         return (
             isinstance(value, list)

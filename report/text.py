@@ -159,6 +159,11 @@ def deviation(cell: Cell | None, style: str) -> str:
     return text + (f" ± {alike(cell.std, text)}" if cell and cell.std is not None else "")
 
 
+def escaped(markdown: str) -> str:
+    """Markdown without tags and comments: what looks like one was a name."""
+    return markdown.replace("<", "&lt;")
+
+
 def markdown_table(headings: Sequence[str], cells: Sequence[Sequence[str]], left: int) -> list[str]:
     """Lines of a Markdown table, padded so that it also reads as plain text; the first `left` columns are
     left-aligned."""

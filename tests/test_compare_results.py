@@ -1,5 +1,6 @@
 """compare_results.py: what it writes, README markers, and one line for what cannot be compared."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -270,3 +271,32 @@ def test_a_user_sees_one_line_and_exit_code_2(tmp_path):
         and done.stderr.count("\n") == 1
         and done.stderr.startswith("error: ")
     )
+
+
+def test_a_bad_record_is_listed_as_not_read_and_stops_nothing(results, monkeypatch, capsys):
+    monkeypatch.setattr(Kind, "draw", lambda kind, table: {})
+    paths = sorted(results.rglob("record.json"))
+    good, (first, second) = paths[0], paths[1:]
+    content = json.loads(first.read_text())
+    content["metrics"]["fake_adv"] = {**content["metrics"].get("fake_adv", {}), "l1": 10**400}
+    content["seed"] = 10**400
+    first.write_text(json.dumps(content))
+    content = json.loads(second.read_text())
+    content["config"] = {key: ["a", {"b": 1}] for key in content["config"]}
+    second.write_text(json.dumps(content))
+    compare_results.main([str(results)])
+    said = (results / "comparison.md").read_text()
+    assert str(first) in said.split("Not read")[1] and str(second) in said.split("Not read")[1]
+    assert str(good) not in said
+
+
+def test_markup_and_terminal_commands_in_names_do_not_go_through(results, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Kind, "draw", lambda kind, table: {})
+    for path in results.rglob("record.json"):
+        content = json.loads(path.read_text())
+        content["dataset"] = "drawn\n\n# big\x1b[31m<script>|<!-- /table -->"
+        path.write_text(json.dumps(content))
+    compare_results.main([str(results)])
+    said = (results / "comparison.md").read_text()
+    assert "drawn\\n\\n# big\\x1b[31m&lt;script>" in said and "<" not in said and "\x1b" not in said
+    assert "\x1b" not in capsys.readouterr().out

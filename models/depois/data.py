@@ -189,7 +189,7 @@ def fingerprints(labelled: Labelled) -> list[str]:
 
 def content(labelled: Labelled) -> str:
     """One hash of all names, labels and pixels, in their order."""
-    digest = hashlib.sha256("\n".join(labelled.names).encode())
+    digest = hashlib.sha256("\n".join(labelled.names).encode("utf-8", "surrogateescape"))
     digest.update(labelled.labels.numpy().tobytes() + labelled.pixels.tobytes())
     return digest.hexdigest()
 

@@ -24,6 +24,8 @@ import numpy as np
 from common import cli, figures, files, folder, images, progress
 from common.cli import RunOptions, UserError
 from common.distributed import resolve_device
+from common.errors import shown
+from common.listing import photos_of, relative
 from models.detector.network import CLASSES, THRESHOLD, load_detector, probabilities
 
 SHOWN = 16  # images in each picture
@@ -34,6 +36,7 @@ class Options(RunOptions):
     """What the flags say."""
 
     input: str
+    recursive: bool
     output: str
     detector_weights: str
     celeba_crop_size: int
@@ -45,9 +48,7 @@ class Options(RunOptions):
 def parse_args(argv: list[str] | None = None) -> Options:
     p = cli.ArgumentParser(prog="python -m models.detector", description=__doc__)
     g = p.add_argument_group("what to score")
-    g.add_argument(
-        "--input", required=True, metavar="DIR|FILE", help=f"photos ({', '.join(images.EXTENSIONS)})"
-    )
+    folder.add_input_flags(g)
     g.add_argument(
         "--output",
         required=True,
@@ -60,9 +61,6 @@ def parse_args(argv: list[str] | None = None) -> Options:
         type=cli.natural_int,
         default=0,
         help="centre crop of a photo, pixels; 0 = its largest square, 178 for CelebA's aligned ones",
-    )
-    g.add_argument(
-        "--skip_damaged", action="store_true", help="go on without images that cannot be read, and list them"
     )
     cli.add_run_flags(p, batch_size=64, limit=True, precision=False, compiled=False)
     return cli.resolve(Options, p.parse_args(argv))
@@ -80,24 +78,24 @@ def save_pictures(output: Path, paths: Sequence[Path], p: np.ndarray, crop_size:
     order = np.argsort(-p, kind="stable")
     for name, chosen in (("most_fake", order[:SHOWN]), ("most_real", order[::-1][:SHOWN])):
         x = images.to_float(np.stack([crop(paths[i], crop_size, side) for i in chosen]))
-        grid = score_grid(x, [paths[i].name for i in chosen], p[chosen])
+        grid = score_grid(x, [shown(paths[i].name) for i in chosen], p[chosen])
         files.write_atomic(output / f"{name}.png", figures.png(grid))
 
 
-def write_scores(path: Path, paths: Sequence[Path], p: np.ndarray) -> None:
+def write_scores(path: Path, names: Sequence[str], p: np.ndarray) -> None:
     """scores.csv: a line for each photo, `p` its probability of fake."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("name", "probability_fake", "verdict"))
-    for photo, v in zip(paths, p.tolist(), strict=True):
-        writer.writerow((photo.name, f"{v:.6f}", CLASSES[int(v >= THRESHOLD)]))
+    for name, v in zip(names, p.tolist(), strict=True):
+        writer.writerow((name, f"{v:.6f}", CLASSES[int(v >= THRESHOLD)]))
     files.write_atomic(path, out.getvalue())
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parse_args(argv)
     device = resolve_device(options.device)
-    sources = images.list_images(options.input)[: options.limit]
+    sources = photos_of(options.input, options.recursive, options.limit)
     output = Path(options.output)
     folder.check_apart(output, sources)
     files.check_writable(output)
@@ -106,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     paths = list(paths)
     if not paths:
         raise UserError(f"{sources[0].parent}: all {len(sources)} images are damaged; give other photos")
+    images.check_crop(paths, options.celeba_crop_size)
     print(
         f"{len(paths)} photos, {detector.name} trained on {detector.meta.get('condition')} photos of"
         f" {detector.meta.get('trained_on')}, {detector.image_size} x {detector.image_size} pixels"
@@ -121,14 +120,14 @@ def main(argv: list[str] | None = None) -> None:
             bar.update(len(batch))
     p = np.concatenate(batches)
     output = files.make_folder(output)
-    write_scores(output / "scores.csv", paths, p)
+    write_scores(output / "scores.csv", [relative(path, options.input) for path in paths], p)
     save_pictures(output, paths, p, options.celeba_crop_size, detector.image_size)
     print(
         f"{int((p >= THRESHOLD).sum())} of {len(p)} look fake (probability 0.5 or above); written:"
         f" {output / 'scores.csv'}, most_fake.png, most_real.png"
     )
-    for path in damaged:
-        print(f"skipped, damaged: {path}")
+    for words in damaged.values():
+        print(f"skipped, {shown(words)}")
 
 
 if __name__ == "__main__":

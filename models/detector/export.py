@@ -160,7 +160,7 @@ def settings_of(name: str, root: str, data_sets: list[str]) -> str:
 
 def digest(samples: Samples) -> str:
     """Hex sha256 of names, classes and pixels."""
-    found = hashlib.sha256("\n".join(samples.ids).encode())
+    found = hashlib.sha256("\n".join(samples.ids).encode("utf-8", "surrogateescape"))
     for image in samples.pixels:
         found.update(image)
     return found.hexdigest()

@@ -56,7 +56,7 @@ def _key(row):
 
 def _read(path):
     try:
-        with open(path, encoding="utf-8-sig", newline="") as f:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
             table = csv.DictReader(f)
             rows, columns = list(table), table.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as e:

@@ -124,8 +124,11 @@ def _lines(path):
     """The lines of a file of kept samples without space around them.  Raises UserError if it cannot be
     read."""
     try:
-        return [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(
-            f"--kept_names {path}: cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8 text'})"
-        ) from e
+        data = Path(path).read_bytes()
+    except OSError as e:
+        raise UserError(f"--kept_names {path}: cannot be read ({e.strerror})") from e
+    if b"\0" in data:
+        raise UserError(f"--kept_names {path}: cannot be read (not UTF-8 text)")
+    # names are bytes, and only \n and \r end a line: str.splitlines knows more that may stand in a name
+    data = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\x1a\r\n\t ")
+    return [line.strip().decode("utf-8", "surrogateescape") for line in data.splitlines()]

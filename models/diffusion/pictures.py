@@ -10,6 +10,7 @@ from PIL import Image
 
 from common import images
 from common.cli import UserError
+from common.listing import photos_of, tell
 from faces.celeba import learned_and_held
 from faces.flags import open_faces
 from models.depois import data as labelled
@@ -52,11 +53,14 @@ def of_folder(folder: Path | str, size: int, limit: int | None = None) -> Pictur
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"--images {folder}: no such folder; give a folder of images, or `digits`")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in images.EXTENSIONS)[:limit]
-    if not paths:
-        raise UserError(f"--images {folder}: no images below it ({', '.join(images.EXTENSIONS)})")
-    pixels = np.stack([np.asarray(images.read_rgb(p).resize((size, size), Image.BICUBIC)) for p in paths])
-    return Pictures([str(p.relative_to(folder)) for p in paths], pixels)
+    paths = sorted(photos_of(folder, recursive=True))[:limit]
+    names, pixels, said = [str(p.relative_to(folder)) for p in paths], [], []
+    for name, path in zip(names, paths, strict=True):
+        image = images.read_rgb(path)
+        said.append((name, image.info["remarks"]))
+        pixels.append(np.asarray(image.resize((size, size), Image.BICUBIC)))
+    tell(*images.remarks(said))
+    return Pictures(names, np.stack(pixels))
 
 
 def open_pictures(options: Options) -> tuple:

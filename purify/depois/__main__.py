@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
                 run = run_examination(options, name, examiner, ctx)
                 if options.kept_names:
                     files.make_folder(Path(options.kept_names).parent)
-                    kept = (run.folder / options.methods[0] / "kept.txt").read_text()
+                    kept = (run.folder / options.methods[0] / "kept.txt").read_bytes()
                     files.write_atomic(options.kept_names, kept)
                     ctx.print(f"names to keep: {options.kept_names}")
 

@@ -13,6 +13,7 @@ from attacks.poison.base import Poison
 from common import cli, images
 from common.cli import UserError
 from common.distributed import Context
+from common.listing import photos_of, tell
 from faces.flags import DataOptions, add_data_flags, open_faces
 from faces.labelled import Labelled
 from models.depois import data
@@ -230,22 +231,24 @@ def read_folder(
     Raises: UserError for a damaged image, unless `skip_damaged`, which prints those that are left out; and
             where none is left
     """
-    paths = {
-        name: images.list_images(Path(folder) / name) for name in classes if (Path(folder) / name).is_dir()
-    }
+    paths = {name: photos_of(Path(folder) / name) for name in classes if (Path(folder) / name).is_dir()}
+    for mine in paths.values():
+        images.check_crop(mine, crop_size)
     turns = sorted((i, name, path) for name, mine in paths.items() for i, path in enumerate(mine))[:limit]
-    names, labels, pixels, damaged = [], [], [], []
+    names, labels, pixels, damaged, said = [], [], [], [], []
     for name, path in sorted((name, path) for _, name, path in turns):
         try:
-            square = images.center_crop_resize(images.read_rgb(path), crop_size, image_size)
+            image = images.read_rgb(path)
         except UserError:
             if not skip_damaged:
                 raise
             damaged.append(f"{name}/{path.name}")
             continue
         names.append(f"{name}/{path.name}")
+        said.append((names[-1], image.info["remarks"]))
         labels.append(classes.index(name))
-        pixels.append(np.asarray(square))
+        pixels.append(np.asarray(images.center_crop_resize(image, crop_size, image_size)))
+    tell(*images.remarks(said))
     if damaged:
         print(f"{folder}: {len(damaged)} damaged images are left out: {', '.join(damaged)}", flush=True)
     if not names:

@@ -1,5 +1,8 @@
 """A folder of photos in, a folder of PNGs out: what python -m attacks and python -m purify share."""
 
+import os
+
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -34,7 +37,7 @@ def fill(output, sources, parameters):
 def test_sizes_are_height_and_width_in_order(photos):
     sizes, damaged = inspect(photos, num_workers=2)
     assert [(p.name, size) for p, size in sizes.items()] == [(name, (h, w)) for name, (w, h) in SIZES.items()]
-    assert damaged == [] and inspect([]) == ({}, [])
+    assert damaged == {} and inspect([]) == ({}, {})
 
 
 def test_a_damaged_photo_is_named_or_listed(photos):
@@ -42,7 +45,7 @@ def test_a_damaged_photo_is_named_or_listed(photos):
     with pytest.raises(UserError, match="b.jpg: damaged"):
         inspect(photos)
     sizes, damaged = inspect(photos, skip_damaged=True)
-    assert damaged == [photos[1]] and list(sizes) == [photos[0], photos[2], photos[3]]
+    assert list(damaged) == [photos[1]] and list(sizes) == [photos[0], photos[2], photos[3]]
 
 
 def test_batches_hold_photos_of_one_size_and_each_photo_once(photos):
@@ -134,3 +137,53 @@ def test_a_later_description_replaces_the_earlier(output):
         "seconds_per_image": 0.5,
     }
     assert [p.name for p in output.folder.iterdir()] == ["attack.yaml"]
+
+
+def test_what_a_photo_was_replaced_for_is_made_anew(output, photos, capsys):
+    made = output.missing(photos, {"eps": 0.05})
+    output.claim(made)
+    fill(output, photos, {"eps": 0.05})
+    again = Output(output.folder, photos, "attack.yaml")
+    photos[2].touch()  # a new time alone is no new photo
+    assert again.missing(photos, {"eps": 0.05}) == [] and again.claim(photos) == []
+    Image.new("RGB", SIZES["a.png"], "red").save(photos[0])
+    again = Output(output.folder, photos, "attack.yaml")
+    assert again.missing(photos, {"eps": 0.05}) == [photos[0]]
+    assert "made anew, for the photo was replaced since: a.png" in capsys.readouterr().out
+    assert again.path(photos[0]).exists()  # until the work begins
+    assert again.claim(photos) == [photos[0]] and not again.path(photos[0]).exists()
+    assert Output(output.folder, photos, "attack.yaml").missing(photos, {"eps": 0.05}) == [photos[0]]
+
+
+def test_a_folder_of_before_there_were_fingerprints_goes_by_time(output, photos):
+    fill(output, photos, {"eps": 0.05})
+    assert output.missing(photos, {"eps": 0.05}) == []
+    now = output.path(photos[1]).stat().st_mtime_ns
+    os.utime(photos[1], ns=(now + 1, now + 1))
+    assert output.missing(photos, {"eps": 0.05}) == [photos[1]]
+    output.claim(photos)
+    output.path(photos[1]).write_bytes(b"made")
+    assert Output(output.folder, photos, "attack.yaml").missing(photos, {"eps": 0.05}) == []
+
+
+def test_photos_of_subfolders_keep_them(tmp_path, photos):
+    (photos[0].parent / "sub").mkdir()
+    Image.new("RGB", (4, 4)).save(photos[0].parent / "sub" / "a.png")  # the name is there already, above
+    sources = [*photos, photos[0].parent / "sub" / "a.png"]
+    output = Output(tmp_path / "out", sources, "attack.yaml", photos[0].parent)
+    assert output.name(sources[-1]) == "sub/a.png" and output.path(photos[1]).name == "b.png"
+    output.save_image(sources[-1], np.zeros((4, 4, 3), np.uint8))
+    assert (tmp_path / "out" / "sub" / "a.png").exists()
+
+
+def test_names_that_are_no_text_go_through(tmp_path):
+    photo = tmp_path / "photos" / os.fsdecode(b"caf\xe9.png")
+    photo.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(photo)
+    output = Output(tmp_path / "out", [photo], "attack.yaml")
+    output.claim([photo])
+    fill(output, [photo], {"name": photo.name})
+    again = Output(tmp_path / "out", [photo], "attack.yaml")
+    assert again.missing([photo], {"name": photo.name}) == [] and b"caf\xe9.png" in os.listdir(
+        os.fsencode(tmp_path / "out")
+    )

@@ -1,5 +1,7 @@
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -101,18 +103,6 @@ def test_png_round_trip(tmp_path):
     ] == ["a.png"]
 
 
-def test_listing(tmp_path):
-    for name in ("b.PNG", "a.jpg", "c.webp", "notes.txt", ".hidden"):
-        (tmp_path / name).write_bytes(b"x")
-    assert [p.name for p in images.list_images(tmp_path)] == ["a.jpg", "b.PNG", "c.webp"]
-    assert images.list_images(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no images"):
-        images.list_images(tmp_path / "empty")
-    with pytest.raises(UserError, match="no such folder"):
-        images.list_images(tmp_path / "none")
-
-
 @pytest.mark.parametrize("content", [b"", b"no image at all", "cut.jpg", "cut.png"])
 def test_a_damaged_image_is_named(tmp_path, content):
     path = tmp_path / "000007.jpg"
@@ -191,3 +181,86 @@ def test_images_that_are_not_finite_never_become_pixels(value):
     x[1, 2, 3, 0] = value
     with pytest.raises(RunError, match="not made of finite numbers"):
         images.to_uint8(x)
+
+
+def jpeg(path, exif=b"", segment=b""):
+    """A JPEG of 6 x 4 pixels with an EXIF block and further bytes after its first marker."""
+    out = io.BytesIO()
+    Image.new("RGB", (6, 4), "red").save(out, "JPEG", exif=exif)
+    data = out.getvalue()
+    path.write_bytes(data[:2] + segment + data[2:])
+    return path
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize(
+    "body, size",
+    [
+        # orientation 6 beside a rational of kind 0/0, which cannot be written again
+        (b"II*\0\x08\0\0\0\2\0\x12\1\3\0\1\0\0\0\6\0\0\0\x1a\1\5\0\1\0\0\0\x26\0\0\0" + b"\0" * 12, (4, 6)),
+        (b"II*\0\xff\xff\xff\xff", (6, 4)),  # a directory behind the end
+        (b"garbage", (6, 4)),
+        (b"", (6, 4)),
+    ],
+)
+def test_odd_exif_costs_the_orientation_at_most(tmp_path, body, size):
+    assert images.read_rgb(jpeg(tmp_path / "a.jpg", b"Exif\0\0" + body)).size == size
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"eXIf"])
+def test_a_chunk_beside_the_pixels_may_be_large_or_damaged(tmp_path, kind):
+    out = io.BytesIO()
+    Image.new("RGB", (6, 4), "red").save(out, "PNG")
+    data, large = out.getvalue(), b"k\0\0" + zlib.compress(bytes(2 << 20))
+    for body in (large, b"", b"k\0\0broken"):
+        for extra in (chunk(kind, body), chunk(kind, body)[:-1] + b"\0"):  # and with a wrong checksum
+            (tmp_path / "a.png").write_bytes(data[:33] + extra + data[33:])
+            assert images.read_rgb(tmp_path / "a.png").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_transparency_is_composed_onto_white_and_said(tmp_path):
+    a = np.zeros((2, 2, 4), np.uint8)
+    a[0, 0] = 255, 0, 0, 255
+    a[0, 1] = 0, 0, 255, 0  # hidden blue
+    a[1] = 0, 0, 0, 51  # a fifth of black
+    Image.fromarray(a).save(tmp_path / "a.png")
+    image = images.read_rgb(tmp_path / "a.png")
+    assert np.asarray(image).tolist() == [[[255, 0, 0], [255] * 3], [[204] * 3, [204] * 3]]
+    assert images.remarks([("a.png", image.info["remarks"])]) == [
+        "transparency composed onto white: 1 photo (a.png)"
+    ]
+    a[..., 3] = 255  # opaque: the colours as they are, and nothing to say
+    Image.fromarray(a).save(tmp_path / "b.png")
+    image = images.read_rgb(tmp_path / "b.png")
+    assert np.array_equal(image, a[..., :3]) and images.remarks([("b.png", image.info["remarks"])]) == []
+
+
+def test_of_an_animation_the_first_frame_is_taken_and_said(tmp_path):
+    red, blue = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
+    red.save(tmp_path / "a.gif", save_all=True, append_images=[blue])
+    image = images.read_rgb(tmp_path / "a.gif")
+    assert image.getpixel((0, 0)) == (255, 0, 0) and image.info["remarks"] == ("first frame of several",)
+
+
+def test_too_large_and_no_decoder_are_said_as_such(tmp_path, monkeypatch):
+    Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"a.png: too large \(10,000 pixels\), expected at most 2,000 pixels"):
+        images.read_rgb(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(32))
+    with pytest.raises(UserError, match=r"b.jpg: no decoder for HEIC \(install pillow-heif\)"):
+        images.read_rgb(tmp_path / "b.jpg")
+
+
+def test_a_crop_of_less_than_half_of_the_short_side_is_refused(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths:
+        Image.new("L", (120, 101)).save(path)
+    for crop in (0, 51, 200):
+        images.check_crop(paths, crop)
+    with pytest.raises(UserError, match=r"covers 50% of its short side of 101.*--celeba_crop_size 0"):
+        images.check_crop(paths, 50)
+    images.check_crop([], 50)

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from common import images
 from common.cli import UserError
-from faces import listing
-from faces.attributes import Attributes, read_attributes, write_attributes
+from faces.attributes import Attributes, format_csv, needs_csv, read_attributes, write_attributes
 
 COLUMNS = ["Black_Hair", "Male", "Young"]
 ROWS = {"000001.jpg": [1, 0, 1], "000002.jpg": [0, 0, 0], "000003.jpg": [0, 1, 1]}
@@ -37,6 +35,19 @@ def write(tmp_path, text, name="list_attr_celeba.txt"):
         TEXT + "\n\n",
         TEXT.split("\n", 1)[1],
         TEXT.replace("Black_Hair", "image_id Black_Hair"),
+        TEXT + "\x1a",
+        TEXT.replace("\n", " \t\r\n"),
+        "\ufeff" + TEXT.replace("\n", "\r\n"),
+        "sep=;\n" + CSV.replace(",", ";"),
+        # of pandas: an index column, numbers as floats, truth values
+        ",image_id,Black_Hair,Male,Young\n" + "".join(f"{i},{r}\n" for i, r in enumerate(CSV.split()[1:])),
+        "Unnamed: 0,image_id,Black_Hair,Male,Young\n"
+        + "".join(f"{i},{r}\n" for i, r in enumerate(CSV.split()[1:])),
+        "\timage_id\tBlack_Hair\tMale\tYoung\n"
+        + "".join(f"{i}\t{r}\n".replace(",", "\t") for i, r in enumerate(CSV.split()[1:])),
+        CSV.replace("-1", "-1.0").replace(",1", ",1.0"),
+        CSV.replace("-1", "False").replace(",1", ",True"),
+        TEXT.replace("-1", "false").replace(" 1", " true"),
     ],
 )
 def test_every_form_of_the_file_reads_the_same(tmp_path, text):
@@ -87,6 +98,11 @@ def test_columns_are_looked_up_by_name(tmp_path):
         (TEXT.replace("000003.jpg -1  1  1", "000003.jpg -1  1 -0"), r"line 5: found '-0' for Young"),
         (CSV.replace("000001.jpg,1", "000001.jpg,yes"), r"line 2: found 'yes' for Black_Hair"),
         (TEXT.replace("000003.jpg", "000001.jpg"), r"line 5: 000001.jpg has a row already, line 3"),
+        ("000001.jpg 2880\n000002.jpg 2937\n", "line 1: found the row 000001.jpg 2880 .*expected the header"),
+        (
+            CSV.replace("-1", "-1.0").split("\n", 1)[1],
+            "line 1: found the row 000001.jpg .*expected the header",
+        ),
         (TEXT.replace("Young", "Male"), r"line 2: the header names 'Male' twice"),
         ("", "empty"),
         ("<!DOCTYPE html><title>Quota</title>", "HTML page"),
@@ -115,5 +131,19 @@ def test_a_missing_file_says_what_was_expected(tmp_path):
         read_attributes(tmp_path / "none.txt")
 
 
-def test_the_splitters_extensions_are_the_readers():
-    assert listing.EXTENSIONS == images.EXTENSIONS
+@pytest.mark.parametrize(
+    "name", ["my photo 1.jpg", "a,b.jpg", "quote\"'.jpg", "tab\there.jpg", "caf\udce9.jpg", "日.jpg"]
+)
+def test_names_of_every_kind_go_through_csv(tmp_path, name):
+    path = tmp_path / "list_attr_celeba.csv"
+    path.write_bytes(format_csv([name, "b.jpg"], COLUMNS, [b"1 -1 1", b"-1  1 -1"]))
+    found = read_attributes(path)
+    assert found.names == [name, "b.jpg"] and found.values.tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert needs_csv([name]) == (len(name.split()) > 1)
+
+
+def test_a_name_with_blanks_is_read_from_the_text_form_too(tmp_path):
+    path = write(tmp_path, TEXT.replace("000002.jpg", "my  photo 1 2.jpg"))
+    assert read_attributes(path).names == ["000001.jpg", "my  photo 1 2.jpg", "000003.jpg"]
+    with pytest.raises(UserError, match="line break"):
+        format_csv(["a\nb.jpg"], COLUMNS, [b"1 1 1"])

@@ -169,7 +169,7 @@ def test_damaged_photos(photos, weights, capsys):
         run(photos, weights)
     assert not (photos.parent / "out").exists()
     assert [n for n, _, _ in rows(run(photos, weights, "--skip_damaged"))] == sorted(SIZES)
-    assert f"skipped, damaged: {photos / 'bad.png'}" in capsys.readouterr().out
+    assert f"skipped, {photos / 'bad.png'}: damaged" in capsys.readouterr().out
 
 
 def test_bad_input_writes_nothing(photos, weights, tmp_path):
