@@ -126,7 +126,7 @@ def test_folders_without_images(folder, tmp_path):
     empty.mkdir()
     for path, found in [
         (tmp_path / "none", "no such folder.*digits"),
-        (empty, "no images below it"),
+        (empty, "holds no images"),
         (folder / "train/cat/0000.png", "no such folder"),
     ]:
         with pytest.raises(UserError, match=found) as error:
