@@ -126,9 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     text = ("\n".join([header, *sorted(hit)]) + "\n").encode("utf-8", "surrogateescape")
     if options.output_dir.exists():
-        if (options.output_dir / LIST).is_file() and (options.output_dir / LIST).read_bytes() == text.encode(
-            "utf-8", "surrogateescape"
-        ):
+        if (options.output_dir / LIST).is_file() and (options.output_dir / LIST).read_bytes() == text:
             print("it is there already")
             return
         raise UserError(
