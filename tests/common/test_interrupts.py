@@ -30,6 +30,14 @@ cli.run(main)
 """
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """A shell starts what runs in the background with Ctrl-C ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def endless_imports(tmp_path):
     """A folder of libraries whose import says so and does not end."""
