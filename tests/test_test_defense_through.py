@@ -71,6 +71,7 @@ def test_an_attacker_may_have_other_weights_than_the_defence(stage, tmp_path):
     assert [r["config"]["through_sha256"] for p, r in records(results).items() if "@" not in p] == [None]
 
 
+@pytest.mark.slow
 def test_an_attacker_may_know_the_noise_of_the_test(stage, tmp_path):
     flags, results = f"{stage[0]} --attack_steps 4", stage[1]
     weights = tiny.diffusion(tmp_path / "ddpm.safetensors", channel_mult="1")

@@ -184,6 +184,7 @@ def test_keys_of_attacks_without_jpeg_are_as_they_were():
     assert build("pgd", None, 0.05, jpeg="75").definition()["jpeg"] == "75-75"
 
 
+@pytest.mark.slow
 def test_attacks_that_foresee_jpeg_survive_it(faces, tiny_generator):
     x, c = faces(3, size=48)
     purify, kept = build_purifier("jpeg", quality=50), {}

@@ -175,6 +175,7 @@ def test_the_table_has_a_row_a_band_of_each_defence(stage, tmp_path, capsys):
     assert rows_of(results)[1].stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_of_a_purifier_that_draws_noise_the_draws_are_known_whatever_the_batch(stage, tmp_path):
     flags, results = stage
     weights = tiny.diffusion(tmp_path / "ddpm.safetensors", channel_mult="1")

@@ -30,7 +30,9 @@ def weights(tmp_path):
     return lambda name: None if name in ("none", "jpeg", "blur") else files.get(name, files["ddpm"])
 
 
-@pytest.mark.parametrize("name", PURIFIERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "gridpure")) for name in PURIFIERS]
+)
 def test_every_purifier_keeps_shape_and_range_and_passes_a_gradient(name, weights, faces):
     purifier = build(name, weights(name), start=3 if name in ("ddpm", "diffpure") else None)
     assert purifier.name == name and (purifier.sha256 is None) == (name in ("none", "jpeg", "blur"))

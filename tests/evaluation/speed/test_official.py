@@ -88,6 +88,7 @@ def test_a_short_call_is_repeated_in_a_turn():
     assert official.passes_of(lambda: None, 60.0, lambda work: 1 / 0) == 1
 
 
+@pytest.mark.slow
 def test_whole_run_on_tiny_networks_writes_a_valid_record(words, tmp_path, capsys):
     rows = ["attack", "attack-bf16", "one-step", "diffpure", "train-diffusion-bf16"]
     words += ["--image_size", "32"]

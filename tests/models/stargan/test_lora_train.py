@@ -64,6 +64,7 @@ def test_a_training_leaves_an_ordinary_translator(command, tmp_path, capsys):
     assert "nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_training_lowers_what_disruptions_do(command, tmp_path):
     main(command("--num_steps", "40", "--save_step", "40", "--lr", "0.03", "--rank", "8", "--limit", "2"))
     loss = [line["loss"] for line in log(folder(tmp_path)) if "loss" in line]

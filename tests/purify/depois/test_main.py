@@ -101,6 +101,7 @@ def test_a_critic_trained_elsewhere_is_taken_where_it_learned_from_the_same_imag
         examine(f"{FEW} --limit 100 --depois_weights {tmp_path}/critic.safetensors --seeds 0 1")
 
 
+@pytest.mark.slow
 def test_every_poison_and_method_is_examined(run, monkeypatch):
     results, examine = run
     # pictures, and forests of the declared size, have tests of their own

@@ -197,6 +197,7 @@ def test_another_calibration_judges_the_same_search_anew(scene):
     assert found.metrics["verdict"] == "backdoored"
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_is_the_same_trigger(scene):
     scene(*STEPS, "--report", str(scene.root / "whole"))
     calls = []

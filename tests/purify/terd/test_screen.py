@@ -29,6 +29,7 @@ def drawn(n, size, seed=5):
     return torch.stack([images.to_float(screen._drawn(seed, i, size)) for i in range(n)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, size", [("stop_sign", 16), ("glasses", 32), ("stop_sign", 64)])
 def test_stamped_photos_are_told_from_others(name, size):
     g, x = triggers.trigger(name, size), drawn(40, size)
