@@ -173,7 +173,7 @@ def _differences(options, folder, may_change=()):
 
 
 def _alike(saved, given, begun_in):
-    """Whether two values of an option are the same, or spell the same path: ds/, ./ds and /work/ds."""
+    """Whether two values of an option are the same, or spell the same path: ds/, ./ds and /data/ds."""
     if isinstance(saved, list) and isinstance(given, list):
         return len(saved) == len(given) and all(
             _alike(a, b, begun_in) for a, b in zip(saved, given, strict=True)
