@@ -1,5 +1,6 @@
 # Sourced by every shell script: sets $PYTHON, defines `launch` (torchrun when GPUS > 1; in a Slurm job NODES and RENDEZVOUS=HOST:PORT add
 # machines, see experiments/slurm.sbatch). Activates nothing, changes no folder.
+# `newest` and `weights_of` find weights that were trained below $RESULTS.
 # The python3 on the path is used when its packages lie inside requirements.txt; otherwise .venv is made from requirements-lock.txt.
 # PYTHON=/path/to/python overrides. Needs $here, the folder of this repository as the caller sees it. Packages whose comment in
 # requirements.txt begins with `tests` or `checks` are asked for only where $groups names that word: tests/run.sh, .ci/run.
@@ -58,4 +59,22 @@ launch() {     # launch SCRIPT FLAGS...: in several processes only after the sam
     else
         "$PYTHON" "$@"
     fi
+}
+
+newest() {     # newest FILE FOLDER: FILE, else the weights of the newest finished training in a folder of $RESULTS
+    _found=$1
+    if [ -z "$_found" ]; then
+        _found=$RESULTS/$2/000/weights.safetensors
+        for _f in "$RESULTS/$2"/*/weights.safetensors; do if [ -f "$_f" ]; then _found=$_f; fi; done
+    fi
+    echo "$_found"
+}
+
+weights_of() {     # weights_of DEFENCE: $DIFFUSION, $ONE_STEP, ..., where empty what was trained on $name; nothing where it has no weights
+    case $1 in
+        ddpm-*|diffpure*|gridpure*|one-step-plain*) newest "$DIFFUSION" "ddpm/$name/train/none-eps0" ;;
+        one-step)        newest "$ONE_STEP" "one-step/$name/train/pgd-eps0.11" ;;
+        one-step-robust) newest "$ROBUST" "one-step-robust/$name/train/pgd-eps0.085" ;;
+        defensive-*)     newest "$AUTOENCODER" "$1/$name/train/gaussian-eps0.05" ;;
+    esac
 }

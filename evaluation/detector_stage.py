@@ -157,6 +157,12 @@ class Stage:
         photos = made_by.samples(rate, purified, only, fakes=False)
         return join([photos, self_blended(photos, options.seed)])
 
+    def _photos_with(self, attributes):
+        """The photos of C with these labels alone."""
+        if attributes == list(self.options.selected_attrs):
+            return self.c
+        return open_faces(self.options, "c", attributes)
+
     def tests(self) -> dict[str, Samples]:
         """{"clean", "disrupted", "purified"}: Samples of C; the last two where there is an attack, and a
         purifier. Then those of detector_protocol, clean photos all of them: by other translators, saved as
@@ -164,7 +170,7 @@ class Stage:
         sets = {"clean": self.judged.samples()}
         other = {
             o.name: TrainingSet(
-                o.options(self.options), self.ctx, open_faces(self.options, "c", o.attributes), o.translator
+                o.options(self.options), self.ctx, self._photos_with(o.attributes), o.translator
             ).samples()
             for o in self.others
         }

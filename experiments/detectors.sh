@@ -11,7 +11,7 @@
 #   sh experiments/detectors.sh                 STEPS="cross compare" CURES="jpeg-75 one-step-robust" SEEDS="0 1" LIMIT=100 sh experiments/detectors.sh
 #   DATA=dataset/real-faces GAN=G.safetensors sh experiments/detectors.sh --num_workers 1
 set -eu
-here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON and launch (torchrun when GPUS > 1)
+here=$(dirname "$0")/..; . "$here/environment.sh"              # $PYTHON, launch (torchrun when GPUS > 1), newest, weights_of
 : "${STEPS:=cross self-blended recompressed compare}"
 : "${CURES:=jpeg-75 defensive-model-2-fixed ddpm-20 one-step one-step-robust}"
 : "${ATTACKERS:=none surviving $CURES}"               # ddpm is attacked as if it was the identity backwards: 20 evaluations a step are too many
@@ -33,22 +33,7 @@ fi
 : "${RESULTS:=results}" "${GAN:=}" "${DIFFUSION:=}" "${ONE_STEP:=}" "${AUTOENCODER:=}" "${ROBUST:=}" "${TEST_GANS:=}"    # default: those trained here
 
 name=$(basename "$DATA")
-newest() {     # newest FILE FOLDER: FILE, else the weights of the newest finished training in a folder of $RESULTS
-    _found=$1
-    if [ -z "$_found" ]; then
-        _found=$RESULTS/$2/000/weights.safetensors
-        for _f in "$RESULTS/$2"/*/weights.safetensors; do if [ -f "$_f" ]; then _found=$_f; fi; done
-    fi
-    echo "$_found"
-}
-weights_of() {       # weights_of CURE: its file, nothing where it has none
-    case $1 in
-        ddpm-*|diffpure*|one-step-plain*) newest "$DIFFUSION" "ddpm/$name/train/none-eps0" ;;
-        one-step)        newest "$ONE_STEP" "one-step/$name/train/pgd-eps0.11" ;;
-        one-step-robust) newest "$ROBUST" "one-step-robust/$name/train/pgd-eps0.085" ;;
-        defensive-*)     newest "$AUTOENCODER" "$1/$name/train/gaussian-eps0.05" ;;
-    esac
-}
+gan() { newest "$GAN" "stargan/$name/train/standard"; }
 guess() {            # guess ATTACKER: the flags of who guesses that cure
     case $1 in
         none) ;;
@@ -60,7 +45,7 @@ guess() {            # guess ATTACKER: the flags of who guesses that cure
 cured() { _weights=$(weights_of "$1"); echo "--defense_model_type $1${_weights:+ --defense_weights $_weights}"; }      # cured CURE
 train() {            # train DETECTOR FLAGS...
     _detector=$1; shift
-    launch "$here/train_detector.py" --data_dir "$DATA" --result_dir "$RESULTS" --image_size 64 --gan_weights "$(newest "$GAN" "stargan/$name/train/standard")" \
+    launch "$here/train_detector.py" --data_dir "$DATA" --result_dir "$RESULTS" --image_size 64 --gan_weights "$(gan)" \
         --detector "$_detector" --weights none --epochs "$EPOCHS" --batch_size "$BATCH" --seeds $SEEDS --limit "$LIMIT" $ATTACK \
         ${TEST_GANS:+--test_gan $TEST_GANS} --recompress $QUALITIES --resume "$@"
 }

@@ -54,25 +54,20 @@ done
 name=$(basename "$DATA")
 data="--data_dir $DATA --result_dir $RESULTS --image_size 64"
 training="--data_dir $TRAIN_DATA --dataset $name --result_dir $RESULTS --image_size 64"
-newest() {     # weights of the newest finished training, e.g. newest stargan/real-faces/train/standard
-    _found=$RESULTS/$1/000/weights.safetensors
-    for _f in "$RESULTS/$1"/*/weights.safetensors; do if [ -f "$_f" ]; then _found=$_f; fi; done
-    echo "$_found"
-}
-gan() { if [ -n "$GAN" ]; then echo "$GAN"; else newest "stargan/$name/train/standard"; fi; }
-diffusion_weights() { if [ -n "$DIFFUSION" ]; then echo "$DIFFUSION"; else newest "ddpm/$name/train/none-eps0"; fi; }
-one_step_weights() { if [ -n "$ONE_STEP" ]; then echo "$ONE_STEP"; else newest "one-step/$name/train/pgd-eps0.11"; fi; }
+gan() { newest "$GAN" "stargan/$name/train/standard"; }
+diffusion_weights() { newest "$DIFFUSION" "ddpm/$name/train/none-eps0"; }
+one_step_weights() { newest "$ONE_STEP" "one-step/$name/train/pgd-eps0.11"; }
 autoencoder_weights() {
-    if [ "$1" = defensive-model-2-fixed ] && [ -n "$AUTOENCODER" ]; then echo "$AUTOENCODER"; else newest "$1/$name/train/gaussian-eps0.05"; fi
+    if [ "$1" = defensive-model-2-fixed ] && [ -n "$AUTOENCODER" ]; then echo "$AUTOENCODER"; else newest "" "$1/$name/train/gaussian-eps0.05"; fi
 }
-adversarial_gan() { newest "stargan/$name/train/adv-both"; }
+adversarial_gan() { newest "" "stargan/$name/train/adv-both"; }
 with_weights() {     # with_weights DEFENCE: the flags of it with the weights that were trained here; it may be an ablation (one-step-fake0) or a variant (-pgd)
     _of=$1 _file= _gan=
     case $1 in
         ddpm-*|diffpure*|both-*|one-step-plain*) _file=$(diffusion_weights) ;;
         one-step)        _file=$(one_step_weights) ;;
-        one-step-*)      _of=one-step; _file=$(newest "one-step/$name/train/pgd-eps0.11-${1#one-step-}") ;;
-        defensive-*-pgd) _of=${1%-pgd}; _file=$(newest "$_of/$name/train/pgd-eps0.05") ;;
+        one-step-*)      _of=one-step; _file=$(newest "" "one-step/$name/train/pgd-eps0.11-${1#one-step-}") ;;
+        defensive-*-pgd) _of=${1%-pgd}; _file=$(newest "" "$_of/$name/train/pgd-eps0.05") ;;
         defensive-*)     _file=$(autoencoder_weights "$1") ;;
     esac
     case $1 in adv-train*|both-*) _gan=$(adversarial_gan) ;; esac
@@ -108,7 +103,7 @@ adversarial_gan_training() {     # both networks fine-tuned on disrupted photos;
 }
 classifier() {       # trained on A without its held-out part, where it then judges the translator
     launch -m models.classifier.train $training --num_steps 1500 --save_step 500 --log_step 50 --resume "$@"
-    "$PYTHON" -m models.classifier.train $training --judge "$(gan)" --classifier_weights "$(newest "classifier/$name/train/standard")" "$@"
+    "$PYTHON" -m models.classifier.train $training --judge "$(gan)" --classifier_weights "$(newest "" "classifier/$name/train/standard")" "$@"
 }
 diffusion() { train_purifier ddpm --num_steps "$DIFFUSION_STEPS" --batch_size "$DIFFUSION_BATCH" --lr 4e-4 "$@"; }
 one_step() {
@@ -183,7 +178,7 @@ ablations() {        # of one-step, against the whole of it
 }
 transfer() {         # a translator of another seed, which one-step did not learn from, attacked and translating
     for defense in $TRANSFER_DEFENSES; do
-        test_defense "$defense" --gan_weights "$(newest "other/stargan/$name/train/standard")" --gan_name stargan-seed1 --limit 128 \
+        test_defense "$defense" --gan_weights "$(newest "" "other/stargan/$name/train/standard")" --gan_name stargan-seed1 --limit 128 \
             --test_noise_var 0.05 $bound "$@"
     done
 }

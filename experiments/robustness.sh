@@ -12,7 +12,7 @@
 #   DATA=dataset/real-faces GAN=G.safetensors sh experiments/robustness.sh --num_workers 1
 #   STEPS=train sh experiments/robustness.sh --seed 1   then RETRAINED=one-step-robust=W.safetensors STEPS="retrained compare" sh experiments/robustness.sh
 set -eu
-here=$(dirname "$0")/..; . "$here/environment.sh"              # sets $PYTHON and launch (torchrun when GPUS > 1)
+here=$(dirname "$0")/..; . "$here/environment.sh"              # $PYTHON, launch (torchrun when GPUS > 1), newest, weights_of
 : "${STEPS:=ignored jpeg worst low-frequency steps unbounded transfer retrained compare}"      # and train
 : "${NUM:=128}" "${SEEDS:=0 1 2}"                     # photos of B; seeds of `ignored`, and of `worst` at the first of EPSILONS, the others take the first
 : "${EPSILONS:=0.05 0.03 0.08}" "${JPEG:=70-80}"      # radii of `worst`; qualities that `jpeg` expects
@@ -38,24 +38,7 @@ fi
 : "${GAN:=}" "${DIFFUSION:=}" "${ONE_STEP:=}" "${AUTOENCODER:=}" "${ROBUST:=}" "${STGAN:=}" "${STARGANV2:=}"     # default: those trained here
 
 name=$(basename "$DATA")
-newest() {     # newest FILE FOLDER: FILE, else the weights of the newest finished training in a folder of $RESULTS
-    _found=$1
-    if [ -z "$_found" ]; then
-        _found=$RESULTS/$2/000/weights.safetensors
-        for _f in "$RESULTS/$2"/*/weights.safetensors; do if [ -f "$_f" ]; then _found=$_f; fi; done
-    fi
-    echo "$_found"
-}
 gan() { newest "$GAN" "stargan/$name/train/standard"; }
-diffusion() { newest "$DIFFUSION" "ddpm/$name/train/none-eps0"; }
-weights_of() {       # weights_of DEFENCE: its file, nothing where it has none
-    case $1 in
-        ddpm-*|diffpure*|gridpure*|one-step-plain*) diffusion ;;
-        one-step)        newest "$ONE_STEP" "one-step/$name/train/pgd-eps0.11" ;;
-        one-step-robust) newest "$ROBUST" "one-step-robust/$name/train/pgd-eps0.085" ;;
-        defensive-*)     newest "$AUTOENCODER" "$1/$name/train/gaussian-eps0.05" ;;
-    esac
-}
 is_slow() { set -f; for _pattern in $SLOW; do case $1 in $_pattern) set +f; return 0 ;; esac; done; set +f; return 1; }
 test_defenses() {    # test_defenses "DEFENCES" GAN FLAGS...: all in one process
     _names= _files= _gan=$2
